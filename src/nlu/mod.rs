@@ -1,0 +1,1 @@
+//! Layer 2. Understanding of text: normalise, pinyin, intents, answers.

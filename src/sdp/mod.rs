@@ -1,0 +1,1 @@
+//! Layer 1. Session descriptions: parse, write, offer/answer.

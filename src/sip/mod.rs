@@ -1,0 +1,1 @@
+//! Layer 5. The SIP library at arm's length.

@@ -1,0 +1,1 @@
+//! Layer 5. The database: customers, orders, calls, turns, tickets, transfers.

@@ -1,0 +1,1 @@
+//! Layer 7. HTTP: health and metrics.
