@@ -1,1 +1,26 @@
-//! Layer 6. Sockets and threads: media shards, inference pool, glue between the rooms.
+//! Layer 6. Sockets, threads and tasks: what turns the rooms below into a running hotline.
+//!
+//! ```text
+//! SIP sockets -> sip::SipAgent -> switchboard (one task) <-> shards (threads, 5 ms sub-ticks) <-> RTP sockets
+//!                                   |        ^                  |        ^
+//!                                   v        |                  v        |
+//!                               store, bus, writer        inference and voice workers
+//! ```
+//!
+//! A frame lives and dies in its shard. Utterances go to the inference workers in chunks; prompts come back whole
+//! phrases at a time; everything else goes through the switchboard.
+
+pub mod bus;
+pub mod hotline;
+pub mod inference;
+pub mod phone;
+pub mod ports;
+pub mod recorder;
+pub mod routes;
+pub mod shard;
+pub mod switchboard;
+pub mod time;
+pub mod voices;
+
+pub use bus::{Bus, Notice};
+pub use hotline::{Hotline, HotlineSettings, StartError};

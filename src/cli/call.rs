@@ -1,0 +1,166 @@
+//! `zongji call`: a caller to test with.
+
+use super::{Context, out};
+use crate::server::phone::{Act, Phone, PhoneNews, PhoneSettings, Step, When};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Whom to call, such as sip:400@127.0.0.1:5060.
+    uri: String,
+    /// Say this WAV file when the prompt has ended (repeatable; steps run in the order given).
+    #[arg(long, value_name = "FILE.wav")]
+    say: Vec<PathBuf>,
+    /// Press these keys when the prompt has ended (repeatable).
+    #[arg(long, value_name = "KEYS")]
+    key: Vec<String>,
+    /// The next step interrupts the prompt this many milliseconds into it.
+    #[arg(long, value_name = "MS")]
+    interrupt: Vec<u32>,
+    /// The next step comes this many milliseconds after the one before, whatever is heard.
+    #[arg(long, value_name = "MS")]
+    wait: Vec<u32>,
+    /// Put the other side on hold for this many milliseconds.
+    #[arg(long, value_name = "MS")]
+    hold: Vec<u32>,
+    /// Hang up this many milliseconds after the last step.
+    #[arg(long, value_name = "MS")]
+    hangup_after: Option<u32>,
+    /// Write what is heard to this WAV file.
+    #[arg(long, value_name = "FILE.wav")]
+    record: Option<PathBuf>,
+    /// Calling number.
+    #[arg(long, default_value = "13800138000")]
+    from: String,
+    /// Local SIP address.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    bind: SocketAddr,
+    /// Longest call in seconds.
+    #[arg(long, default_value_t = 120)]
+    limit: u64,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
+    let script = script(std::env::args().skip(1), args.hangup_after)?;
+    let steps = script.len();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut settings = PhoneSettings::new(args.bind, &args.from);
+    settings.limit_s = args.limit;
+    let json = context.json;
+    let result = runtime.block_on(async {
+        let mut phone = Phone::start(settings).await?;
+        let result = phone.call(&args.uri, script, &mut |news| tell(json, &news)).await?;
+        phone.agent().shutdown().await;
+        anyhow::Ok(result)
+    })?;
+    if let Some(file) = &args.record {
+        crate::audio::wav::write(file, &result.heard).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
+    }
+    let complete = result.code == 200 && result.steps_done == steps;
+    if !complete && !json {
+        match result.code {
+            200 => println!("the call ended after {} of {steps} steps", result.steps_done),
+            code => println!("the call was not answered: {code}"),
+        }
+    }
+    Ok(complete)
+}
+
+/// The steps in the order in which they were typed.
+fn script(args: impl Iterator<Item = String>, hangup_after: Option<u32>) -> anyhow::Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    let mut when = When::PromptEnd;
+    let mut args = args.peekable();
+    while let Some(arg) = args.next() {
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (arg, None),
+        };
+        if !matches!(name.as_str(), "--say" | "--key" | "--interrupt" | "--wait" | "--hold") {
+            continue;
+        }
+        let value = value.or_else(|| args.next()).unwrap_or_default();
+        match name.as_str() {
+            "--interrupt" => when = When::Into(value.parse()?),
+            "--wait" => when = When::After(value.parse()?),
+            "--say" => steps.push(Step { when: take(&mut when), act: say(Path::new(&value))? }),
+            "--key" => steps.push(Step { when: take(&mut when), act: Act::Keys(value) }),
+            _ => {
+                steps.push(Step { when: take(&mut when), act: Act::Hold(true) });
+                steps.push(Step { when: When::After(value.parse()?), act: Act::Hold(false) });
+            }
+        }
+    }
+    if let Some(ms) = hangup_after {
+        steps.push(Step { when: When::After(ms), act: Act::HangUp });
+    }
+    Ok(steps)
+}
+
+fn take(when: &mut When) -> When {
+    std::mem::replace(when, When::PromptEnd)
+}
+
+fn say(file: &Path) -> anyhow::Result<Act> {
+    let pcm = crate::audio::wav::read(file).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
+    Ok(Act::Say(pcm, file.file_stem().unwrap_or_default().to_string_lossy().into_owned()))
+}
+
+/// Prints what a phone tells.
+pub fn tell(json: bool, news: &PhoneNews) {
+    if json {
+        out::json(&as_json(news));
+        return;
+    }
+    match news {
+        PhoneNews::Ringing => println!("ringing"),
+        PhoneNews::Answered(ms) => println!("answered after {ms} ms"),
+        PhoneNews::PromptBegan => println!("they speak"),
+        PhoneNews::PromptEnded(ms) => println!("they fell silent after {:.1} s", *ms as f64 / 1000.0),
+        PhoneNews::Says(what) => println!("I say {what}"),
+        PhoneNews::Presses(keys) => println!("I press {keys}"),
+        PhoneNews::Hold(ok) => println!("hold {}", if *ok { "accepted" } else { "refused" }),
+        PhoneNews::Over(r) => println!(
+            "over: {} after {:.1} s, {} hung up",
+            r.code,
+            r.talked_ms as f64 / 1000.0,
+            if r.by_them { "they" } else { "I" }
+        ),
+    }
+}
+
+fn as_json(news: &PhoneNews) -> serde_json::Value {
+    use serde_json::json;
+    match news {
+        PhoneNews::Ringing => json!({"event": "ringing"}),
+        PhoneNews::Answered(ms) => json!({"event": "answered", "ms": ms}),
+        PhoneNews::PromptBegan => json!({"event": "prompt_began"}),
+        PhoneNews::PromptEnded(ms) => json!({"event": "prompt_ended", "ms": ms}),
+        PhoneNews::Says(what) => json!({"event": "says", "what": what}),
+        PhoneNews::Presses(keys) => json!({"event": "presses", "keys": keys}),
+        PhoneNews::Hold(ok) => json!({"event": "hold", "accepted": ok}),
+        PhoneNews::Over(r) => json!({
+            "event": "over", "code": r.code, "by": if r.by_them { "them" } else { "us" }, "talked_ms": r.talked_ms,
+            "steps_done": r.steps_done,
+            "packets_in": r.stats.as_ref().map(|s| s.packets_received), "packets_out": r.stats.as_ref().map(|s| s.packets_sent),
+            "lost": r.stats.as_ref().map(|s| s.lost), "jitter_ms": r.stats.as_ref().map(|s| s.jitter_ms),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_keep_the_order_in_which_they_were_typed() {
+        let typed = ["call", "sip:400@h", "--key", "1", "--interrupt", "500", "--key=2#", "--hold", "1000"];
+        let steps = script(typed.iter().map(|s| (*s).to_string()), Some(300)).unwrap();
+        let whens: Vec<When> = steps.iter().map(|s| s.when).collect();
+        use When::{After, Into, PromptEnd};
+        assert_eq!(whens, [PromptEnd, Into(500), PromptEnd, After(1000), After(300)]);
+        assert_eq!(steps[1].act, Act::Keys("2#".into()));
+        assert_eq!(steps[4].act, Act::HangUp);
+    }
+}

@@ -1,0 +1,33 @@
+//! `zongji check`: may these dialplans be published?
+
+use super::{Context, out, setup};
+use crate::dialplan::Severity;
+use crate::dialplan::set::FlowSet;
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of the dialplans (default: the one configured).
+    dir: Option<PathBuf>,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
+    let files = setup::dialplan_files(context, args.dir)?;
+    let count = files.len();
+    let (problems, sha) = match FlowSet::compile(files) {
+        Ok(set) => (crate::dialplan::check::check(&set), Some(set.sha.clone())),
+        Err(problems) => (problems, None),
+    };
+    out::problems(context.json, &problems);
+    let errors = problems.iter().filter(|p| p.severity == Severity::Error).count();
+    let warnings = problems.iter().filter(|p| p.severity == Severity::Warning).count();
+    let ok = errors == 0 && sha.is_some();
+    if context.json {
+        out::json(&serde_json::json!({"files": count, "errors": errors, "warnings": warnings, "publishable": ok, "sha": sha}));
+    } else if ok {
+        println!("{count} files, {warnings} warnings: may be published (set {})", &sha.unwrap_or_default()[..12]);
+    } else {
+        println!("{count} files, {errors} errors, {warnings} warnings: may not be published");
+    }
+    Ok(ok)
+}

@@ -1,0 +1,137 @@
+//! The demo's callers: who dials, what each says and presses, and how each call must end.
+
+use super::Casting;
+use crate::dialplan::Outcome;
+use crate::server::phone::{Act, Step, When};
+use std::path::Path;
+
+/// The seat's SIP user.
+pub const SEAT_USER: &str = "8001";
+/// Its password: the demo's only.
+pub const SEAT_PASSWORD: &str = "seat8001";
+
+/// What must come of a call.
+#[derive(Clone, Copy)]
+pub struct Expect {
+    /// The business outcome.
+    pub outcome: Outcome,
+    /// The order (last four digits) whose address the call must have changed.
+    pub moved_order: Option<&'static str>,
+    /// The ticket category it must have made.
+    pub ticket: Option<&'static str>,
+    /// Whether a seat must have spoken with the caller.
+    pub bridged: bool,
+}
+
+/// One caller.
+pub struct Part {
+    /// Short mark of the call in every line.
+    pub tag: &'static str,
+    /// What the call shows.
+    pub title: &'static str,
+    /// Calling number.
+    pub from: &'static str,
+    /// What the caller does.
+    pub script: Vec<Step>,
+    /// What the seat does, when the call needs one.
+    pub seat: Option<Vec<Step>>,
+    /// What must come of it.
+    pub expect: Expect,
+}
+
+impl Part {
+    /// The part as the watcher knows it.
+    pub fn casting(&self) -> Casting {
+        Casting { tag: self.tag, from: self.from, expect: self.expect }
+    }
+}
+
+/// The demo's seat is part of its configuration.
+pub fn open_the_seat(config: &mut crate::config::Config) {
+    if !config.seats.iter().any(|s| s.user == SEAT_USER) {
+        config.seats.push(crate::config::SeatConfig::new(SEAT_USER, SEAT_PASSWORD));
+    }
+}
+
+/// All callers, with their recordings read.
+pub fn parts(fixtures: &Path) -> anyhow::Result<Vec<Part>> {
+    Ok(vec![by_voice(fixtures)?, by_keys(), complaint(fixtures)?, person(fixtures)?])
+}
+
+fn by_voice(dir: &Path) -> anyhow::Result<Part> {
+    let answers = ["order_query", "yes", "change_address", "phone_tail_8000", "name_wang", "to_company", "yes", "satisfied"];
+    let script = answers.iter().map(|name| step(When::PromptEnd, say(dir, name)?)).collect::<anyhow::Result<_>>()?;
+    Ok(Part {
+        tag: "甲",
+        title: "语音:查订单,接着改收货地址 / by voice: an order query that runs on into an address change",
+        from: "13800138000",
+        script,
+        seat: None,
+        expect: Expect { outcome: Outcome::Resolved, moved_order: Some("3826"), ticket: None, bridged: false },
+    })
+}
+
+fn by_keys() -> Part {
+    // Press as one who knows the menu: each answer interrupts its prompt.
+    let keys = ["1", "5190#", "1", "9000", "1299#", "2", "1", "1"];
+    let script = keys.iter().map(|k| Step { when: When::Into(1200), act: Act::Keys((*k).into()) }).collect();
+    Part {
+        tag: "乙",
+        title: "按键:同样的业务,全程不说话 / the same business with keys only",
+        from: "13900139000",
+        script,
+        seat: None,
+        expect: Expect { outcome: Outcome::Resolved, moved_order: Some("5190"), ticket: None, bridged: false },
+    }
+}
+
+fn complaint(dir: &Path) -> anyhow::Result<Part> {
+    let script = vec![
+        step(When::PromptEnd, say(dir, "complaint")?)?,
+        step(When::PromptEnd, say(dir, "complaint_story")?)?,
+        step(When::PromptEnd, say(dir, "yes")?)?,
+        step(When::PromptEnd, Act::Keys("3".into()))?,
+    ];
+    Ok(Part {
+        tag: "丙",
+        title: "生气的投诉:录音成工单 / an angry complaint becomes a ticket with its recording",
+        from: "13700137000",
+        script,
+        seat: None,
+        expect: Expect { outcome: Outcome::Ticketed, moved_order: None, ticket: Some("投诉"), bridged: false },
+    })
+}
+
+fn person(dir: &Path) -> anyhow::Result<Part> {
+    let script = vec![
+        step(When::Into(2500), say(dir, "human")?)?,
+        step(When::After(9000), say(dir, "caller_thanks")?)?,
+        Step { when: When::After(3000), act: Act::HangUp },
+    ];
+    let seat = vec![step(When::PromptEnd, say(dir, "seat_hello")?)?];
+    Ok(Part {
+        tag: "丁",
+        title: "打断提示音,要人工,转到座席 / interrupts the prompt, asks for a person, is handed over",
+        from: "13600136000",
+        script,
+        seat: Some(seat),
+        expect: Expect { outcome: Outcome::Transferred, moved_order: None, ticket: None, bridged: true },
+    })
+}
+
+fn step(when: When, act: Act) -> anyhow::Result<Step> {
+    Ok(Step { when, act })
+}
+
+fn say(dir: &Path, name: &str) -> anyhow::Result<Act> {
+    let wav = dir.join(format!("{name}.wav"));
+    let pcm = crate::audio::wav::read_file(&wav).map_err(|e| {
+        anyhow::anyhow!("{}: {e}; run the demo from the project's folder, or give --fixtures DIR", wav.display())
+    })?;
+    let described = std::fs::read_to_string(dir.join(format!("{name}.toml"))).unwrap_or_default();
+    let text = toml::from_str::<toml::Table>(&described)
+        .ok()
+        .and_then(|t| t.get("text").and_then(|v| v.as_str().map(str::to_owned)))
+        .unwrap_or_else(|| name.to_owned());
+    Ok(Act::Say(pcm, text))
+}

@@ -1,0 +1,181 @@
+//! `zongji doctor`: is this machine fit to answer calls? Plain answers, and what to do about each.
+
+use super::{Context, out, setup};
+use crate::server::hotline::read_dialplans;
+use std::net::{TcpListener, UdpSocket};
+use std::process::Command;
+
+#[derive(clap::Args)]
+pub struct Args {}
+
+struct Finding {
+    what: &'static str,
+    ok: bool,
+    /// A warning does not make the machine unfit.
+    needed: bool,
+    say: String,
+}
+
+pub fn run(context: &Context, _args: Args) -> anyhow::Result<bool> {
+    let config = setup::config(context)?;
+    let findings = vec![
+        sip_port(&config),
+        rtp_ports(&config),
+        open_files(&config),
+        data_folder(&config),
+        disk(&config),
+        dialplans(&config),
+        models(context)?,
+        espeak(),
+        clock(),
+    ];
+    let fit = findings.iter().all(|f| f.ok || !f.needed);
+    for f in &findings {
+        if context.json {
+            out::json(&serde_json::json!({"check": f.what, "ok": f.ok, "needed": f.needed, "say": f.say}));
+        } else {
+            let mark = if f.ok { "ok  " } else if f.needed { "BAD " } else { "note" };
+            println!("{mark}  {:10} {}", f.what, f.say);
+        }
+    }
+    if !context.json {
+        println!("{}", if fit { "This machine can answer calls." } else { "This machine cannot answer calls yet." });
+    }
+    Ok(fit)
+}
+
+fn finding(what: &'static str, needed: bool, result: Result<String, String>) -> Finding {
+    let ok = result.is_ok();
+    Finding { what, ok, needed, say: result.unwrap_or_else(|why| why) }
+}
+
+fn sip_port(config: &crate::config::Config) -> Finding {
+    let at = config.sip.bind;
+    let free = UdpSocket::bind(at).map(drop).and_then(|()| TcpListener::bind(at).map(drop));
+    finding(
+        "SIP port",
+        true,
+        free.map(|()| format!("{at} is free (UDP and TCP)")).map_err(|e| {
+            format!("{at}: {e}; stop what listens there (ss -lntup), or set [sip] bind to another port")
+        }),
+    )
+}
+
+fn rtp_ports(config: &crate::config::Config) -> Finding {
+    let range = &config.rtp.ports;
+    let pairs = usize::from((range.end() - range.start()).div_ceil(2));
+    let wanted = config.sip.max_calls as usize;
+    let bind = UdpSocket::bind((config.rtp.bind, 0));
+    let say = match (bind, pairs >= wanted * 2) {
+        (Err(e), _) => Err(format!("cannot bind {}: {e}; set [rtp] bind to an address of this machine", config.rtp.bind)),
+        (_, false) => Err(format!("{pairs} port pairs for {wanted} calls with a seat each: widen [rtp] ports")),
+        _ => Ok(format!("{pairs} pairs in {}-{}; open them in the firewall (UDP)", range.start(), range.end())),
+    };
+    finding("RTP ports", true, say)
+}
+
+fn open_files(config: &crate::config::Config) -> Finding {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let limit: Option<u32> = limits
+        .lines()
+        .find(|l| l.starts_with("Max open files"))
+        .and_then(|l| l.split_whitespace().nth(3))
+        .and_then(|n| n.parse().ok());
+    let wanted = config.sip.max_calls * 5 + 200;
+    finding(
+        "open files",
+        false,
+        match limit {
+            Some(n) if n < wanted => {
+                Err(format!("the limit is {n}, {} calls want {wanted}: ulimit -n {wanted}", config.sip.max_calls))
+            }
+            Some(n) => Ok(format!("limit {n}")),
+            None => Ok("limit unknown".into()),
+        },
+    )
+}
+
+fn data_folder(config: &crate::config::Config) -> Finding {
+    let dir = &config.data.dir;
+    let probe = dir.join(".write-probe");
+    let tried = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&probe, b"x")).and_then(|()| std::fs::remove_file(&probe));
+    finding(
+        "data",
+        true,
+        tried
+            .map(|()| format!("{} can be written", dir.display()))
+            .map_err(|e| format!("{}: {e}; set [data] dir to a folder you may write", dir.display())),
+    )
+}
+
+fn disk(config: &crate::config::Config) -> Finding {
+    let out = Command::new("df").args(["-Pm"]).arg(&config.data.dir).output();
+    let free: Option<u64> = out.ok().and_then(|o| {
+        let text = String::from_utf8_lossy(&o.stdout).into_owned();
+        text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()
+    });
+    // 16-bit stereo at 8 kHz: 115 MB an hour.
+    let hours = |mb: u64| mb / 115;
+    finding(
+        "disk",
+        true,
+        match free {
+            Some(mb) if mb < 500 => Err(format!("{mb} MB free: recordings need 115 MB an hour; free some space")),
+            Some(mb) => Ok(format!("{mb} MB free: {} hours of recordings", hours(mb))),
+            None => Ok("free space unknown (no df)".into()),
+        },
+    )
+}
+
+fn dialplans(config: &crate::config::Config) -> Finding {
+    let say = match setup::dialplan_dir(config) {
+        None => Ok("the built-in ones".into()),
+        Some(dir) => match read_dialplans(&dir) {
+            Err(e) => Err(format!("{}: {e}", dir.display())),
+            Ok(files) => match crate::dialplan::set::FlowSet::compile(files) {
+                Ok(set) => Ok(format!("{} is sound (set {})", dir.display(), &set.sha[..12])),
+                Err(p) => Err(format!("{} has {} problem(s): zongji check {}", dir.display(), p.len(), dir.display())),
+            },
+        },
+    };
+    finding("dialplans", true, say)
+}
+
+fn models(context: &Context) -> anyhow::Result<Finding> {
+    let engines = setup::engines(context)?;
+    let names = engines.names().join(", ");
+    Ok(finding(
+        "models",
+        false,
+        if engines.problems.is_empty() {
+            Ok(names)
+        } else {
+            Err(format!("{}; calls can still be served with keys ({names})", engines.problems.join("; ")))
+        },
+    ))
+}
+
+fn espeak() -> Finding {
+    let found = Command::new("espeak-ng").arg("--version").output();
+    finding(
+        "espeak-ng",
+        false,
+        match found {
+            Ok(o) => Ok(String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or("present").trim().to_owned()),
+            Err(_) => Err("not installed: English prompts have no voice; apt-get install espeak-ng".into()),
+        },
+    )
+}
+
+fn clock() -> Finding {
+    let year = crate::server::time::today().0;
+    finding(
+        "clock",
+        true,
+        if (2025..2100).contains(&year) {
+            Ok(format!("the year is {year}"))
+        } else {
+            Err(format!("the year is {year}: set the clock, records carry it"))
+        },
+    )
+}

@@ -1,0 +1,68 @@
+//! `zongji seat`: a seat's phone to test with: registers, answers, speaks, hangs up.
+
+use super::call::tell;
+use super::Context;
+use crate::server::phone::{Act, Phone, PhoneSettings, Step, When};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The hotline's SIP address.
+    #[arg(long, default_value = "127.0.0.1:5060")]
+    server: SocketAddr,
+    /// SIP user of the seat (see [[seat]] in the configuration).
+    #[arg(long, default_value = "8001")]
+    user: String,
+    /// Its password.
+    #[arg(long, default_value = "seat8001")]
+    password: String,
+    /// Say this WAV file when the briefing has ended.
+    #[arg(long, value_name = "FILE.wav")]
+    say: Option<PathBuf>,
+    /// Ring this long before answering, in milliseconds.
+    #[arg(long, default_value_t = 800)]
+    ring: u64,
+    /// Hang up this many milliseconds after answering (0: never).
+    #[arg(long, default_value_t = 0)]
+    talk: u32,
+    /// Wait this many seconds for a call.
+    #[arg(long, default_value_t = 3600)]
+    wait: u64,
+    /// Write what is heard to this WAV file.
+    #[arg(long, value_name = "FILE.wav")]
+    record: Option<PathBuf>,
+    /// Local SIP address.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    bind: SocketAddr,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
+    let mut script = Vec::new();
+    if let Some(file) = &args.say {
+        let pcm = crate::audio::wav::read(file).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
+        script.push(Step { when: When::PromptEnd, act: Act::Say(pcm, file.display().to_string()) });
+    }
+    if args.talk > 0 {
+        script.push(Step { when: When::After(args.talk), act: Act::HangUp });
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let json = context.json;
+    let result = runtime.block_on(async {
+        let mut phone = Phone::start(PhoneSettings::new(args.bind, &args.user)).await?;
+        phone.agent().register(args.server, &args.user, &args.password, 300).await?;
+        if !json {
+            println!("{} is registered at {} and waits for calls", args.user, args.server);
+        }
+        let wait = Duration::from_secs(args.wait);
+        anyhow::Ok(phone.answer(wait, args.ring, script, &mut |news| tell(json, &news)).await?)
+    })?;
+    let Some(result) = result else {
+        anyhow::bail!("nobody called within {} s", args.wait);
+    };
+    if let Some(file) = &args.record {
+        crate::audio::wav::write(file, &result.heard).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
+    }
+    Ok(result.code == 200)
+}

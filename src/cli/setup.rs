@@ -1,0 +1,206 @@
+//! From the configuration to a running hotline, with every problem said where the user made it.
+
+use super::{Context, out, serve};
+use crate::config::{Config, RecogniserChoice, RouteKind as ConfiguredRoute, TestRoute as ConfiguredTestRoute};
+use crate::dialplan::set::{FlowSet, SourceFile};
+use crate::engines::{EngineSettings, Engines};
+use crate::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
+use crate::server::routes::{Listening, RouteKind};
+use crate::server::{Hotline, StartError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Dialplans in the working directory, used when the configuration names none.
+const DIALPLANS: &str = "dialplans";
+
+/// The shipped dialplans, for a program that runs far from its repository.
+const SHIPPED: [(&str, &str); 5] = [
+    ("hotline.yaml", include_str!("../../dialplans/hotline.yaml")),
+    ("order_query.yaml", include_str!("../../dialplans/order_query.yaml")),
+    ("complaint.yaml", include_str!("../../dialplans/complaint.yaml")),
+    ("human.yaml", include_str!("../../dialplans/human.yaml")),
+    ("emergency.yaml", include_str!("../../dialplans/emergency.yaml")),
+];
+
+/// The runtime of everything that is not media.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(cores.clamp(2, 8)).enable_all().build()?)
+}
+
+/// The configuration; its problems are printed, all of them.
+pub fn config(context: &Context) -> anyhow::Result<Config> {
+    Config::load(context.config.as_deref()).map_err(|problems| {
+        let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("the configuration has {} problem(s):\n{}", list.len(), list.join("\n"))
+    })
+}
+
+/// Where the dialplans are: a folder, or nowhere (the shipped ones).
+pub fn dialplan_dir(config: &Config) -> Option<PathBuf> {
+    config.dialplans.dir.clone().or_else(|| Some(PathBuf::from(DIALPLANS)).filter(|d| d.join("hotline.yaml").is_file()))
+}
+
+/// The dialplan files of a folder, or the configured ones.
+pub fn dialplan_files(context: &Context, dir: Option<PathBuf>) -> anyhow::Result<Vec<SourceFile>> {
+    match dir {
+        Some(dir) => from_folder(&dir),
+        None => configured_dialplans(&config(context)?),
+    }
+}
+
+fn configured_dialplans(config: &Config) -> anyhow::Result<Vec<SourceFile>> {
+    match dialplan_dir(config) {
+        Some(dir) => from_folder(&dir),
+        None => Ok(SHIPPED
+            .iter()
+            .map(|(name, text)| SourceFile { path: format!("(built in) {name}"), text: (*text).into() })
+            .collect()),
+    }
+}
+
+fn from_folder(dir: &Path) -> anyhow::Result<Vec<SourceFile>> {
+    let files = read_dialplans(dir)
+        .map_err(|e| anyhow::anyhow!("{}: {e}; give the folder that holds hotline.yaml", dir.display()))?;
+    anyhow::ensure!(!files.is_empty(), "{} holds no .yaml file: give the folder that holds hotline.yaml", dir.display());
+    Ok(files)
+}
+
+/// Compiled dialplans; their problems are printed.
+pub fn compile(context: &Context, files: Vec<SourceFile>) -> Option<FlowSet> {
+    match FlowSet::compile(files) {
+        Ok(set) => Some(set),
+        Err(problems) => {
+            out::problems(context.json, &problems);
+            eprintln!("zongji: the dialplans have {} problem(s); nothing was started", problems.len());
+            None
+        }
+    }
+}
+
+/// The models as configured.
+pub fn engines(context: &Context) -> anyhow::Result<Engines> {
+    Ok(engines_of(&config(context)?))
+}
+
+fn engines_of(config: &Config) -> Engines {
+    let choice = config.speech.recogniser;
+    crate::engines::load(&EngineSettings {
+        models: Some(config.models.dir.clone()),
+        whisper: config.models.whisper.clone().filter(|_| choice != RecogniserChoice::Bundled),
+        prompt_cache: Some(config.data.prompts()).filter(|_| config.speech.prompt_cache_mb > 0),
+        prompt_cache_bytes: u64::from(config.speech.prompt_cache_mb) << 20,
+        prompts: Some(config.data.dir.join("recorded-prompts")),
+        ..EngineSettings::default()
+    })
+}
+
+/// A hotline that has started, and what the command needs of its settings.
+pub struct Started {
+    /// The hotline.
+    pub hotline: Hotline,
+    /// Health and metrics address, when there is one.
+    pub http: Option<SocketAddr>,
+    /// Data folder.
+    pub data: PathBuf,
+}
+
+/// Starts a hotline. None when something was wrong and has been printed.
+pub async fn start(context: &Context, over: &serve::Args, mut config: Config) -> anyhow::Result<Option<Started>> {
+    if let Some(dir) = &over.data {
+        config.data.dir = dir.clone();
+    }
+    config.sip.bind = over.sip.unwrap_or(config.sip.bind);
+    config.http.bind = over.http.or(config.http.bind);
+    std::fs::create_dir_all(&config.data.dir)
+        .map_err(|e| anyhow::anyhow!("cannot make the data folder {}: {e}; give --data DIR", config.data.dir.display()))?;
+    let Some(flows) = compile(context, configured_dialplans(&config)?) else { return Ok(None) };
+    let doubts: Vec<_> = crate::dialplan::check::check(&flows).into_iter().filter(|p| p.is_error()).collect();
+    if !doubts.is_empty() {
+        out::problems(context.json, &doubts);
+        eprintln!("zongji: the dialplans have {} problem(s); nothing was started", doubts.len());
+        return Ok(None);
+    }
+    let engines = engines_of(&config);
+    match Hotline::start(settings(&config), Arc::new(flows), engines).await {
+        Ok(hotline) => Ok(Some(Started { hotline, http: config.http.bind, data: config.data.dir })),
+        Err(StartError::Dialplan(problems)) => {
+            out::problems(context.json, &problems);
+            Ok(None)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn settings(c: &Config) -> HotlineSettings {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let half = cores.div_ceil(2);
+    let or_half = |n: u16| if n == 0 { half } else { usize::from(n) };
+    HotlineSettings {
+        sip: c.sip.bind,
+        public: c.rtp.public_address.or(c.sip.public_address),
+        max_calls: c.sip.max_calls as usize,
+        numbers: c.sip.numbers.clone(),
+        rtp_bind: c.rtp.bind,
+        rtp_ports: c.rtp.ports.clone(),
+        dead_after_s: u64::from(c.rtp.dead_after_s),
+        shards: or_half(c.media.shards),
+        hear_workers: or_half(c.limits.workers),
+        data: c.data.dir.clone(),
+        record: c.record.on,
+        seed_demo: c.data.demo,
+        speech: c.speech.vad && c.speech.recogniser != RecogniserChoice::None,
+        seats: c
+            .seats
+            .iter()
+            .map(|s| Seat {
+                user: s.user.clone(),
+                password: s.password.expose().into(),
+                queues: s.queues.iter().filter(|q| *q != "*").cloned().collect(),
+            })
+            .collect(),
+        routes: c.test_routes.iter().map(route).collect(),
+        trusted: Vec::new(),
+        answer_delay_ms: 0,
+    }
+}
+
+fn route(r: &ConfiguredTestRoute) -> TestRoute {
+    TestRoute {
+        user: r.user.clone(),
+        kind: match r.kind {
+            ConfiguredRoute::Ivr | ConfiguredRoute::Rec => RouteKind::Loop,
+            ConfiguredRoute::Barge => RouteKind::Barge,
+            ConfiguredRoute::Echo => RouteKind::Echo,
+            ConfiguredRoute::Bridge => RouteKind::Bridge,
+            ConfiguredRoute::Sig => RouteKind::Silent,
+        },
+        listening: match (r.vad, r.recognise) {
+            (_, true) => Listening::Speech,
+            (true, false) => Listening::Voice,
+            (false, false) => Listening::Keys,
+        },
+        file: r.file.clone(),
+        target: r.target.clone().unwrap_or_default(),
+        record: r.kind == ConfiguredRoute::Rec,
+    }
+}
+
+/// An address a caller on this machine can use.
+pub fn reachable(bound: SocketAddr) -> SocketAddr {
+    if bound.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], bound.port())) } else { bound }
+}
+
+/// Waits for Ctrl-C or SIGTERM; `reload` runs on every SIGHUP.
+pub async fn wait_for_end(reload: impl Fn()) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut hangup, mut term) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = term.recv() => return Ok(()),
+            _ = hangup.recv() => reload(),
+        }
+    }
+}

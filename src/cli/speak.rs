@@ -1,0 +1,47 @@
+//! `zongji speak`: a text to a WAV file.
+
+use super::{Context, out, setup};
+use crate::speech::{Lang, SpeechRequest};
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The text; numbers, dates and money are read out.
+    text: String,
+    /// File to write (8 kHz, 16 bit, mono).
+    #[arg(long, short, value_name = "FILE.wav")]
+    out: PathBuf,
+    /// Speed, 0.5 to 2.0.
+    #[arg(long, default_value_t = 1.0)]
+    rate: f32,
+    /// Pitch, 0.5 to 2.0.
+    #[arg(long, default_value_t = 1.0)]
+    pitch: f32,
+    /// Language.
+    #[arg(long, default_value = "zh", value_parser = ["zh", "en"])]
+    lang: String,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
+    for (name, x) in [("--rate", args.rate), ("--pitch", args.pitch)] {
+        anyhow::ensure!((0.5..=2.0).contains(&x), "{name} {x} is out of range: give 0.5 to 2.0");
+    }
+    let engines = setup::engines(context)?;
+    let lang = if args.lang == "en" { Lang::En } else { Lang::Zh };
+    let request = SpeechRequest { text: args.text, lang, rate: args.rate, pitch: args.pitch, audio: None };
+    let mut pcm = Vec::new();
+    let began = crate::server::time::now();
+    engines.synthesizer.speak(&request, &mut |phrase| {
+        pcm.extend_from_slice(&phrase);
+        true
+    })?;
+    let ms = crate::server::time::now().ms_since(began);
+    crate::audio::wav::write(&args.out, &pcm).map_err(|e| anyhow::anyhow!("{}: {e}", args.out.display()))?;
+    let seconds = pcm.len() as f64 / 8000.0;
+    if context.json {
+        out::json(&serde_json::json!({"file": args.out, "seconds": seconds, "compute_ms": ms, "engine": engines.synthesizer.name()}));
+    } else {
+        println!("{}: {seconds:.2} s by {} in {ms} ms", args.out.display(), engines.synthesizer.name());
+    }
+    Ok(!pcm.is_empty())
+}

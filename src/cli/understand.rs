@@ -1,0 +1,42 @@
+//! `zongji understand`: what a sentence means at the hotline's opening question.
+
+use super::{Context, out, setup};
+use crate::dialplan::{Global, Meaning};
+use crate::speech::Transcript;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The sentence.
+    text: String,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
+    let files = setup::dialplan_files(context, None)?;
+    let Some(set) = setup::compile(context, files) else { return Ok(false) };
+    let understood = set.understand(&set.opening(), &Transcript::typed(&args.text));
+    let decision = match &understood.meaning {
+        Meaning::Clarify(..) => "clarify",
+        Meaning::NoMatch => "reprompt",
+        Meaning::Global(Global::Human | Global::Emergency) => "person",
+        _ => "act",
+    };
+    if context.json {
+        let candidates: Vec<_> = understood
+            .candidates
+            .iter()
+            .map(|(intent, score)| serde_json::json!({"intent": intent, "score": score}))
+            .collect();
+        let slots: serde_json::Map<_, _> =
+            understood.slots.iter().map(|(k, v)| (k.clone(), out::value(v))).collect();
+        out::json(&serde_json::json!({"candidates": candidates, "decision": decision, "slots": slots}));
+    } else {
+        println!("{decision}: {:?}", understood.meaning);
+        for (intent, score) in understood.candidates.iter().take(5) {
+            println!("  {score:.3}  {intent}");
+        }
+        for (slot, v) in &understood.slots {
+            println!("  {slot} = {}", out::value(v));
+        }
+    }
+    Ok(true)
+}

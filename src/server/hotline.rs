@@ -1,0 +1,332 @@
+//! Starting and stopping a hotline: everything is built here, once, and joined.
+
+use super::bus::Bus;
+use super::inference::Inference;
+use super::ports::PortPool;
+use super::recorder::Recorder;
+use super::routes::{Listening, RouteKind};
+use super::shard::{self, ShardCommand, ShardHandle, ShardSettings};
+use super::switchboard::{Switchboard, SwitchboardParts};
+use super::time::{now, utc};
+use super::voices::Voices;
+use crate::dialplan::Problem;
+use crate::dialplan::set::{FlowSet, SourceFile};
+use crate::engines::Engines;
+use crate::sip::{Account, SipAgent, SipError, SipSettings};
+use crate::store::writer::{Writer, WriterHandle};
+use crate::store::{Store, StoreError};
+use rand::SeedableRng;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
+use tokio::sync::{mpsc, oneshot};
+
+/// A seat's phone and what it answers.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    /// SIP user.
+    pub user: String,
+    /// SIP password.
+    pub password: String,
+    /// Queues it serves; empty: all.
+    pub queues: Vec<String>,
+}
+
+/// A test route.
+#[derive(Debug, Clone)]
+pub struct TestRoute {
+    /// The number that reaches it.
+    pub user: String,
+    /// What it does.
+    pub kind: RouteKind,
+    /// How much it listens.
+    pub listening: Listening,
+    /// What a loop plays: a WAV file; a built-in tone sequence without one.
+    pub file: Option<PathBuf>,
+    /// Whom a bridge calls.
+    pub target: String,
+    /// Whether it is recorded.
+    pub record: bool,
+}
+
+/// Everything a hotline needs to know.
+#[derive(Debug, Clone)]
+pub struct HotlineSettings {
+    /// SIP address, UDP and TCP.
+    pub sip: SocketAddr,
+    /// Address written into SIP and SDP when the bound one is not what peers reach.
+    pub public: Option<IpAddr>,
+    /// Calls at once; the next gets 503.
+    pub max_calls: usize,
+    /// Numbers that reach the hotline; `*` all.
+    pub numbers: Vec<String>,
+    /// Address RTP is bound to.
+    pub rtp_bind: IpAddr,
+    /// RTP ports.
+    pub rtp_ports: RangeInclusive<u16>,
+    /// A caller whose RTP stops for this long has gone, in seconds.
+    pub dead_after_s: u64,
+    /// Media threads.
+    pub shards: usize,
+    /// Recognition threads.
+    pub hear_workers: usize,
+    /// Database, recordings, prompt cache.
+    pub data: PathBuf,
+    /// Whether calls are recorded.
+    pub record: bool,
+    /// Whether the demo's customers and orders are put into an empty database.
+    pub seed_demo: bool,
+    /// Whether callers may speak (otherwise keys only).
+    pub speech: bool,
+    /// Seats.
+    pub seats: Vec<Seat>,
+    /// Test routes.
+    pub routes: Vec<TestRoute>,
+    /// Addresses that are never rate-limited.
+    pub trusted: Vec<IpAddr>,
+    /// How long a call rings before it is answered, in milliseconds.
+    pub answer_delay_ms: u32,
+}
+
+/// Why a hotline did not start. Every kind says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// SIP.
+    #[error("{0}")]
+    Sip(#[from] SipError),
+    /// Database.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// Dialplans.
+    #[error("the dialplans have {} problem(s); nothing was started", .0.len())]
+    Dialplan(Vec<Problem>),
+    /// A file or thread.
+    #[error("{0}: {1}")]
+    Io(String, std::io::Error),
+}
+
+/// A running hotline.
+pub struct Hotline {
+    agent: SipAgent,
+    store: Store,
+    bus: Bus,
+    shards: Vec<ShardHandle>,
+    flows: Arc<RwLock<Arc<FlowSet>>>,
+    inference: Option<Inference>,
+    recorder: Option<Recorder>,
+    stop: Option<oneshot::Sender<()>>,
+    done: tokio::task::JoinHandle<()>,
+    writer: WriterHandle,
+    free_ports: Arc<AtomicUsize>,
+    started: crate::clock::Mono,
+    engines: Vec<String>,
+    /// Models that could not be used, in plain sentences.
+    pub problems: Vec<String>,
+}
+
+/// Reads every dialplan file of a folder, by name.
+pub fn read_dialplans(dir: &Path) -> std::io::Result<Vec<SourceFile>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+            files.push(SourceFile { path: path.display().to_string(), text: std::fs::read_to_string(&path)? });
+        }
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+impl Hotline {
+    /// Builds everything and starts to answer.
+    pub async fn start(
+        settings: HotlineSettings,
+        flows: Arc<FlowSet>,
+        engines: Engines,
+    ) -> Result<Hotline, StartError> {
+        let store = Store::open(&settings.data.join("zongji.db")).await?;
+        let cut_off = store.recover().await?;
+        if cut_off > 0 {
+            tracing::warn!("closed the records of {cut_off} call(s) that the last stop cut off");
+        }
+        if settings.seed_demo {
+            store.seed_demo(utc()).await?;
+        }
+        let names = engines.names();
+        let problems = engines.problems.clone();
+        let inference = match engines.recognizer.clone().filter(|_| settings.speech) {
+            Some(r) => {
+                Some(Inference::start(r, settings.hear_workers).map_err(|e| StartError::Io("recogniser".into(), e))?)
+            }
+            None => None,
+        };
+        let voices =
+            Voices::start(engines.synthesizer.clone(), 2).map_err(|e| StartError::Io("voice".into(), e))?;
+        let recorder = match settings.record {
+            true => {
+                let root = settings.data.join("recordings");
+                Some(Recorder::start(&root).map_err(|e| StartError::Io(root.display().to_string(), e))?)
+            }
+            false => None,
+        };
+        let (reports, from_shards) = mpsc::channel(8192);
+        let shard_settings = ShardSettings {
+            inference: inference.clone(),
+            voices,
+            reports,
+            dead_after_ms: settings.dead_after_s * 1000,
+        };
+        let shards = (0..settings.shards.max(1))
+            .map(|n| shard::start(&format!("media-{n}"), shard_settings.clone()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| StartError::Io("media thread".into(), e))?;
+        let (agent, sip_events) = SipAgent::start(sip_settings(&settings)).await?;
+        let writer = Writer::spawn(store.clone(), 4096);
+        let bus = Bus::new(4096);
+        let flows = Arc::new(RwLock::new(flows));
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(rand::random());
+        let ports = PortPool::new(settings.rtp_bind, settings.rtp_ports.clone(), &mut rng);
+        let free_ports = ports.gauge();
+        let (stop, stopped) = oneshot::channel();
+        let board = Switchboard::new(SwitchboardParts {
+            agent: agent.clone(),
+            store: store.clone(),
+            writer: writer.clone(),
+            bus: bus.clone(),
+            shards: shards.clone(),
+            flows: flows.clone(),
+            ports,
+            recorder: recorder.clone(),
+            vad: engines.vad.clone(),
+            settings,
+            rng,
+        });
+        let done = tokio::spawn(board.run(sip_events, from_shards, stopped));
+        Ok(Hotline {
+            agent,
+            store,
+            bus,
+            shards,
+            flows,
+            inference,
+            recorder,
+            stop: Some(stop),
+            done,
+            writer,
+            free_ports,
+            started: now(),
+            engines: names,
+            problems,
+        })
+    }
+
+    /// Where SIP is answered.
+    pub fn sip_address(&self) -> SocketAddr {
+        self.agent.local_addr()
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What happens in calls.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// Contacts registered for a seat.
+    pub fn seat_contacts(&self, user: &str) -> usize {
+        self.agent.contacts(user).len()
+    }
+
+    /// Calls now.
+    pub fn calls(&self) -> usize {
+        self.shards.iter().map(ShardHandle::load).sum()
+    }
+
+    /// RTP port pairs that are not in use (some of them resting).
+    pub fn free_ports(&self) -> usize {
+        self.free_ports.load(Ordering::Relaxed)
+    }
+
+    /// Names of the models in use.
+    pub fn engines(&self) -> &[String] {
+        &self.engines
+    }
+
+    /// Seconds since the start.
+    pub fn uptime_s(&self) -> u64 {
+        now().ms_since(self.started) / 1000
+    }
+
+    /// Hash of the flows that new calls get.
+    pub fn flow_set(&self) -> String {
+        self.flows.read().map(|f| f.sha.clone()).unwrap_or_default()
+    }
+
+    /// Puts new flows into use for new calls; calls under way keep theirs. A broken set changes nothing.
+    pub fn reload(&self, dir: &Path) -> Result<String, StartError> {
+        let files = read_dialplans(dir).map_err(|e| StartError::Io(dir.display().to_string(), e))?;
+        let set = FlowSet::compile(files).map_err(StartError::Dialplan)?;
+        let sha = set.sha.clone();
+        if let Ok(mut current) = self.flows.write() {
+            *current = Arc::new(set);
+        }
+        Ok(sha)
+    }
+
+    /// Prometheus text.
+    pub fn metrics(&self) -> String {
+        let mut text = format!("zongji_calls {}\nzongji_uptime_seconds {}\n", self.calls(), self.uptime_s());
+        let sum = |f: fn(&shard::ShardCounters) -> &std::sync::atomic::AtomicU64| -> u64 {
+            self.shards.iter().map(|s| f(s.counters()).load(Ordering::Relaxed)).sum()
+        };
+        text += &format!("zongji_media_late_ticks_total {}\n", sum(|c| &c.late));
+        text += &format!("zongji_call_panics_total {}\n", sum(|c| &c.panics));
+        text += &format!("zongji_rtp_ignored_total {}\n", sum(|c| &c.ignored));
+        text += &format!("zongji_hear_backlog {}\n", self.inference.as_ref().map_or(0, Inference::backlog));
+        let lost = self.recorder.as_ref().map_or(0, Recorder::lost_seconds);
+        text += &format!("zongji_recording_lost_seconds_total {lost}\n");
+        for (name, value) in self.agent.counters().named() {
+            text += &format!("zongji_sip_{name}_total {value}\n");
+        }
+        text
+    }
+
+    /// Waits until every record so far is on disk. `Err`: so many were not within the limit.
+    pub async fn flush(&self, limit: std::time::Duration) -> Result<(), u64> {
+        self.writer.flush(limit).await
+    }
+
+    /// Ends: calls are hung up, records written, files closed.
+    pub async fn shutdown(mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _board_is_gone_already = stop.send(());
+        }
+        let _gave_up_waiting = tokio::time::timeout(std::time::Duration::from_secs(5), &mut self.done).await;
+        for shard in &self.shards {
+            shard.send(ShardCommand::Stop);
+        }
+        self.agent.shutdown().await;
+        if let Err(left) = self.writer.flush(std::time::Duration::from_secs(5)).await {
+            tracing::error!("{left} records could not be written in time");
+        }
+    }
+}
+
+fn sip_settings(settings: &HotlineSettings) -> SipSettings {
+    let mut users = settings.numbers.clone();
+    users.extend(settings.routes.iter().map(|r| r.user.clone()));
+    SipSettings {
+        bind: settings.sip,
+        public_host: settings.public.map(|ip| ip.to_string()),
+        max_calls: settings.max_calls,
+        users,
+        accounts: settings.seats.iter().map(|s| Account::new(&s.user, &s.password)).collect(),
+        trusted: settings.trusted.clone(),
+        ..SipSettings::default()
+    }
+}

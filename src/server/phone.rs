@@ -1,0 +1,488 @@
+//! A telephone of our own: what `zongji call`, `zongji seat`, the demo and the tests dial and answer with. It speaks
+//! plain SIP and RTP over real sockets and knows nothing of the hotline it calls.
+
+use super::time::now;
+use crate::audio::{AudioFrame, FRAME_SAMPLES};
+use crate::clock::Mono;
+use crate::rtp::packet::RtpView;
+use crate::rtp::session::{Received, RtpSession, Stats};
+use crate::sdp::negotiate::{self, Capabilities, Codec, MediaPlan};
+use crate::sip::{Dial, DialogId, SipAgent, SipEvent, SipSettings};
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+/// Louder than this (RMS of a frame) is the other side speaking.
+const LOUD: f32 = 120.0;
+
+/// When a step of a caller's script begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// The other side has spoken and has been silent for a while.
+    PromptEnd,
+    /// The other side has spoken for this long, in milliseconds (an interruption).
+    Into(u32),
+    /// This long after the step before, in milliseconds.
+    After(u32),
+}
+
+/// What the caller does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    /// Says something: 8 kHz samples, and the words for the log.
+    Say(Vec<i16>, String),
+    /// Presses keys (RFC 4733).
+    Keys(String),
+    /// Puts the other side on hold (`true`) or takes it back.
+    Hold(bool),
+    /// Hangs up.
+    HangUp,
+}
+
+/// A step of a script.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// When.
+    pub when: When,
+    /// What.
+    pub act: Act,
+}
+
+/// What a phone tells while a call goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PhoneNews {
+    /// The other phone rings (180).
+    Ringing,
+    /// The call was answered this long after the INVITE, in milliseconds.
+    Answered(u64),
+    /// The other side began to speak.
+    PromptBegan,
+    /// The other side fell silent after this long, in milliseconds.
+    PromptEnded(u64),
+    /// The caller says this.
+    Says(String),
+    /// The caller presses this.
+    Presses(String),
+    /// The caller's hold was accepted, or not.
+    Hold(bool),
+    /// The call is over.
+    Over(Box<CallResult>),
+}
+
+/// How a phone's call ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallResult {
+    /// Final SIP status of the INVITE (200 when answered).
+    pub code: u16,
+    /// The other side hung up (otherwise we did).
+    pub by_them: bool,
+    /// Milliseconds from answer to end.
+    pub talked_ms: u64,
+    /// RTP figures, when there was media.
+    pub stats: Option<Stats>,
+    /// Everything that was heard, at 8 kHz.
+    pub heard: Vec<i16>,
+    /// Steps of the script that were done.
+    pub steps_done: usize,
+    /// Packets that came, in their order of arrival.
+    pub packets: Vec<PacketSeen>,
+    /// How many packets had come when the first packet of each key answer was sent.
+    pub key_marks: Vec<usize>,
+}
+
+/// Something that carries a call's RTP between the phone and the other side (a bad network, in tests).
+pub trait Relay: Send + Sync {
+    /// Its one media address: both sides send there.
+    fn address(&self) -> SocketAddr;
+    /// Says who the two sides are.
+    fn join(&self, phone: SocketAddr, peer: SocketAddr);
+}
+
+/// A packet that was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketSeen {
+    /// RTP sequence number.
+    pub seq: u16,
+    /// Whether there was sound in it.
+    pub sound: bool,
+}
+
+/// A phone's own settings.
+#[derive(Clone)]
+pub struct PhoneSettings {
+    /// SIP address to bind; port 0 lets the system choose.
+    pub bind: SocketAddr,
+    /// Number shown to the other side.
+    pub number: String,
+    /// Codecs offered, best first.
+    pub codecs: Vec<Codec>,
+    /// Silence after which a prompt counts as ended, in milliseconds.
+    pub prompt_gap_ms: u64,
+    /// Longest call in seconds.
+    pub limit_s: u64,
+    /// Whether what is heard is kept in the result.
+    pub keep_sound: bool,
+    /// Carries the media, when set.
+    pub relay: Option<Arc<dyn Relay>>,
+}
+
+impl PhoneSettings {
+    /// A phone with a number on this address.
+    pub fn new(bind: SocketAddr, number: &str) -> Self {
+        PhoneSettings {
+            bind,
+            number: number.into(),
+            codecs: vec![Codec::Pcma, Codec::Pcmu],
+            prompt_gap_ms: 700,
+            limit_s: 300,
+            keep_sound: true,
+            relay: None,
+        }
+    }
+}
+
+/// A telephone.
+pub struct Phone {
+    agent: SipAgent,
+    events: mpsc::Receiver<SipEvent>,
+    settings: PhoneSettings,
+}
+
+/// Why a phone cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum PhoneError {
+    /// SIP did not start or refused.
+    #[error("{0}")]
+    Sip(#[from] crate::sip::SipError),
+    /// No media socket.
+    #[error("no UDP port for media on {0}: {1}")]
+    Media(IpAddr, std::io::Error),
+    /// The other side's media description is unusable.
+    #[error("the other side's SDP is unusable: {0}")]
+    Sdp(String),
+}
+
+impl Phone {
+    /// A phone that is ready to dial and to be called.
+    pub async fn start(settings: PhoneSettings) -> Result<Phone, PhoneError> {
+        let sip = SipSettings { bind: settings.bind, users: vec!["*".into()], ..SipSettings::default() };
+        let (agent, events) = SipAgent::start(sip).await?;
+        Ok(Phone { agent, events, settings })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.agent.local_addr()
+    }
+
+    /// Its SIP side, for registering.
+    pub fn agent(&self) -> &SipAgent {
+        &self.agent
+    }
+
+    /// Dials a URI and follows a script until the call is over.
+    pub async fn call(
+        &mut self,
+        uri: &str,
+        script: Vec<Step>,
+        news: &mut (dyn FnMut(PhoneNews) + Send),
+    ) -> Result<CallResult, PhoneError> {
+        let (media, caps) = self.media().await?;
+        let offer = negotiate::offer(&caps);
+        let local = self.address();
+        let dial = Dial {
+            to: uri.into(),
+            from: format!("sip:{}@{local}", self.settings.number),
+            sdp: offer.to_string(),
+            ..Dial::default()
+        };
+        let dialled = now();
+        let dialog = self.agent.dial(dial).await?;
+        let mut talk = Talk::new(script, &self.settings);
+        let plan = loop {
+            match self.next_event().await {
+                Some(SipEvent::Progress { code: 180, .. }) => news(PhoneNews::Ringing),
+                Some(SipEvent::Answered { sdp, .. }) => {
+                    let answer = sdp.parse().map_err(|e| PhoneError::Sdp(format!("{e}")))?;
+                    break negotiate::accept(&offer, &answer).map_err(|e| PhoneError::Sdp(format!("{e}")))?;
+                }
+                Some(SipEvent::Failed { code, .. }) => {
+                    let result = talk.result(code, true, 0, None);
+                    news(PhoneNews::Over(Box::new(result.clone())));
+                    return Ok(result);
+                }
+                Some(_) => {}
+                None => {
+                    self.agent.hangup(dialog).await;
+                    let result = talk.result(408, false, 0, None);
+                    news(PhoneNews::Over(Box::new(result.clone())));
+                    return Ok(result);
+                }
+            }
+        };
+        news(PhoneNews::Answered(now().ms_since(dialled)));
+        let result = self.talk(dialog, media, caps, plan, &mut talk, news).await;
+        news(PhoneNews::Over(Box::new(result.clone())));
+        Ok(result)
+    }
+
+    /// Dials a URI, gives up after a while, and says how the INVITE ended.
+    pub async fn dial_and_cancel(&mut self, uri: &str, after: Duration) -> Result<u16, PhoneError> {
+        let (_media, caps) = self.media().await?;
+        let from = format!("sip:{}@{}", self.settings.number, self.address());
+        let dial = Dial { to: uri.into(), from, sdp: negotiate::offer(&caps).to_string(), ..Dial::default() };
+        let dialog = self.agent.dial(dial).await?;
+        tokio::time::sleep(after).await;
+        self.agent.hangup(dialog).await;
+        loop {
+            match self.next_event().await {
+                Some(SipEvent::Failed { code, .. }) => return Ok(code),
+                Some(SipEvent::Ended { .. }) => return Ok(487),
+                Some(SipEvent::Answered { .. }) => return Ok(200),
+                Some(_) => {}
+                None => return Ok(408),
+            }
+        }
+    }
+
+    /// Waits for a call, rings `ring_ms`, answers and follows the script. None when nobody calls in time.
+    pub async fn answer(
+        &mut self,
+        wait: Duration,
+        ring_ms: u64,
+        script: Vec<Step>,
+        news: &mut (dyn FnMut(PhoneNews) + Send),
+    ) -> Result<Option<CallResult>, PhoneError> {
+        let waiting = tokio::time::timeout(wait, async {
+            while let Some(event) = self.events.recv().await {
+                if let SipEvent::Invite { dialog, sdp: Some(sdp), .. } = event {
+                    return Some((dialog, sdp));
+                }
+            }
+            None
+        });
+        let Ok(Some((dialog, sdp))) = waiting.await else { return Ok(None) };
+        let (media, caps) = self.media().await?;
+        let offer = sdp.parse().map_err(|e| PhoneError::Sdp(format!("{e}")))?;
+        let (answer, plan) = negotiate::answer(&offer, &caps).map_err(|e| PhoneError::Sdp(format!("{e}")))?;
+        self.agent.ring(dialog).await;
+        news(PhoneNews::Ringing);
+        tokio::time::sleep(Duration::from_millis(ring_ms)).await;
+        self.agent.answer(dialog, answer.to_string()).await;
+        news(PhoneNews::Answered(ring_ms));
+        let mut talk = Talk::new(script, &self.settings);
+        let result = self.talk(dialog, media, caps, plan, &mut talk, news).await;
+        news(PhoneNews::Over(Box::new(result.clone())));
+        Ok(Some(result))
+    }
+
+    async fn next_event(&mut self) -> Option<SipEvent> {
+        tokio::time::timeout(Duration::from_secs(40), self.events.recv()).await.ok().flatten()
+    }
+
+    async fn media(&self) -> Result<(UdpSocket, Capabilities), PhoneError> {
+        let addr = self.address().ip();
+        let socket = UdpSocket::bind((addr, 0)).await.map_err(|e| PhoneError::Media(addr, e))?;
+        let port = socket.local_addr().map_err(|e| PhoneError::Media(addr, e))?.port();
+        let port = self.settings.relay.as_ref().map_or(port, |r| r.address().port());
+        let caps = Capabilities::new(addr, port, self.settings.codecs.clone());
+        Ok((socket, caps))
+    }
+
+    /// The media of one call, on a 20 ms clock, until somebody hangs up.
+    async fn talk(
+        &mut self,
+        dialog: DialogId,
+        media: UdpSocket,
+        caps: Capabilities,
+        plan: MediaPlan,
+        talk: &mut Talk,
+        news: &mut (dyn FnMut(PhoneNews) + Send),
+    ) -> CallResult {
+        let answered = now();
+        let mut plan = plan;
+        if let (Some(relay), Ok(here)) = (&self.settings.relay, media.local_addr()) {
+            relay.join(here, plan.remote);
+            plan.remote = relay.address();
+        }
+        let mut rtp = RtpSession::new(plan.clone(), plan.remote.ip(), u64::from(caps.port) ^ answered.0, answered);
+        let mut clock = tokio::time::interval(Duration::from_millis(20));
+        let (mut datagram, mut packet) = (vec![0u8; 2048], Vec::new());
+        let by_them = loop {
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(SipEvent::Bye { .. } | SipEvent::Ended { .. } | SipEvent::Cancelled { .. }) | None => break true,
+                    Some(SipEvent::Reinvite { dialog, request, sdp }) => {
+                        let answer = self.reanswer(&caps, sdp, &mut rtp);
+                        self.agent.answer_reinvite(dialog, request, answer).await;
+                    }
+                    Some(_) => {}
+                },
+                _ = clock.tick() => {
+                    let at = now();
+                    while let Ok((len, from)) = media.try_recv_from(&mut datagram) {
+                        if rtp.receive(at, from, &datagram[..len]) == Received::Audio {
+                            talk.seen(&datagram[..len]);
+                        }
+                    }
+                    let heard = rtp.pull(at);
+                    match talk.tick(at, &heard, news) {
+                        Some(Doing::Keys(keys)) => {
+                            talk.key_marks.push(talk.packets.len());
+                            keys.chars().for_each(|k| rtp.send_key(k));
+                        }
+                        Some(Doing::HangUp) => break false,
+                        Some(Doing::Hold(held)) => {
+                            let accepted = self.hold(dialog, &caps, held).await;
+                            news(PhoneNews::Hold(accepted));
+                        }
+                        None => {}
+                    }
+                    if let Some(to) = rtp.push(at, &talk.saying(), &mut packet) {
+                        let _lost_like_any_packet = media.try_send_to(&packet, to);
+                    }
+                    if at.ms_since(answered) > self.settings.limit_s * 1000 {
+                        break false;
+                    }
+                }
+            }
+        };
+        if !by_them {
+            self.agent.hangup(dialog).await;
+        }
+        talk.result(200, by_them, now().ms_since(answered), Some(rtp.stats().clone()))
+    }
+
+    fn reanswer(&self, caps: &Capabilities, sdp: Option<String>, rtp: &mut RtpSession) -> Result<String, u16> {
+        let offer = sdp.ok_or(488u16)?.parse().map_err(|_| 400u16)?;
+        let (answer, plan) = negotiate::answer(&offer, caps).map_err(|_| 488u16)?;
+        rtp.replan(plan, now());
+        Ok(answer.to_string())
+    }
+
+    async fn hold(&self, dialog: DialogId, caps: &Capabilities, held: bool) -> bool {
+        let mut caps = caps.clone();
+        caps.session_version += 1;
+        caps.direction =
+            if held { crate::sdp::session::Direction::SendOnly } else { crate::sdp::session::Direction::SendRecv };
+        self.agent.reinvite(dialog, negotiate::offer(&caps).to_string()).await.is_ok()
+    }
+}
+
+enum Doing {
+    Keys(String),
+    Hold(bool),
+    HangUp,
+}
+
+/// The caller's mind: what was heard, what comes next.
+struct Talk {
+    script: VecDeque<Step>,
+    gap_ms: u64,
+    keep: bool,
+    heard: Vec<i16>,
+    saying: VecDeque<i16>,
+    loud_since: Option<Mono>,
+    loud_last: Option<Mono>,
+    step_at: Mono,
+    steps_done: usize,
+    packets: Vec<PacketSeen>,
+    key_marks: Vec<usize>,
+}
+
+impl Talk {
+    fn new(script: Vec<Step>, settings: &PhoneSettings) -> Self {
+        Talk {
+            script: script.into(),
+            gap_ms: settings.prompt_gap_ms,
+            keep: settings.keep_sound,
+            heard: Vec::new(),
+            saying: VecDeque::new(),
+            loud_since: None,
+            loud_last: None,
+            step_at: now(),
+            steps_done: 0,
+            packets: Vec::new(),
+            key_marks: Vec::new(),
+        }
+    }
+
+    fn seen(&mut self, packet: &[u8]) {
+        if let (true, Ok(view)) = (self.keep, RtpView::parse(packet)) {
+            // Both laws write silence as one of two neighbouring codes.
+            let sound = view.payload().iter().any(|c| !matches!(c, 0xd5 | 0x55 | 0xff | 0x7f));
+            self.packets.push(PacketSeen { seq: view.sequence(), sound });
+        }
+    }
+
+    fn tick(&mut self, at: Mono, heard: &AudioFrame, news: &mut (dyn FnMut(PhoneNews) + Send)) -> Option<Doing> {
+        if self.keep {
+            self.heard.extend_from_slice(&heard.pcm);
+        }
+        let ended = self.listen(at, heard.rms() > LOUD, news);
+        if !self.saying.is_empty() {
+            return None;
+        }
+        let due = match self.script.front()?.when {
+            When::PromptEnd => ended,
+            When::Into(ms) => self.loud_since.is_some_and(|s| at.ms_since(s.max(self.step_at)) >= u64::from(ms)),
+            When::After(ms) => at.ms_since(self.step_at) >= u64::from(ms),
+        };
+        if !due {
+            return None;
+        }
+        self.step_at = at;
+        self.steps_done += 1;
+        match self.script.pop_front()?.act {
+            Act::Say(pcm, words) => {
+                self.saying = pcm.into();
+                news(PhoneNews::Says(words));
+                None
+            }
+            Act::Keys(keys) => {
+                news(PhoneNews::Presses(keys.clone()));
+                Some(Doing::Keys(keys))
+            }
+            Act::Hold(held) => Some(Doing::Hold(held)),
+            Act::HangUp => Some(Doing::HangUp),
+        }
+    }
+
+    /// Follows the other side's speech; true in the moment that a prompt ends.
+    fn listen(&mut self, at: Mono, loud: bool, news: &mut (dyn FnMut(PhoneNews) + Send)) -> bool {
+        if loud {
+            if self.loud_since.is_none() {
+                self.loud_since = Some(at);
+                news(PhoneNews::PromptBegan);
+            }
+            self.loud_last = Some(at);
+            return false;
+        }
+        if let (Some(since), Some(last)) = (self.loud_since, self.loud_last)
+            && at.ms_since(last) >= self.gap_ms
+        {
+            self.loud_since = None;
+            news(PhoneNews::PromptEnded(last.ms_since(since)));
+            return true;
+        }
+        false
+    }
+
+    fn saying(&mut self) -> AudioFrame {
+        let mut frame = AudioFrame::silence(0);
+        for sample in frame.pcm.iter_mut().take(FRAME_SAMPLES) {
+            *sample = self.saying.pop_front().unwrap_or(0);
+        }
+        frame
+    }
+
+    fn result(&mut self, code: u16, by_them: bool, talked_ms: u64, stats: Option<Stats>) -> CallResult {
+        let heard = std::mem::take(&mut self.heard);
+        let packets = std::mem::take(&mut self.packets);
+        let key_marks = std::mem::take(&mut self.key_marks);
+        CallResult { code, by_them, talked_ms, stats, heard, steps_done: self.steps_done, packets, key_marks }
+    }
+}

@@ -1,0 +1,278 @@
+//! Test routes: plain media behaviours for load tools and line checks, named in the configuration. They bypass
+//! dialplans and show what the media plane alone costs.
+
+use crate::audio::{AudioFrame, FRAME_SAMPLES};
+use crate::call::{CallInput, CallOutput, CallRecord, EndReason, HungUpBy};
+use crate::clock::Mono;
+use crate::dialplan::{Outcome, Prompt, TransferOrder};
+use crate::ids::{Leg, TurnId};
+use crate::speech::Vad;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What a test route does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteKind {
+    /// Answers and loops a prompt.
+    Loop,
+    /// Loops a prompt until the first key, then collects four; then again.
+    Barge,
+    /// Sends back what it hears.
+    Echo,
+    /// Calls a target and joins the two.
+    Bridge,
+    /// Answers and stays silent.
+    Silent,
+}
+
+/// How much a route listens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listening {
+    /// Keys only.
+    Keys,
+    /// Voice activity as well.
+    Voice,
+    /// Voice activity and recognition of everything that is said.
+    Speech,
+}
+
+/// Longest piece of speech a route hands to the recogniser, in frames.
+const LONGEST: u32 = 250;
+/// Frames in a chunk.
+const CHUNK: u32 = 15;
+
+/// One call on a test route.
+pub struct Route {
+    kind: RouteKind,
+    listening: Listening,
+    target: String,
+    prompt: Arc<[i16]>,
+    position: usize,
+    playing: bool,
+    keys: u8,
+    echo: VecDeque<AudioFrame>,
+    vad: Option<Box<dyn Vad>>,
+    speaking: Option<u32>,
+    chunk: Vec<i16>,
+    turn: TurnId,
+    listen: Option<Arc<crate::dialplan::Listen>>,
+    outputs: VecDeque<CallOutput>,
+    began: Mono,
+    answered: Option<Mono>,
+    bridged: bool,
+    over: bool,
+}
+
+/// What a route is made of.
+pub struct RouteParts {
+    /// What it does.
+    pub kind: RouteKind,
+    /// How much it listens.
+    pub listening: Listening,
+    /// Whom a bridge calls (a SIP URI).
+    pub target: String,
+    /// What a loop plays.
+    pub prompt: Arc<[i16]>,
+    /// A detector of its own, when it listens to voice.
+    pub vad: Option<Box<dyn Vad>>,
+    /// What it can hear, when it recognises.
+    pub listen: Option<Arc<crate::dialplan::Listen>>,
+}
+
+impl Route {
+    /// A call on a route; it answers at once.
+    pub fn new(parts: RouteParts, now: Mono) -> Self {
+        let RouteParts { kind, listening, target, prompt, vad, listen } = parts;
+        Route {
+            kind,
+            listening,
+            target,
+            prompt,
+            position: 0,
+            playing: true,
+            keys: 0,
+            echo: VecDeque::with_capacity(4),
+            vad,
+            speaking: None,
+            chunk: Vec::new(),
+            turn: TurnId(0),
+            listen,
+            outputs: VecDeque::from([CallOutput::Answer]),
+            began: now,
+            answered: Some(now),
+            bridged: false,
+            over: false,
+        }
+    }
+
+    /// What it does.
+    pub fn kind(&self) -> RouteKind {
+        self.kind
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, now: Mono, input: CallInput) {
+        match input {
+            CallInput::Established if self.kind == RouteKind::Bridge => self.dial(),
+            CallInput::Key { leg: Leg::Caller, .. } if self.kind == RouteKind::Barge => {
+                self.playing = false;
+                self.keys += 1;
+                if self.keys == 4 {
+                    (self.keys, self.playing, self.position) = (0, true, 0);
+                }
+            }
+            CallInput::SeatAnswered if !self.bridged => {
+                self.bridged = true;
+                self.outputs.push_back(CallOutput::Bridge(true));
+            }
+            CallInput::SeatFailed(_) | CallInput::HungUp(_) | CallInput::Terminate => self.end(now, &input),
+            _ => {}
+        }
+    }
+
+    fn dial(&mut self) {
+        let briefing =
+            Prompt { text: String::new(), shown: String::new(), audio: None, rate: 1.0, barge_in: false };
+        self.outputs.push_back(CallOutput::DialSeat {
+            order: TransferOrder { queue: self.target.clone(), skill: None, warm: false, briefing, ring_ms: 30_000 },
+        });
+    }
+
+    fn end(&mut self, now: Mono, input: &CallInput) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        let by = match input {
+            CallInput::HungUp(Leg::Caller) => HungUpBy::Caller,
+            CallInput::HungUp(Leg::Seat) => HungUpBy::Seat,
+            _ => HungUpBy::Us,
+        };
+        self.outputs.push_back(CallOutput::Hangup(Leg::Caller));
+        if self.kind == RouteKind::Bridge {
+            self.outputs.push_back(CallOutput::Hangup(Leg::Seat));
+        }
+        self.outputs.push_back(CallOutput::Finished(Box::new(CallRecord {
+            offered: self.began,
+            answered: self.answered,
+            ended: now,
+            reason: EndReason { cause: 16, by, sentence: "test route".into() },
+            outcome: Outcome::Resolved,
+            steps: 0,
+            retries: 0,
+            verify_questions: 0,
+            turns: 0,
+            flows: Vec::new(),
+            bridged: self.bridged,
+        })));
+    }
+
+    /// A frame from a leg.
+    pub fn hear(&mut self, _now: Mono, leg: Leg, frame: &AudioFrame) {
+        if leg != Leg::Caller {
+            return;
+        }
+        if self.kind == RouteKind::Echo {
+            if self.echo.len() == 4 {
+                self.echo.pop_front();
+            }
+            self.echo.push_back(*frame);
+        }
+        if self.listening == Listening::Keys {
+            return;
+        }
+        let Some(vad) = &mut self.vad else { return };
+        let speech = vad.speech(frame) > 0.5;
+        if self.listening == Listening::Speech {
+            self.recognise(speech, frame);
+        }
+    }
+
+    fn recognise(&mut self, speech: bool, frame: &AudioFrame) {
+        let Some(listen) = &self.listen else { return };
+        match self.speaking {
+            None if speech => {
+                self.turn.0 += 1;
+                self.speaking = Some(0);
+                self.outputs.push_back(CallOutput::SpeechStart { turn: self.turn, listen: listen.clone() });
+            }
+            None => return,
+            Some(_) => {}
+        }
+        self.chunk.extend_from_slice(&frame.pcm);
+        let frames = self.speaking.map_or(1, |n| n + 1);
+        self.speaking = Some(frames);
+        let over = !speech || frames >= LONGEST;
+        if over || frames.is_multiple_of(CHUNK) {
+            let pcm = std::mem::take(&mut self.chunk);
+            self.outputs.push_back(CallOutput::SpeechAudio { turn: self.turn, pcm });
+        }
+        if over {
+            self.speaking = None;
+            self.outputs.push_back(CallOutput::SpeechEnd { turn: self.turn });
+        }
+    }
+
+    /// A frame for a leg.
+    pub fn speak(&mut self, _now: Mono, leg: Leg) -> AudioFrame {
+        let mut frame = AudioFrame::silence(0);
+        if leg != Leg::Caller {
+            return frame;
+        }
+        match self.kind {
+            RouteKind::Echo => return self.echo.pop_front().unwrap_or(frame),
+            RouteKind::Loop | RouteKind::Barge if self.playing && self.prompt.len() >= FRAME_SAMPLES => {
+                if self.position + FRAME_SAMPLES > self.prompt.len() {
+                    self.position = 0;
+                }
+                frame.pcm.copy_from_slice(&self.prompt[self.position..self.position + FRAME_SAMPLES]);
+                self.position += FRAME_SAMPLES;
+            }
+            _ => {}
+        }
+        frame
+    }
+
+    /// What is to be carried out.
+    pub fn poll_output(&mut self) -> Option<CallOutput> {
+        self.outputs.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(kind: RouteKind) -> Route {
+        let parts = RouteParts {
+            kind,
+            listening: Listening::Keys,
+            target: "sip:b@127.0.0.1".into(),
+            prompt: vec![7; 320].into(),
+            vad: None,
+            listen: None,
+        };
+        Route::new(parts, Mono(0))
+    }
+
+    #[test]
+    fn a_key_stops_the_prompt_and_the_fourth_starts_it_again() {
+        let mut r = route(RouteKind::Barge);
+        assert_eq!(r.speak(Mono(0), Leg::Caller).pcm[0], 7);
+        for n in 0..4 {
+            r.handle(Mono(0), CallInput::Key { leg: Leg::Caller, key: '1' });
+            assert_eq!(r.speak(Mono(0), Leg::Caller).pcm[0], if n == 3 { 7 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn a_bridge_ends_with_one_record_when_either_side_hangs_up() {
+        let mut r = route(RouteKind::Bridge);
+        r.handle(Mono(0), CallInput::Established);
+        r.handle(Mono(0), CallInput::SeatAnswered);
+        r.handle(Mono(0), CallInput::HungUp(Leg::Seat));
+        r.handle(Mono(0), CallInput::HungUp(Leg::Caller));
+        let outputs: Vec<_> = std::iter::from_fn(|| r.poll_output()).collect();
+        assert_eq!(outputs.iter().filter(|o| matches!(o, CallOutput::Finished(_))).count(), 1);
+        assert!(outputs.contains(&CallOutput::Bridge(true)));
+    }
+}

@@ -1,0 +1,721 @@
+//! A media shard: one thread that owns its calls, their RTP sockets and one clock.
+//!
+//! Every 5 ms it reads what has arrived and serves a quarter of its calls, so that each call is served every 20 ms and
+//! the work is spread. Sockets are read when the kernel says so (epoll, level-triggered, one receive for each ready
+//! socket); only those of bridged legs wake the thread at once, because their packets are relayed on arrival.
+
+use super::inference::{Inference, Utterance};
+use super::ports::MediaSockets;
+use super::recorder::Tap;
+use super::routes::Route;
+use super::time::now;
+use super::voices::Voices;
+use crate::audio::AudioFrame;
+use crate::call::machine::Call;
+use crate::call::{CallEvent, CallInput, CallOutput, Heard};
+use crate::clock::Mono;
+use crate::dialplan::set::FlowSet;
+use crate::ids::{CallId, Leg};
+use crate::rtp::packet::RtpView;
+use crate::rtp::session::{Received, RtpSession, Stats};
+use crate::sdp::negotiate::MediaPlan;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::event::{EventfdFlags, Timespec, epoll};
+use rustix::fd::OwnedFd;
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::mpsc;
+
+/// Sub-ticks in 20 ms.
+const PHASES: u64 = 4;
+/// Commands a shard may have waiting.
+const COMMANDS: usize = 8192;
+/// Rounds of reading in one sub-tick: more packets than this wait for the next.
+const READ_ROUNDS: usize = 4;
+
+/// What runs on a call's media.
+pub enum App {
+    /// The hotline's call machine.
+    Hotline(Box<Call>),
+    /// A test route of the configuration.
+    Route(Box<Route>),
+}
+
+/// A call handed to a shard.
+pub struct NewCall {
+    /// Its id.
+    pub call: CallId,
+    /// What runs on it.
+    pub app: App,
+    /// The flows it began with (none for test routes).
+    pub flows: Option<Arc<FlowSet>>,
+    /// The caller's media.
+    pub caller: NewLeg,
+    /// The recording, when calls are recorded.
+    pub tap: Option<Tap>,
+}
+
+/// A leg's media.
+pub struct NewLeg {
+    /// Bound sockets.
+    pub sockets: MediaSockets,
+    /// What was negotiated.
+    pub plan: MediaPlan,
+    /// Where the signalling came from.
+    pub signalling: IpAddr,
+    /// Randomness for SSRC, sequence and timestamp.
+    pub seed: u64,
+}
+
+/// What a shard can be told.
+pub enum ShardCommand {
+    /// A call begins.
+    Begin(Box<NewCall>),
+    /// Something happened to a call.
+    Input {
+        /// Which.
+        call: CallId,
+        /// What.
+        input: CallInput,
+    },
+    /// A seat's leg has media.
+    SeatLeg {
+        /// Which call.
+        call: CallId,
+        /// Its media.
+        leg: Box<NewLeg>,
+    },
+    /// A re-INVITE changed a leg's media.
+    Replan {
+        /// Which call.
+        call: CallId,
+        /// Which leg.
+        leg: Leg,
+        /// The new plan.
+        plan: MediaPlan,
+    },
+    /// The thread ends when its calls are gone.
+    Stop,
+}
+
+/// What a shard tells the switchboard.
+pub enum ShardReport {
+    /// An output of a call that is not the shard's own work.
+    Output {
+        /// Which call.
+        call: CallId,
+        /// What it asks for.
+        output: CallOutput,
+    },
+    /// A call's media is gone; its ports may rest.
+    Released {
+        /// Which call.
+        call: CallId,
+        /// The RTP ports.
+        ports: Vec<u16>,
+        /// The caller's RTP figures.
+        stats: Box<Stats>,
+    },
+}
+
+/// A shard's door. Cheap to clone.
+#[derive(Clone)]
+pub struct ShardHandle {
+    commands: Sender<ShardCommand>,
+    wake: Arc<OwnedFd>,
+    load: Arc<AtomicUsize>,
+    counters: Arc<ShardCounters>,
+}
+
+/// Figures of a shard.
+#[derive(Debug, Default)]
+pub struct ShardCounters {
+    /// Sub-ticks that began more than 5 ms late.
+    pub late: AtomicU64,
+    /// Calls whose machine panicked.
+    pub panics: AtomicU64,
+    /// Datagrams that were not ours.
+    pub ignored: AtomicU64,
+}
+
+impl ShardHandle {
+    /// Gives a command. False when the shard is gone or stands still for a second.
+    pub fn send(&self, command: ShardCommand) -> bool {
+        let sent = self.commands.send_timeout(command, std::time::Duration::from_secs(1)).is_ok();
+        let _only_fails_when_full_and_then_it_is_awake = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        sent
+    }
+
+    /// Calls on the shard.
+    pub fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Its figures.
+    pub fn counters(&self) -> &ShardCounters {
+        &self.counters
+    }
+}
+
+/// What all shards share.
+#[derive(Clone)]
+pub struct ShardSettings {
+    /// Recognition, when there is any.
+    pub inference: Option<Inference>,
+    /// Voices.
+    pub voices: Voices,
+    /// The switchboard's inbox.
+    pub reports: mpsc::Sender<ShardReport>,
+    /// A caller whose RTP stops for this long has gone, in milliseconds.
+    pub dead_after_ms: u64,
+}
+
+/// Starts a shard's thread.
+pub fn start(name: &str, settings: ShardSettings) -> std::io::Result<ShardHandle> {
+    let (commands, inbox) = bounded(COMMANDS);
+    let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let handle = ShardHandle { commands, wake, load: Arc::default(), counters: Arc::default() };
+    let mut shard = Shard::new(handle.clone(), inbox, settings)?;
+    std::thread::Builder::new().name(name.into()).spawn(move || shard.run())?;
+    Ok(handle)
+}
+
+struct MediaLeg {
+    rtp: RtpSession,
+    socket: UdpSocket,
+    control: UdpSocket,
+    port: u16,
+    born: Mono,
+}
+
+struct Slot {
+    call: CallId,
+    app: App,
+    flows: Option<Arc<FlowSet>>,
+    caller: MediaLeg,
+    seat: Option<MediaLeg>,
+    tap: Option<Tap>,
+    bridged: bool,
+    answered: bool,
+    finished: bool,
+    gone_reported: bool,
+    ticks: u64,
+}
+
+impl Slot {
+    fn leg(&mut self, leg: Leg) -> Option<&mut MediaLeg> {
+        match leg {
+            Leg::Caller => Some(&mut self.caller),
+            Leg::Seat => self.seat.as_mut(),
+        }
+    }
+}
+
+const WAKE: u64 = u64::MAX;
+const TIMER: u64 = u64::MAX - 1;
+
+fn token(slot: usize, leg: Leg, control: bool) -> u64 {
+    (slot as u64) << 2 | u64::from(leg == Leg::Seat) << 1 | u64::from(control)
+}
+
+struct Shard {
+    me: ShardHandle,
+    inbox: Receiver<ShardCommand>,
+    settings: ShardSettings,
+    slots: Vec<Option<Slot>>,
+    index: HashMap<CallId, usize>,
+    /// Waited on: commands, the clock, bridged sockets.
+    waking: OwnedFd,
+    /// Only looked at: all other sockets.
+    quiet: OwnedFd,
+    timer: OwnedFd,
+    events: Vec<epoll::Event>,
+    /// Reports the switchboard had no room for; each call has only a handful, so it stays short.
+    unsent: VecDeque<ShardReport>,
+    datagram: Vec<u8>,
+    packet: Vec<u8>,
+    phase: u64,
+    next_tick: Mono,
+    stopping: bool,
+}
+
+impl Shard {
+    fn new(me: ShardHandle, inbox: Receiver<ShardCommand>, settings: ShardSettings) -> std::io::Result<Shard> {
+        let waking = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let quiet = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        let every = Timespec { tv_sec: 0, tv_nsec: 20_000_000 / PHASES as i64 };
+        let spec = Itimerspec { it_interval: every, it_value: every };
+        rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
+        epoll::add(&waking, &timer, epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN)?;
+        epoll::add(&waking, &*me.wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        Ok(Shard {
+            me,
+            inbox,
+            settings,
+            slots: Vec::new(),
+            index: HashMap::new(),
+            waking,
+            quiet,
+            timer,
+            events: Vec::with_capacity(1024),
+            unsent: VecDeque::new(),
+            datagram: vec![0; 2048],
+            packet: Vec::with_capacity(2048),
+            phase: 0,
+            next_tick: now(),
+            stopping: false,
+        })
+    }
+
+    fn run(&mut self) {
+        while !(self.stopping && self.index.is_empty()) {
+            let mut events = std::mem::take(&mut self.events);
+            events.clear();
+            let waited = epoll::wait(&self.waking, rustix::buffer::spare_capacity(&mut events), None);
+            if waited.is_err() {
+                events.clear(); // EINTR: the timer fires again
+            }
+            for event in events.drain(..) {
+                match event.data.u64() {
+                    TIMER => {
+                        let mut expired = [0u8; 8];
+                        let _nothing_expired = rustix::io::read(&self.timer, &mut expired);
+                        // A late thread catches up, so that no call's media clock falls behind; a stopped one does not
+                        // shoot a second of packets out at once.
+                        for _ in 0..u64::from_ne_bytes(expired).min(PHASES * 10) {
+                            self.tick();
+                        }
+                    }
+                    WAKE => {
+                        let _count = rustix::io::read(&*self.me.wake, &mut [0u8; 8]);
+                        self.commands();
+                    }
+                    socket => self.read(socket),
+                }
+            }
+            self.events = events;
+        }
+    }
+
+    /// One sub-tick: read what has come, serve a quarter of the calls.
+    fn tick(&mut self) {
+        let at = now();
+        if at.ms_since(self.next_tick) > 5 && self.next_tick != Mono(0) {
+            self.me.counters.late.fetch_add(1, Ordering::Relaxed);
+        }
+        self.next_tick = at + std::time::Duration::from_micros(20_000 / PHASES);
+        self.read_quiet();
+        let phase = self.phase;
+        self.phase = (self.phase + 1) % PHASES;
+        for index in (phase as usize..self.slots.len()).step_by(PHASES as usize) {
+            if self.slots[index].is_some() {
+                self.guarded(index, |shard, slot| shard.serve(slot));
+            }
+        }
+        while let Some(report) = self.unsent.pop_front() {
+            if let Err(e) = self.settings.reports.try_send(report) {
+                match e {
+                    mpsc::error::TrySendError::Full(report) => self.unsent.push_front(report),
+                    mpsc::error::TrySendError::Closed(_) => {}
+                }
+                break;
+            }
+        }
+    }
+
+    fn read_quiet(&mut self) {
+        for _ in 0..READ_ROUNDS {
+            let mut events = std::mem::take(&mut self.events);
+            events.clear();
+            let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let _interrupted = epoll::wait(&self.quiet, rustix::buffer::spare_capacity(&mut events), Some(&none));
+            let count = events.len();
+            for event in events.drain(..) {
+                self.read(event.data.u64());
+            }
+            self.events = events;
+            if count == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Reads one datagram from the socket a token names.
+    fn read(&mut self, socket: u64) {
+        let index = (socket >> 2) as usize;
+        let leg = if socket & 2 != 0 { Leg::Seat } else { Leg::Caller };
+        let control = socket & 1 != 0;
+        if self.slots.get(index).is_some_and(Option::is_some) {
+            self.guarded(index, |shard, slot| shard.receive(slot, leg, control));
+        }
+    }
+
+    fn receive(&mut self, slot: &mut Slot, leg: Leg, control: bool) {
+        let at = now();
+        let mut datagram = std::mem::take(&mut self.datagram);
+        let got = match slot.leg(leg) {
+            Some(l) if control => l.control.recv_from(&mut datagram),
+            Some(l) => l.socket.recv_from(&mut datagram),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        if let (Ok((len, from)), Some(l)) = (got, slot.leg(leg)) {
+            let bytes = &datagram[..len];
+            if control {
+                l.rtp.receive_rtcp(at, from, bytes);
+            } else {
+                match l.rtp.receive(at, from, bytes) {
+                    Received::Key(key) => self.input(slot, at, CallInput::Key { leg, key }),
+                    Received::Audio if slot.bridged => self.relay(slot, at, leg, bytes),
+                    Received::Audio => {}
+                    Received::Ignored(_) => {
+                        self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+        self.datagram = datagram;
+    }
+
+    /// A packet of a bridged leg goes to the other leg at once when the codecs are equal.
+    fn relay(&mut self, slot: &mut Slot, at: Mono, from: Leg, bytes: &[u8]) {
+        let Some(seat) = slot.seat.as_mut() else { return };
+        let (source, sink) = match from {
+            Leg::Caller => (&mut slot.caller, seat),
+            Leg::Seat => (seat, &mut slot.caller),
+        };
+        if !relayed(source, sink) {
+            return;
+        }
+        if let Ok(view) = RtpView::parse(bytes)
+            && let Some(to) = sink.rtp.relay(at, &view, &mut self.packet)
+        {
+            let _lost_like_any_packet = sink.socket.send_to(&self.packet, to);
+        }
+    }
+
+    /// A call's 20 ms.
+    fn serve(&mut self, slot: &mut Slot) {
+        let at = now();
+        slot.ticks += 1;
+        let heard = slot.caller.rtp.pull(at);
+        hear(&mut slot.app, at, Leg::Caller, &heard);
+        let from_seat = slot.seat.as_mut().map(|s| s.rtp.pull(at));
+        if let Some(frame) = &from_seat {
+            hear(&mut slot.app, at, Leg::Seat, frame);
+        }
+        let told = if slot.bridged {
+            self.serve_bridged(slot, at, &heard, from_seat.as_ref())
+        } else {
+            self.serve_apart(slot, at)
+        };
+        if slot.answered
+            && let Some(tap) = &mut slot.tap
+        {
+            tap.add(&heard, &told);
+        }
+        if deadline(&slot.app).is_some_and(|d| at >= d) {
+            timeout(&mut slot.app, at);
+        }
+        self.watch_for_silence(slot, at);
+        if slot.ticks.is_multiple_of(25) {
+            for leg in [Some(&mut slot.caller), slot.seat.as_mut()].into_iter().flatten() {
+                if let Some(to) = leg.rtp.rtcp_due(at, &mut self.packet) {
+                    let _lost_like_any_packet = leg.control.send_to(&self.packet, to);
+                }
+            }
+        }
+        self.outputs(slot, at);
+    }
+
+    fn serve_apart(&mut self, slot: &mut Slot, at: Mono) -> AudioFrame {
+        let told = speak(&mut slot.app, at, Leg::Caller);
+        if slot.answered {
+            self.send(&mut slot.caller, at, &told);
+        }
+        if let Some(mut seat) = slot.seat.take() {
+            let briefing = speak(&mut slot.app, at, Leg::Seat);
+            self.send(&mut seat, at, &briefing);
+            slot.seat = Some(seat);
+        }
+        told
+    }
+
+    /// Legs of one codec are relayed on arrival; others are decoded and sent on the tick.
+    fn serve_bridged(
+        &mut self,
+        slot: &mut Slot,
+        at: Mono,
+        heard: &AudioFrame,
+        from_seat: Option<&AudioFrame>,
+    ) -> AudioFrame {
+        let told = from_seat.copied().unwrap_or_else(|| AudioFrame::silence(heard.at));
+        if let Some(mut seat) = slot.seat.take() {
+            if !relayed(&slot.caller, &seat) {
+                self.send(&mut slot.caller, at, &told);
+                self.send(&mut seat, at, heard);
+            }
+            slot.seat = Some(seat);
+        }
+        told
+    }
+
+    fn send(&mut self, leg: &mut MediaLeg, at: Mono, frame: &AudioFrame) {
+        if let Some(to) = leg.rtp.push(at, frame, &mut self.packet) {
+            let _lost_like_any_packet = leg.socket.send_to(&self.packet, to);
+        }
+    }
+
+    /// A leg whose packets stopped has hung up without saying so.
+    fn watch_for_silence(&mut self, slot: &mut Slot, at: Mono) {
+        if !slot.answered || slot.gone_reported || !slot.ticks.is_multiple_of(50) {
+            return;
+        }
+        let limit = self.settings.dead_after_ms;
+        let silent = |l: &MediaLeg| {
+            let plan = l.rtp.plan();
+            plan.we_receive && !plan.held_by_remote && at.ms_since(l.rtp.stats().last_packet.unwrap_or(l.born)) > limit
+        };
+        if silent(&slot.caller) {
+            slot.gone_reported = true;
+            self.input(slot, at, CallInput::HungUp(Leg::Caller));
+        } else if slot.bridged && slot.seat.as_ref().is_some_and(silent) {
+            self.input(slot, at, CallInput::HungUp(Leg::Seat));
+        }
+    }
+
+    fn commands(&mut self) {
+        // Bounded, so that a flood of commands cannot hold back a tick.
+        for _ in 0..256 {
+            match self.inbox.try_recv() {
+                Ok(command) => self.command(command),
+                Err(_) => return,
+            }
+        }
+        let _again = rustix::io::write(&*self.me.wake, &1u64.to_ne_bytes());
+    }
+
+    fn command(&mut self, command: ShardCommand) {
+        match command {
+            ShardCommand::Begin(new) => self.begin(*new),
+            ShardCommand::Input { call, input } => {
+                self.with(call, |shard, slot| shard.input(slot, now(), input));
+            }
+            ShardCommand::SeatLeg { call, leg } => {
+                let Some(&index) = self.index.get(&call) else { return };
+                let leg = self.open_leg(index, Leg::Seat, *leg);
+                self.with(call, |_, slot| slot.seat = leg);
+            }
+            ShardCommand::Replan { call, leg, plan } => self.with(call, |_, slot| {
+                if let Some(l) = slot.leg(leg) {
+                    l.rtp.replan(plan, now());
+                }
+            }),
+            ShardCommand::Stop => self.stopping = true,
+        }
+    }
+
+    fn begin(&mut self, new: NewCall) {
+        // The emptiest phase, so that sub-ticks stay even.
+        let index = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        let NewCall { call, app, flows, caller, tap } = new;
+        let Some(caller) = self.open_leg(index, Leg::Caller, caller) else { return };
+        self.slots[index] = Some(Slot {
+            call,
+            app,
+            flows,
+            caller,
+            seat: None,
+            tap,
+            bridged: false,
+            answered: false,
+            finished: false,
+            gone_reported: false,
+            ticks: 0,
+        });
+        self.index.insert(call, index);
+        self.me.load.store(self.index.len(), Ordering::Relaxed);
+        self.guarded(index, |shard, slot| shard.outputs(slot, now()));
+    }
+
+    fn open_leg(&mut self, index: usize, leg: Leg, new: NewLeg) -> Option<MediaLeg> {
+        let NewLeg { sockets, plan, signalling, seed } = new;
+        for (socket, control) in [(&sockets.rtp, false), (&sockets.rtcp, true)] {
+            let data = epoll::EventData::new_u64(token(index, leg, control));
+            if let Err(e) = epoll::add(&self.quiet, socket, data, epoll::EventFlags::IN) {
+                tracing::error!("cannot watch RTP port {}: {e}; raise the limit of open files", sockets.port);
+                return None;
+            }
+        }
+        let at = now();
+        let rtp = RtpSession::new(plan, signalling, seed, at);
+        Some(MediaLeg { rtp, socket: sockets.rtp, control: sockets.rtcp, port: sockets.port, born: at })
+    }
+
+    fn with(&mut self, call: CallId, f: impl FnOnce(&mut Shard, &mut Slot)) {
+        if let Some(&index) = self.index.get(&call) {
+            self.guarded(index, f);
+        }
+    }
+
+    /// Runs `f` on a slot. A panic ends that call only; a finished call leaves.
+    fn guarded(&mut self, index: usize, f: impl FnOnce(&mut Shard, &mut Slot)) {
+        let Some(mut slot) = self.slots[index].take() else { return };
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(self, &mut slot)));
+        if ran.is_err() {
+            self.me.counters.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(call = %slot.call, "the call's machine broke; this call ends, others go on");
+            self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Caller) });
+            self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Seat) });
+            slot.finished = true;
+        }
+        if slot.finished {
+            self.release(slot);
+        } else {
+            self.slots[index] = Some(slot);
+        }
+    }
+
+    fn release(&mut self, slot: Slot) {
+        self.index.remove(&slot.call);
+        self.me.load.store(self.index.len(), Ordering::Relaxed);
+        let stats = Box::new(slot.caller.rtp.stats().clone());
+        let mut ports = vec![slot.caller.port];
+        ports.extend(slot.seat.as_ref().map(|s| s.port));
+        let call = slot.call;
+        drop(slot); // closes the sockets (which leaves epoll) and the recording, before the ports are given back
+        self.report(ShardReport::Released { call, ports, stats });
+    }
+
+    fn input(&mut self, slot: &mut Slot, at: Mono, input: CallInput) {
+        match &mut slot.app {
+            App::Hotline(call) => call.handle(at, input),
+            App::Route(route) => route.handle(at, input),
+        }
+        self.outputs(slot, at);
+    }
+
+    fn outputs(&mut self, slot: &mut Slot, at: Mono) {
+        while let Some(output) = match &mut slot.app {
+            App::Hotline(call) => call.poll_output(),
+            App::Route(route) => route.poll_output(),
+        } {
+            self.carry_out(slot, at, output);
+        }
+    }
+
+    fn carry_out(&mut self, slot: &mut Slot, at: Mono, output: CallOutput) {
+        match output {
+            CallOutput::SpeechStart { turn, listen } => {
+                let Some(flows) = slot.flows.clone() else { return };
+                self.speech(slot, at, turn, Utterance::Start { listen, flows });
+            }
+            CallOutput::SpeechAudio { turn, pcm } => self.speech(slot, at, turn, Utterance::Audio(pcm)),
+            CallOutput::SpeechEnd { turn } => self.speech(slot, at, turn, Utterance::End),
+            CallOutput::SpeechCancel { turn } => self.speech(slot, at, turn, Utterance::Cancel),
+            CallOutput::Synthesise { prompt, request } => {
+                if let Err(why) = self.settings.voices.submit(&self.me, slot.call, prompt, request) {
+                    self.input(slot, at, CallInput::PromptFailed { prompt, why: why.into() });
+                }
+            }
+            // Making a prompt takes milliseconds: what is no longer wanted is dropped by the machine.
+            CallOutput::StopSynthesis(_) => {}
+            CallOutput::Bridge(on) => self.bridge(slot, on),
+            CallOutput::Hangup(Leg::Seat) => {
+                self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Seat) });
+                if let Some(seat) = slot.seat.take() {
+                    let (ports, stats) = (vec![seat.port], Box::new(seat.rtp.stats().clone()));
+                    drop(seat);
+                    self.report(ShardReport::Released { call: slot.call, ports, stats });
+                }
+            }
+            output => {
+                slot.answered |= output == CallOutput::Answer;
+                slot.finished |= matches!(output, CallOutput::Finished(_));
+                self.report(ShardReport::Output { call: slot.call, output });
+            }
+        }
+    }
+
+    fn speech(&mut self, slot: &mut Slot, at: Mono, turn: crate::ids::TurnId, what: Utterance) {
+        let ends = matches!(what, Utterance::Start { .. } | Utterance::End);
+        let refused = match &self.settings.inference {
+            Some(inference) => inference.submit(&self.me, slot.call, turn, what).err(),
+            None => Some("no recogniser is loaded"),
+        };
+        if let Some(why) = refused
+            && ends
+        {
+            let heard = Heard { result: Err(why.into()), engine: String::new(), recognise_ms: 0, understand_ms: 0 };
+            self.input(slot, at, CallInput::Heard { turn, heard });
+        }
+    }
+
+    /// Sockets of bridged legs wake the thread; others are looked at on the tick.
+    fn bridge(&mut self, slot: &mut Slot, on: bool) {
+        slot.bridged = on;
+        let Some(&index) = self.index.get(&slot.call) else { return };
+        let (from, to) = if on { (&self.quiet, &self.waking) } else { (&self.waking, &self.quiet) };
+        for (leg, socket) in
+            [(Leg::Caller, Some(&slot.caller.socket)), (Leg::Seat, slot.seat.as_ref().map(|s| &s.socket))]
+        {
+            if let Some(socket) = socket
+                && epoll::delete(from, socket).is_ok()
+            {
+                let data = epoll::EventData::new_u64(token(index, leg, false));
+                let _stays_unwatched_only_without_memory = epoll::add(to, socket, data, epoll::EventFlags::IN);
+            }
+        }
+    }
+
+    fn report(&mut self, report: ShardReport) {
+        if !self.unsent.is_empty() {
+            self.unsent.push_back(report);
+        } else if let Err(mpsc::error::TrySendError::Full(report)) = self.settings.reports.try_send(report) {
+            if matches!(&report, ShardReport::Output { output: CallOutput::Event(CallEvent::Key(_)), .. }) {
+                return;
+            }
+            self.unsent.push_back(report);
+        }
+    }
+}
+
+/// Whether packets of one leg may go to the other untouched.
+fn relayed(a: &MediaLeg, b: &MediaLeg) -> bool {
+    let (a, b) = (a.rtp.plan(), b.rtp.plan());
+    a.codec == b.codec && a.ptime_ms == b.ptime_ms
+}
+
+fn hear(app: &mut App, at: Mono, leg: Leg, frame: &AudioFrame) {
+    match app {
+        App::Hotline(call) => call.hear(at, leg, frame),
+        App::Route(route) => route.hear(at, leg, frame),
+    }
+}
+
+fn speak(app: &mut App, at: Mono, leg: Leg) -> AudioFrame {
+    match app {
+        App::Hotline(call) => call.speak(at, leg),
+        App::Route(route) => route.speak(at, leg),
+    }
+}
+
+fn deadline(app: &App) -> Option<Mono> {
+    match app {
+        App::Hotline(call) => call.deadline(),
+        App::Route(_) => None,
+    }
+}
+
+fn timeout(app: &mut App, at: Mono) {
+    if let App::Hotline(call) = app {
+        call.timeout(at);
+    }
+}

@@ -1,0 +1,161 @@
+//! A whole hotline on loopback, a caller for it, and a bad network between them.
+
+pub mod proxy;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use zongji::dialplan::set::FlowSet;
+use zongji::engines::Engines;
+use zongji::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
+use zongji::server::phone::{Act, CallResult, Phone, PhoneNews, PhoneSettings, Step, When};
+use zongji::server::Hotline;
+
+/// The demo customer with one order, still being packed.
+pub const ONE_ORDER: &str = "13800138000";
+/// A number nobody knows.
+pub const STRANGER: &str = "13511112222";
+/// The seat of the tests.
+pub const SEAT: (&str, &str) = ("8001", "secret-8001");
+
+/// The shipped dialplans, compiled once.
+pub fn flows() -> Arc<FlowSet> {
+    static FLOWS: OnceLock<Arc<FlowSet>> = OnceLock::new();
+    FLOWS
+        .get_or_init(|| {
+            let files = read_dialplans(&root().join("dialplans")).expect("the shipped dialplans are readable");
+            Arc::new(FlowSet::compile(files).expect("the shipped dialplans have no errors"))
+        })
+        .clone()
+}
+
+/// The bundled models, loaded once.
+pub fn engines() -> Engines {
+    static ENGINES: OnceLock<Engines> = OnceLock::new();
+    ENGINES
+        .get_or_init(|| {
+            let cache = std::env::temp_dir().join(format!("zongji-test-prompts-{}", std::process::id()));
+            zongji::engines::load(&zongji::engines::EngineSettings::with_cache(cache))
+        })
+        .clone()
+}
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A running hotline with its own data folder.
+pub struct Running {
+    pub hotline: Hotline,
+    pub sip: SocketAddr,
+    pub data: tempfile::TempDir,
+}
+
+/// Settings of a hotline on a port of its own; change what a test needs.
+pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
+    // Each hotline of this process has RTP ports of its own.
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
+    let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let first = 30_000 + (n % 100) * 200;
+    HotlineSettings {
+        sip: ([127, 0, 0, 1], 0).into(),
+        public: None,
+        max_calls: 50,
+        numbers: vec!["400".into()],
+        rtp_bind: [127, 0, 0, 1].into(),
+        rtp_ports: first..=first + 199,
+        dead_after_s: 20,
+        shards: 1,
+        hear_workers: 1,
+        data: data.path().to_path_buf(),
+        record: true,
+        seed_demo: true,
+        speech: true,
+        seats: vec![Seat { user: SEAT.0.into(), password: SEAT.1.into(), queues: Vec::new() }],
+        routes: Vec::<TestRoute>::new(),
+        trusted: vec![[127, 0, 0, 1].into()],
+        answer_delay_ms: 0,
+    }
+}
+
+/// Starts a hotline; `change` may alter its settings.
+pub async fn start(change: impl FnOnce(&mut HotlineSettings)) -> Running {
+    let data = tempfile::tempdir().expect("a temporary folder");
+    let mut settings = settings(&data);
+    change(&mut settings);
+    let hotline = Hotline::start(settings, flows(), engines()).await.expect("the hotline starts");
+    let sip = hotline.sip_address();
+    Running { hotline, sip, data }
+}
+
+impl Running {
+    /// Calls 400 from a number and follows a script.
+    pub async fn call(&self, from: &str, script: Vec<Step>) -> CallResult {
+        self.call_with(PhoneSettings::new(([127, 0, 0, 1], 0).into(), from), script).await
+    }
+
+    /// The same with a phone's own settings.
+    pub async fn call_with(&self, settings: PhoneSettings, script: Vec<Step>) -> CallResult {
+        let mut phone = Phone::start(settings).await.expect("a phone");
+        let mut log = |news: PhoneNews| {
+            if !matches!(news, PhoneNews::Over(_)) {
+                eprintln!("phone: {news:?}");
+            }
+        };
+        phone.call(&format!("sip:400@{}", self.sip), script, &mut log).await.expect("the call is placed")
+    }
+
+    /// Waits until no call is left and everything is on disk.
+    pub async fn settle(&self) {
+        until("all calls are gone", || self.hotline.calls() == 0).await;
+        // The last report of a call passes through the switchboard before its record is queued.
+        let store = self.hotline.store().clone();
+        for _ in 0..100 {
+            let _late = self.hotline.flush(Duration::from_secs(5)).await;
+            if store.open_calls().await.expect("the store answers") == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("a call was never closed in the database");
+    }
+}
+
+/// Waits for something that must become true within ten seconds.
+pub async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if is_true() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never came true: {what}");
+}
+
+/// A caller's recording of audio-fixtures/.
+pub fn say(name: &str) -> Act {
+    let file = root().join("audio-fixtures").join(format!("{name}.wav"));
+    Act::Say(zongji::audio::wav::read_file(&file).expect("a fixture"), name.into())
+}
+
+/// Says something when the prompt has ended.
+pub fn answer(name: &str) -> Step {
+    Step { when: When::PromptEnd, act: say(name) }
+}
+
+/// Presses keys when the prompt has ended.
+pub fn keys(keys: &str) -> Step {
+    Step { when: When::PromptEnd, act: Act::Keys(keys.into()) }
+}
+
+/// Presses keys this many milliseconds into a prompt.
+pub fn keys_into(ms: u32, keys: &str) -> Step {
+    Step { when: When::Into(ms), act: Act::Keys(keys.into()) }
+}
+
+/// Hangs up after this many milliseconds.
+pub fn hang_up(ms: u32) -> Step {
+    Step { when: When::After(ms), act: Act::HangUp }
+}
