@@ -1,1 +1,3 @@
+//! The whole hotline from outside, one file per behaviour.
 
+mod store_durability;

@@ -81,7 +81,9 @@ pub fn normalise_phone(number: &str) -> String {
         &digits
     };
     match national.strip_prefix('0') {
-        Some(mobile) if mobile.len() == 11 && mobile.starts_with('1') && !mobile.starts_with("10") => mobile.to_string(),
+        Some(mobile) if mobile.len() == 11 && mobile.starts_with('1') && !mobile.starts_with("10") => {
+            mobile.to_string()
+        }
         _ => national.to_string(),
     }
 }
@@ -99,7 +101,9 @@ mod tests {
 
     #[test]
     fn every_way_of_writing_a_mobile_number_is_one_number() {
-        for n in ["13800138000", "+8613800138000", "+86 138-0013-8000", "008613800138000", "8613800138000", "013800138000"] {
+        for n in
+            ["13800138000", "+8613800138000", "+86 138-0013-8000", "008613800138000", "8613800138000", "013800138000"]
+        {
             assert_eq!(normalise_phone(n), "13800138000", "{n}");
         }
         assert_eq!(normalise_phone("01062345678"), "01062345678", "a Beijing landline keeps its area code");

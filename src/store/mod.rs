@@ -30,3 +30,8 @@ use ulid::Ulid;
 fn new_id(at: crate::clock::UtcMs) -> String {
     Ulid::from_parts(at.0.max(0) as u64, rand::random::<u128>()).to_string()
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod writer_tests;

@@ -67,23 +67,25 @@ impl Store {
 
     /// Orders placed from a (normalised) number, newest first.
     pub(super) async fn orders_of(&self, number: &str, limit: i64) -> Result<Vec<Order>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM orders WHERE buyer_phone = ? AND ? <> '' ORDER BY placed_at DESC, no DESC LIMIT ?")
-                .bind(number)
-                .bind(number)
-                .bind(limit.clamp(0, 100))
-                .fetch_all(&self.read)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT * FROM orders WHERE buyer_phone = ? AND ? <> '' ORDER BY placed_at DESC, no DESC LIMIT ?",
+        )
+        .bind(number)
+        .bind(number)
+        .bind(limit.clamp(0, 100))
+        .fetch_all(&self.read)
+        .await?;
         rows.iter().map(order).collect()
     }
 
     /// Orders by number or by the end of it, whosever they are; for callers who prove themselves another way.
     pub(super) async fn orders_by_ending(&self, ending: &str) -> Result<Vec<Order>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM orders WHERE substr(no, -length(?)) = ? ORDER BY placed_at DESC LIMIT 50")
-            .bind(ending)
-            .bind(ending)
-            .fetch_all(&self.read)
-            .await?;
+        let rows =
+            sqlx::query("SELECT * FROM orders WHERE substr(no, -length(?)) = ? ORDER BY placed_at DESC LIMIT 50")
+                .bind(ending)
+                .bind(ending)
+                .fetch_all(&self.read)
+                .await?;
         rows.iter().map(order).collect()
     }
 

@@ -157,20 +157,24 @@ async fn put(c: &mut SqliteConnection, p: &Person, now: UtcMs, reset: bool) -> R
     if owner.is_some_and(|o| o != id) {
         return Ok(()); // a real customer has this number
     }
-    sqlx::query("INSERT INTO customer (id, name, vip, elder, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
-        .bind(&id)
-        .bind(&p.name)
-        .bind(p.vip)
-        .bind(p.elder)
-        .bind(now.0)
-        .execute(&mut *c)
-        .await?;
-    sqlx::query("INSERT INTO contact_point (id, customer_id, kind, value) VALUES (?, ?, 'phone', ?) ON CONFLICT DO NOTHING")
-        .bind(fixed_id(2, p.n, 0))
-        .bind(&id)
-        .bind(&p.phone)
-        .execute(&mut *c)
-        .await?;
+    sqlx::query(
+        "INSERT INTO customer (id, name, vip, elder, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(&id)
+    .bind(&p.name)
+    .bind(p.vip)
+    .bind(p.elder)
+    .bind(now.0)
+    .execute(&mut *c)
+    .await?;
+    sqlx::query(
+        "INSERT INTO contact_point (id, customer_id, kind, value) VALUES (?, ?, 'phone', ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(fixed_id(2, p.n, 0))
+    .bind(&id)
+    .bind(&p.phone)
+    .execute(&mut *c)
+    .await?;
     for (i, (label, text)) in p.addresses.iter().enumerate() {
         sqlx::query("INSERT INTO address (id, customer_id, label, text) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
             .bind(fixed_id(3, p.n, i))
@@ -197,15 +201,17 @@ async fn put_order(
     let placed = UtcMs(now.0 - o.ago * DAY_MS);
     if reset {
         // The row keeps its id, its number and its history.
-        sqlx::query("UPDATE orders SET status = ?, eta = ?, address = ?, receiver = ?, placed_at = ?, urged = 0 WHERE id = ?")
-            .bind(o.status.name())
-            .bind(date_dashed(UtcMs(now.0 + o.due * DAY_MS)))
-            .bind(&p.addresses[0].1)
-            .bind(&p.name)
-            .bind(placed.0)
-            .bind(id)
-            .execute(&mut *c)
-            .await?;
+        sqlx::query(
+            "UPDATE orders SET status = ?, eta = ?, address = ?, receiver = ?, placed_at = ?, urged = 0 WHERE id = ?",
+        )
+        .bind(o.status.name())
+        .bind(date_dashed(UtcMs(now.0 + o.due * DAY_MS)))
+        .bind(&p.addresses[0].1)
+        .bind(&p.name)
+        .bind(placed.0)
+        .bind(id)
+        .execute(&mut *c)
+        .await?;
     }
     sqlx::query(
         "INSERT INTO orders (id, customer_id, no, item, amount_cents, status, eta, address, receiver, buyer_phone, placed_at)

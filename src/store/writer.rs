@@ -1,8 +1,8 @@
 //! Write-behind for what describes calls: the sender never waits for the disk.
 //!
 //! Two bounded queues. Events may be lost when the disk cannot follow: the oldest go first, and are counted. Turns,
-//! transfers and call records are never dropped: they have a queue of their own, sixteen times a call's usual share,
-//! and when even that is full the job is handed back to the sender, who should then take no new calls.
+//! transfers and call records are never dropped: they have a queue of their own, and when even that is full the job is
+//! handed back to the sender, who should take no new calls long before ([`WriterHandle::is_behind`]).
 //! One task writes both, many jobs to a transaction; while the database is locked or the disk full it tries again.
 
 use super::{CallExtras, NewCall, NewTransfer, Store, StoreError, calls};
