@@ -1,1 +1,321 @@
 //! Configuration: TOML as typed, checked into each room's own settings; every problem is reported at once.
+//!
+//! No file is needed: [`Config::default`] is a hotline that works. `zongji.example.toml` in the repository shows every
+//! key with its default. A file may leave out whatever it does not change; a key nobody knows is an error, since a
+//! misspelt key is a setting that silently does not hold.
+
+mod check;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+/// The file read when none is named and this one lies in the working directory.
+pub const DEFAULT_FILE: &str = "zongji.toml";
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[sip]`
+    pub sip: Sip,
+    /// `[rtp]`
+    pub rtp: Rtp,
+    /// `[media]`
+    pub media: Media,
+    /// `[http]`
+    pub http: Http,
+    /// `[data]`
+    pub data: Data,
+    /// `[models]`
+    pub models: Models,
+    /// `[dialplans]`
+    pub dialplans: Dialplans,
+    /// `[speech]`
+    pub speech: Speech,
+    /// `[record]`
+    pub record: Record,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[[seat]]`
+    pub seats: Vec<Seat>,
+    /// `[[test_route]]`
+    pub test_routes: Vec<TestRoute>,
+}
+
+/// Signalling.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sip {
+    /// Address for UDP and TCP.
+    pub bind: SocketAddr,
+    /// Address others reach us at, when we stand behind NAT.
+    pub public_address: Option<IpAddr>,
+    /// Calls at once; more get 503 with `Retry-After`.
+    pub max_calls: u32,
+    /// User parts that reach the hotline; `*` stands for any. Others get 404.
+    pub numbers: Vec<String>,
+    /// The realm phones register in.
+    pub realm: String,
+}
+
+/// Sound on the network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rtp {
+    /// Ports; even ones carry RTP, the odd ones above them RTCP.
+    pub ports: RangeInclusive<u16>,
+    /// Address to bind.
+    pub bind: IpAddr,
+    /// Address offered in SDP instead of the bound one.
+    pub public_address: Option<IpAddr>,
+    /// A leg without any packet for so many seconds has hung up.
+    pub dead_after_s: u32,
+}
+
+/// Media threads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Media {
+    /// How many; 0: one for every two cores, at least one.
+    pub shards: u16,
+}
+
+/// Health and metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http {
+    /// Address; `None` (written as "off") for no HTTP at all.
+    pub bind: Option<SocketAddr>,
+}
+
+/// Where the hotline keeps what it must not lose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Data {
+    /// Folder of the database, recordings and the prompt cache.
+    pub dir: PathBuf,
+    /// Whether the demonstration's customers and orders are put in where they are missing.
+    pub demo: bool,
+}
+
+impl Data {
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.dir.join("zongji.db")
+    }
+
+    /// Folder of the recordings.
+    pub fn recordings(&self) -> PathBuf {
+        self.dir.join("recordings")
+    }
+
+    /// Folder of the prompts that were made.
+    pub fn prompts(&self) -> PathBuf {
+        self.dir.join("prompts")
+    }
+}
+
+/// Models.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Models {
+    /// Folder with `manifest.toml`.
+    pub dir: PathBuf,
+    /// A whisper ggml file, when there is one.
+    pub whisper: Option<PathBuf>,
+}
+
+/// Flows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dialplans {
+    /// Folder of YAML files; `None`: the ones built into the program.
+    pub dir: Option<PathBuf>,
+}
+
+/// Which engine hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecogniserChoice {
+    /// Whisper where its file is given, else the bundled one.
+    Auto,
+    /// The bundled Mandarin recogniser.
+    Bundled,
+    /// Whisper.
+    Whisper,
+    /// None: keys only.
+    None,
+}
+
+/// Hearing and speaking.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Speech {
+    /// Who hears.
+    pub recogniser: RecogniserChoice,
+    /// Whether speech is detected at all; without it callers use keys.
+    pub vad: bool,
+    /// Spoken prompts kept on disk, in MiB; 0: none.
+    pub prompt_cache_mb: u32,
+}
+
+/// Recording.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Whether calls are recorded.
+    pub on: bool,
+}
+
+/// Bounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// A call longer than this many seconds is ended.
+    pub max_call_s: u32,
+    /// Threads that run models; 0: one for every two cores, at least one.
+    pub workers: u16,
+    /// Utterances and prompts that may wait for them.
+    pub work_queue: u32,
+    /// Records that may wait for the disk, and as many events.
+    pub write_queue: u32,
+    /// Recording stops when less than this many MiB are free.
+    pub min_free_mb: u32,
+}
+
+/// A seat's phone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seat {
+    /// Its user name.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+    /// Queues it answers; `*` stands for all.
+    pub queues: Vec<String>,
+    /// What it is good at.
+    pub skills: Vec<String>,
+}
+
+/// What a test route does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteKind {
+    /// Plays a prompt again and again.
+    Ivr,
+    /// The same, recording.
+    Rec,
+    /// The same until a key comes, then collects four.
+    Barge,
+    /// Sends back what it hears.
+    Echo,
+    /// Calls `target` and joins the two.
+    Bridge,
+    /// Answers and waits.
+    Sig,
+}
+
+/// A number for benches that bypasses the flows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestRoute {
+    /// The user part dialled.
+    pub user: String,
+    /// What happens.
+    pub kind: RouteKind,
+    /// The prompt (WAV, 8 kHz mono) of `ivr`, `rec`, `barge`; without it, twenty seconds of made sound.
+    pub file: Option<PathBuf>,
+    /// Whom `bridge` calls: `sip:user@host:port`.
+    pub target: Option<String>,
+    /// Whether speech is detected on it.
+    pub vad: bool,
+    /// Whether what is detected is also recognised.
+    pub recognise: bool,
+}
+
+/// A password: shown to nobody.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Secret(value.into())
+    }
+
+    /// The value in clear.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// One thing wrong with the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// The file.
+    pub file: PathBuf,
+    /// Line and column from 1; (0, 0): the file as a whole.
+    pub at: (usize, usize),
+    /// What is wrong, and what to do.
+    pub what: String,
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.at {
+            (0, _) => write!(f, "{}: {}", self.file.display(), self.what),
+            (line, column) => write!(f, "{}:{line}:{column}: {}", self.file.display(), self.what),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let everywhere = IpAddr::from([0, 0, 0, 0]);
+        Config {
+            sip: Sip {
+                bind: SocketAddr::new(everywhere, 5060),
+                public_address: None,
+                max_calls: 200,
+                numbers: vec!["400".into()],
+                realm: "zongji".into(),
+            },
+            rtp: Rtp { ports: 20_000..=29_999, bind: everywhere, public_address: None, dead_after_s: 30 },
+            media: Media { shards: 0 },
+            http: Http { bind: Some(SocketAddr::from(([127, 0, 0, 1], 8080))) },
+            data: Data { dir: "./data".into(), demo: true },
+            models: Models { dir: "./models".into(), whisper: None },
+            dialplans: Dialplans { dir: None },
+            speech: Speech { recogniser: RecogniserChoice::Auto, vad: true, prompt_cache_mb: 256 },
+            record: Record { on: true },
+            limits: Limits { max_call_s: 1800, workers: 0, work_queue: 256, write_queue: 20_000, min_free_mb: 200 },
+            seats: Vec::new(),
+            test_routes: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file; without a name, `zongji.toml` of the working directory where there is one, else the defaults.
+    /// Relative paths in it count from the working directory.
+    pub fn load(path: Option<&Path>) -> Result<Config, Vec<ConfigProblem>> {
+        let path = match path {
+            Some(p) => p,
+            None if Path::new(DEFAULT_FILE).is_file() => Path::new(DEFAULT_FILE),
+            None => return Ok(Config::default()),
+        };
+        let problem = |what| vec![ConfigProblem { file: path.into(), at: (0, 0), what }];
+        let bytes = std::fs::read(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                problem("there is no such file; zongji.example.toml shows what it may hold".into())
+            }
+            _ => problem(format!("cannot be read: {e}")),
+        })?;
+        let text = String::from_utf8(bytes).map_err(|_| problem("is not UTF-8 text: save it as UTF-8".into()))?;
+        Config::parse(&text, path)
+    }
+
+    /// Reads text; `file` is only for the problems' sake.
+    pub fn parse(text: &str, file: &Path) -> Result<Config, Vec<ConfigProblem>> {
+        let mut found = read::Problems::new(text, file);
+        let config = read::config(text, &mut found);
+        check::check(&config, &mut found);
+        found.into_result(config)
+    }
+}

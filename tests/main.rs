@@ -2,9 +2,10 @@
 
 mod common;
 
+mod bad_network;
 mod barge_in;
+mod call_control;
 mod calls_by_keys;
 mod calls_by_voice;
-mod call_control;
-mod bad_network;
 mod sipp_peers;
+mod store_durability;

@@ -1,0 +1,329 @@
+//! From TOML to settings, going on after every mistake.
+
+use super::{Config, ConfigProblem, RecogniserChoice, RouteKind, Seat, Secret, TestRoute};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// What has been found wrong so far, and where keys stood.
+pub(super) struct Problems<'t> {
+    text: &'t str,
+    file: &'t Path,
+    list: Vec<ConfigProblem>,
+    /// Position of each key given, by its full name (`sip.bind`, `seat[1].user`).
+    places: BTreeMap<String, usize>,
+}
+
+impl<'t> Problems<'t> {
+    pub(super) fn new(text: &'t str, file: &'t Path) -> Self {
+        Problems { text, file, list: Vec::new(), places: BTreeMap::new() }
+    }
+
+    /// Notes a problem at a byte of the text.
+    fn add(&mut self, at: usize, what: impl Into<String>) {
+        let at = self.text.floor_char_boundary(at.min(self.text.len()));
+        let before = &self.text[..at];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        self.list.push(ConfigProblem { file: self.file.into(), at: (line, column), what: what.into() });
+    }
+
+    /// Notes a problem with a key, where that stands; with the file as a whole when it is a default.
+    pub(super) fn add_for(&mut self, key: &str, what: impl Into<String>) {
+        match self.places.get(key) {
+            Some(&at) => self.add(at, what),
+            None => self.list.push(ConfigProblem { file: self.file.into(), at: (0, 0), what: what.into() }),
+        }
+    }
+
+    pub(super) fn into_result(mut self, config: Config) -> Result<Config, Vec<ConfigProblem>> {
+        if self.list.is_empty() {
+            return Ok(config);
+        }
+        self.list.sort_by_key(|p| p.at);
+        self.list.dedup();
+        Err(self.list)
+    }
+}
+
+/// A table being read: what is taken out of it is known, what is left at the end is not.
+struct Section<'s, 'i, 't> {
+    name: String,
+    table: Option<&'s DeTable<'i>>,
+    known: Vec<&'static str>,
+    problems: &'s mut Problems<'t>,
+}
+
+impl<'s, 'i> Section<'s, 'i, '_> {
+    fn full(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_string() } else { format!("{}.{key}", self.name) }
+    }
+
+    fn value(&mut self, key: &'static str) -> Option<&'s Spanned<DeValue<'i>>> {
+        self.known.push(key);
+        let value = self.table?.get(key)?;
+        let full = self.full(key);
+        self.problems.places.insert(full, value.span().start);
+        Some(value)
+    }
+
+    /// Reads a value with `from`, which says what it wants instead.
+    fn read<T>(&mut self, key: &'static str, into: &mut T, from: impl FnOnce(&DeValue<'i>) -> Result<T, String>) {
+        let Some(value) = self.value(key) else { return };
+        match from(value.get_ref()) {
+            Ok(v) => *into = v,
+            Err(wanted) => {
+                let full = self.full(key);
+                self.problems.add(value.span().start, format!("{full} must be {wanted}"));
+            }
+        }
+    }
+
+    fn bool(&mut self, key: &'static str, into: &mut bool) {
+        self.read(key, into, |v| v.as_bool().ok_or_else(|| "true or false".into()));
+    }
+
+    fn number<T: TryFrom<i64>>(&mut self, key: &'static str, into: &mut T, range: RangeInclusive<i64>) {
+        self.read(key, into, |v| {
+            let n = v.as_integer().and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
+            n.filter(|n| range.contains(n))
+                .and_then(|n| T::try_from(n).ok())
+                .ok_or_else(|| format!("a whole number from {} to {}", range.start(), range.end()))
+        });
+    }
+
+    fn text(&mut self, key: &'static str, into: &mut String) {
+        self.read(key, into, |v| filled(v, "text in quotes"));
+    }
+
+    fn parsed<T: std::str::FromStr>(&mut self, key: &'static str, into: &mut T, wanted: &str) {
+        self.read(key, into, |v| v.as_str().and_then(|s| s.trim().parse().ok()).ok_or_else(|| wanted.into()));
+    }
+
+    fn maybe<T: std::str::FromStr>(&mut self, key: &'static str, into: &mut Option<T>, wanted: &str) {
+        self.read(key, into, |v| v.as_str().and_then(|s| s.trim().parse().ok()).map(Some).ok_or_else(|| wanted.into()));
+    }
+
+    fn path(&mut self, key: &'static str, into: &mut PathBuf) {
+        self.read(key, into, |v| filled(v, "a path in quotes").map(PathBuf::from));
+    }
+
+    fn maybe_path(&mut self, key: &'static str, into: &mut Option<PathBuf>) {
+        self.read(key, into, |v| filled(v, "a path in quotes").map(|p| Some(p.into())));
+    }
+
+    fn texts(&mut self, key: &'static str, into: &mut Vec<String>) {
+        self.read(key, into, |v| {
+            let wanted = "a list of texts, such as [\"a\", \"b\"]";
+            let items = v.as_array().ok_or(wanted)?;
+            items.iter().map(|i| filled(i.get_ref(), wanted)).collect()
+        });
+    }
+
+    fn choice<T: Copy>(&mut self, key: &'static str, into: &mut T, choices: &[(&str, T)]) {
+        let names: Vec<&str> = choices.iter().map(|c| c.0).collect();
+        self.read(key, into, |v| {
+            let given = v.as_str().unwrap_or_default();
+            choices
+                .iter()
+                .find(|c| c.0 == given)
+                .map(|c| c.1)
+                .ok_or_else(|| format!("one of {}{}", names.join(", "), did_you_mean(given, &names)))
+        });
+    }
+
+    /// A key that must be there.
+    fn need(&mut self, key: &'static str) {
+        if self.table.is_some_and(|t| !t.contains_key(key)) {
+            let (full, name) = (self.full(key), self.name.clone());
+            self.problems.add_for(&name, format!("{full} is missing"));
+        }
+    }
+
+    /// A table within; absent ones read as empty.
+    fn section(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_, 'i, '_>)) {
+        let table = match self.value(key) {
+            Some(v) => match v.get_ref() {
+                DeValue::Table(t) => Some(t),
+                _ => {
+                    self.problems.add(v.span().start, format!("{key} must be a section: [{key}]"));
+                    None
+                }
+            },
+            None => None,
+        };
+        let mut inner = Section { name: self.full(key), table, known: Vec::new(), problems: self.problems };
+        read(&mut inner);
+        inner.finish();
+    }
+
+    /// A list of tables.
+    fn sections(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'_, 'i, '_>)) {
+        let Some(value) = self.value(key) else { return };
+        let items = value.get_ref().as_array().filter(|items| items.iter().all(|i| i.get_ref().is_table()));
+        let Some(items) = items else {
+            self.problems.add(value.span().start, format!("{key} must be a list of sections: [[{key}]]"));
+            return;
+        };
+        for (i, item) in items.iter().enumerate() {
+            let name = format!("{key}[{i}]");
+            self.problems.places.insert(name.clone(), item.span().start);
+            let table = item.get_ref().as_table();
+            let mut inner = Section { name, table, known: Vec::new(), problems: self.problems };
+            read(&mut inner);
+            inner.finish();
+        }
+    }
+
+    /// Complains of what nobody asked for.
+    fn finish(&mut self) {
+        let Some(table) = self.table else { return };
+        for key in table.keys().filter(|k| !self.known.contains(&k.get_ref().as_ref())) {
+            let name: &str = key.get_ref().as_ref();
+            let hint = did_you_mean(name, &self.known);
+            let hint = if hint.is_empty() { format!("; known are {}", self.known.join(", ")) } else { hint };
+            let full = self.full(name);
+            self.problems.add(key.span().start, format!("nobody knows the key {full}{hint}"));
+        }
+    }
+}
+
+fn filled(v: &DeValue<'_>, wanted: &str) -> Result<String, String> {
+    v.as_str().map(str::trim).filter(|s| !s.is_empty()).map(str::to_string).ok_or_else(|| wanted.into())
+}
+
+/// Reads all settings, the defaults where the text says nothing.
+pub(super) fn config(text: &str, problems: &mut Problems<'_>) -> Config {
+    let mut c = Config::default();
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for e in &errors {
+        problems.add(e.span().unwrap_or(Range { start: 0, end: 0 }).start, format!("not TOML: {}", e.message()));
+    }
+    let mut top = Section { name: String::new(), table: Some(root.get_ref()), known: Vec::new(), problems };
+    network(&mut top, &mut c);
+    inside(&mut top, &mut c);
+    top.sections("seat", |s| c.seats.push(seat(s)));
+    top.sections("test_route", |s| c.test_routes.push(test_route(s)));
+    top.finish();
+    c
+}
+
+fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
+    let (socket, ip) = ("an address and port, such as \"0.0.0.0:5060\"", "an IP address, such as \"192.0.2.7\"");
+    top.section("sip", |s| {
+        s.parsed("bind", &mut c.sip.bind, socket);
+        s.maybe("public_address", &mut c.sip.public_address, ip);
+        s.number("max_calls", &mut c.sip.max_calls, 1..=10_000);
+        s.texts("numbers", &mut c.sip.numbers);
+        s.text("realm", &mut c.sip.realm);
+    });
+    top.section("rtp", |s| {
+        s.read("ports", &mut c.rtp.ports, |v| {
+            v.as_str().and_then(ports).ok_or_else(|| "a range of ports, such as \"20000-29999\"".into())
+        });
+        s.parsed::<IpAddr>("bind", &mut c.rtp.bind, ip);
+        s.maybe("public_address", &mut c.rtp.public_address, ip);
+        s.number("dead_after_s", &mut c.rtp.dead_after_s, 5..=3600);
+    });
+    top.section("media", |s| s.number("shards", &mut c.media.shards, 0..=256));
+    top.section("http", |s| {
+        s.read("bind", &mut c.http.bind, |v| match v.as_str().map(str::trim) {
+            Some("off") => Ok(None),
+            Some(a) => a.parse::<SocketAddr>().map(Some).map_err(|_| format!("{socket}, or \"off\"")),
+            None => Err(format!("{socket}, or \"off\"")),
+        });
+    });
+}
+
+fn inside(top: &mut Section<'_, '_, '_>, c: &mut Config) {
+    top.section("data", |s| {
+        s.path("dir", &mut c.data.dir);
+        s.bool("demo", &mut c.data.demo);
+    });
+    top.section("models", |s| {
+        s.path("dir", &mut c.models.dir);
+        s.maybe_path("whisper", &mut c.models.whisper);
+    });
+    top.section("dialplans", |s| s.maybe_path("dir", &mut c.dialplans.dir));
+    top.section("speech", |s| {
+        use RecogniserChoice::{Auto, Bundled, None, Whisper};
+        let engines = [("auto", Auto), ("bundled", Bundled), ("whisper", Whisper), ("none", None)];
+        s.choice("recogniser", &mut c.speech.recogniser, &engines);
+        s.bool("vad", &mut c.speech.vad);
+        s.number("prompt_cache_mb", &mut c.speech.prompt_cache_mb, 0..=100_000);
+    });
+    top.section("record", |s| s.bool("on", &mut c.record.on));
+    top.section("limits", |s| {
+        s.number("max_call_s", &mut c.limits.max_call_s, 10..=86_400);
+        s.number("workers", &mut c.limits.workers, 0..=256);
+        s.number("work_queue", &mut c.limits.work_queue, 1..=100_000);
+        s.number("write_queue", &mut c.limits.write_queue, 100..=10_000_000);
+        s.number("min_free_mb", &mut c.limits.min_free_mb, 0..=10_000_000);
+    });
+}
+
+fn seat(s: &mut Section<'_, '_, '_>) -> Seat {
+    let mut seat =
+        Seat { user: String::new(), password: Secret::default(), queues: vec!["*".into()], skills: Vec::new() };
+    let mut password = String::new();
+    s.text("user", &mut seat.user);
+    s.text("password", &mut password);
+    s.texts("queues", &mut seat.queues);
+    s.texts("skills", &mut seat.skills);
+    s.need("user");
+    s.need("password");
+    seat.password = Secret::new(password);
+    seat
+}
+
+fn test_route(s: &mut Section<'_, '_, '_>) -> TestRoute {
+    use RouteKind::{Barge, Bridge, Echo, Ivr, Rec, Sig};
+    let mut r = TestRoute { user: String::new(), kind: Sig, file: None, target: None, vad: false, recognise: false };
+    let kinds = [("ivr", Ivr), ("rec", Rec), ("barge", Barge), ("echo", Echo), ("bridge", Bridge), ("sig", Sig)];
+    s.text("user", &mut r.user);
+    s.choice("kind", &mut r.kind, &kinds);
+    s.maybe_path("file", &mut r.file);
+    s.read("target", &mut r.target, |v| {
+        let wanted = "a SIP address, such as \"sip:user@127.0.0.1:5090\"";
+        let target = filled(v, wanted)?;
+        let right = target.strip_prefix("sip:").is_some_and(|t| t.contains('@') && !t.contains(char::is_whitespace));
+        if right { Ok(Some(target)) } else { Err(wanted.into()) }
+    });
+    s.bool("vad", &mut r.vad);
+    s.bool("recognise", &mut r.recognise);
+    s.need("user");
+    s.need("kind");
+    r
+}
+
+fn ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?);
+    (first >= 1024 && first < last).then_some(first..=last)
+}
+
+/// `; did you mean …?` for the nearest known word, when it is near.
+fn did_you_mean(given: &str, known: &[&str]) -> String {
+    let near = known.iter().map(|k| (distance(given, k), k)).min();
+    match near {
+        Some((d, k)) if d <= 1 + k.len() / 4 => format!("; did you mean {k}?"),
+        _ => String::new(),
+    }
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(64).enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let best = (corner + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            corner = std::mem::replace(&mut row[j + 1], best);
+        }
+    }
+    row[b.len()]
+}

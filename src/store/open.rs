@@ -1,0 +1,121 @@
+//! Opening the database: folder, lock, settings, migrations.
+
+use super::StoreError;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations");
+
+/// How long a statement waits for another program's lock before it fails with [`StoreError::Busy`].
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Connections for reading.
+const READERS: u32 = 4;
+
+/// The database. Cheap to clone; all clones share the connections.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(super) write: SqlitePool,
+    pub(super) read: SqlitePool,
+    path: Arc<PathBuf>,
+    /// Held while any clone lives; the system lets go of it when the process dies, however it dies.
+    _lock: Option<Arc<File>>,
+}
+
+impl Store {
+    /// Opens the database for this process alone: makes the folder and the file where they are missing and brings the
+    /// tables up to date. Only one process may own a file, since [`Store::recover`] closes what others left open.
+    pub async fn open(path: &Path) -> Result<Store, StoreError> {
+        Store::open_waiting(path, BUSY).await
+    }
+
+    /// [`Store::open`] with another limit to wait for foreign locks.
+    pub(super) async fn open_waiting(path: &Path, busy: Duration) -> Result<Store, StoreError> {
+        let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(|e| no_access(folder, &e))?;
+        if path.is_dir() {
+            return Err(StoreError::NoAccess { path: path.into(), why: "it is a folder".into() });
+        }
+        let lock = lock(path)?;
+        let options = settings(path, busy).create_if_missing(true);
+        let write = pool(1, busy).connect_with(options.clone()).await.map_err(|e| StoreError::opening(path, e))?;
+        MIGRATIONS.run(&write).await.map_err(|e| StoreError::migrating(path, e))?;
+        let read = pool(READERS, busy).connect_lazy_with(options.create_if_missing(false).pragma("query_only", "1"));
+        Ok(Store { write, read, path: Arc::new(path.into()), _lock: Some(Arc::new(lock)) })
+    }
+
+    /// Opens an existing database to look at it, also while another process owns it. Every write is refused.
+    pub async fn open_to_read(path: &Path) -> Result<Store, StoreError> {
+        if !path.is_file() {
+            let why = "there is no such file".into();
+            return Err(StoreError::NoAccess { path: path.into(), why });
+        }
+        let options = settings(path, BUSY).pragma("query_only", "1");
+        let read = pool(READERS, BUSY).connect_with(options).await.map_err(|e| StoreError::opening(path, e))?;
+        sqlx::query("SELECT 1 FROM call LIMIT 1")
+            .fetch_optional(&read)
+            .await
+            .map_err(|_| StoreError::NotADatabase(path.into()))?;
+        Ok(Store { write: read.clone(), read, path: Arc::new(path.into()), _lock: None })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Finishes what is under way, folds the WAL into the file and closes all connections.
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+
+    /// A transaction that owns the right to write from its first statement, so that it cannot fail half-way for a lock.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.write.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+fn settings(path: &Path, busy: Duration) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full) // NORMAL may lose the last commits when the power fails
+        .foreign_keys(true)
+        .busy_timeout(busy)
+        .disable_statement_logging()
+}
+
+fn pool(connections: u32, busy: Duration) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(busy * 2)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&name).map_err(|e| no_access(&name, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(path.into())),
+        Err(TryLockError::Error(e)) => Err(no_access(&name, &e)),
+    }
+}
+
+fn no_access(path: &Path, e: &std::io::Error) -> StoreError {
+    match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::NoDisk,
+        _ => StoreError::NoAccess { path: path.into(), why: e.to_string() },
+    }
+}
