@@ -93,8 +93,8 @@ install() {
         return 1
     fi
     if ! as_root=$(root_prefix); then
-        warn "these packages are missing, and sudo would ask for a password: $*"
-        warn "run this once, then the same make command again:"
+        warn "these packages are missing, and there is no root without a password here: $*"
+        warn "run this once (as root without the sudo), then the same make command again:"
         warn "  $by_hand"
         return 1
     fi
@@ -152,11 +152,13 @@ check_disk() {
 }
 
 prepare() {
-    local mode=$1
+    local mode=$1 outcome=ready
     local -a packages
     check_rust "$mode"
     mapfile -t packages < <(missing_packages "$mode")
-    if [ "${#packages[@]}" -gt 0 ]; then install "${packages[@]}" || true; fi
+    if [ "${#packages[@]}" -gt 0 ]; then
+        install "${packages[@]}" || outcome="going on with what is here"
+    fi
     # After trying: what is still lacking is fatal, or costs one feature that is named.
     if ! have_cc; then
         die "there is no C compiler with headers; Rust needs it to link." \
@@ -175,7 +177,7 @@ prepare() {
         ;;
     esac
     check_disk
-    if [ "${#packages[@]}" -gt 0 ]; then say "ready"; fi
+    if [ "${#packages[@]}" -gt 0 ]; then say "$outcome"; fi
 }
 
 case ${1:-} in
