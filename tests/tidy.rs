@@ -80,10 +80,10 @@ const BANS: &[Ban] = &[
 
 /// Where an outside crate may be named: a room (`sip`), or a file (`dialplan/parse`).
 const CRATES: &[(&str, &[&str])] = &[
-    ("serde", &["config", "dialplan/parse", "engines/manifest", "store", "web", "cli"]),
-    ("serde_json", &["config", "dialplan/parse", "engines/manifest", "store", "web", "cli"]),
+    ("serde", &["config", "dialplan/parse", "engines", "store", "web", "cli"]),
+    ("serde_json", &["config", "dialplan/parse", "engines", "store", "web", "cli"]),
     ("serde_saphyr", &["dialplan/parse"]),
-    ("toml", &["config", "engines/manifest", "cli"]),
+    ("toml", &["config", "engines", "cli"]),
     ("rsipstack", &["sip"]),
     ("rtp", &["rtp"]),
     ("rtcp", &["rtp"]),
@@ -173,10 +173,11 @@ fn walk(dir: &Path, prefix: &str, into: &mut Vec<(String, String)>) {
             if !skip {
                 walk(&path, &format!("{at}/"), into);
             }
-        } else if kind.is_file() && is_text(&name) {
-            if let Ok(content) = std::fs::read_to_string(&path) {
-                into.push((at, content));
-            }
+        } else if kind.is_file()
+            && is_text(&name)
+            && let Ok(content) = std::fs::read_to_string(&path)
+        {
+            into.push((at, content));
         }
     }
 }
