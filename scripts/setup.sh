@@ -106,7 +106,15 @@ install() {
     if apt "$as_root" install -y --no-install-recommends "$@"; then return 0; fi
     say "refreshing apt's package lists and trying again"
     if apt "$as_root" update && apt "$as_root" install -y --no-install-recommends "$@"; then return 0; fi
-    warn "apt could not install them (its message is above). When the network is back:"
+    # One package that this system does not know must not keep the others out.
+    local package
+    local -a refused=()
+    for package in "$@"; do
+        apt "$as_root" install -y --no-install-recommends "$package" >/dev/null 2>&1 || refused+=("$package")
+    done
+    if [ "${#refused[@]}" = 0 ]; then return 0; fi
+    by_hand="sudo apt-get update && sudo apt-get install -y --no-install-recommends ${refused[*]}"
+    warn "apt could not install ${refused[*]} (its message is above). When the network is back, or the package source is added:"
     warn "  $by_hand"
     return 1
 }
