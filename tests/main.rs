@@ -1,4 +1,4 @@
-//! One test binary: a file per behaviour.
+//! The tests of the whole program, in one binary: one file per behaviour.
 
 mod common;
 
@@ -9,3 +9,4 @@ mod calls_by_keys;
 mod calls_by_voice;
 mod sipp_peers;
 mod store_durability;
+mod tidy;
