@@ -164,7 +164,7 @@ impl Hotline {
         };
         let voices =
             Voices::start(engines.synthesizer.clone(), 2).map_err(|e| StartError::Io("voice".into(), e))?;
-        let recorder = match settings.record {
+        let recorder = match settings.record || settings.routes.iter().any(|r| r.record) {
             true => {
                 let root = settings.data.join("recordings");
                 Some(Recorder::start(&root).map_err(|e| StartError::Io(root.display().to_string(), e))?)

@@ -105,11 +105,6 @@ impl Route {
         }
     }
 
-    /// What it does.
-    pub fn kind(&self) -> RouteKind {
-        self.kind
-    }
-
     /// Something happened.
     pub fn handle(&mut self, now: Mono, input: CallInput) {
         match input {

@@ -77,6 +77,7 @@ struct Line {
     answered: Option<UtcMs>,
     recording: Option<PathBuf>,
     hotline: bool,
+    recorded_route: bool,
     flow_set: String,
     seat: Option<SeatLine>,
     transfer: Option<NewTransfer>,
@@ -236,6 +237,7 @@ impl Switchboard {
                 answered: None,
                 recording: None,
                 hotline: route.is_none(),
+                recorded_route: route.as_ref().is_some_and(|r| r.record),
                 flow_set: String::new(),
                 seat: None,
                 transfer: None,
@@ -364,7 +366,7 @@ impl Switchboard {
     ) {
         let seed = self.p.rng.random();
         let Some(line) = self.lines.get_mut(&call) else { return };
-        let recorded = line.hotline || self.p.settings.routes.iter().any(|r| r.record && route_is(r, &app));
+        let recorded = if line.hotline { self.p.settings.record } else { line.recorded_route };
         let tap = self.p.recorder.as_ref().filter(|_| recorded).map(|r| r.open(call, today()));
         line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
         let caller = NewLeg { sockets, plan, signalling, seed };
@@ -841,10 +843,6 @@ fn negotiate_caller(caps: &Capabilities, sdp: Option<&str>) -> Result<Negotiated
     let offer: Sdp = sdp.parse().map_err(|_| 400u16)?;
     let (answer, plan) = negotiate::answer(&offer, caps).map_err(|_| 488u16)?;
     Ok((answer.to_string(), Some(plan), None))
-}
-
-fn route_is(route: &TestRoute, app: &App) -> bool {
-    matches!(app, App::Route(r) if r.kind() == route.kind)
 }
 
 /// A flow's run, as the call machine drives it.
