@@ -1,1 +1,4 @@
+//! The one binary of integration tests.
 
+mod sip_peers;
+mod sip_torture;
