@@ -7,6 +7,8 @@ mod barge_in;
 mod call_control;
 mod calls_by_keys;
 mod calls_by_voice;
+mod sip_peers;
+mod sip_torture;
 mod sipp_peers;
 mod store_durability;
 mod tidy;

@@ -1,0 +1,103 @@
+//! Who may ask how often: a token bucket per source, in a table that cannot grow.
+
+use crate::clock::Mono;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// Sources remembered at once.
+const MAX_SOURCES: usize = 16_384;
+/// Time in which a bucket refills, µs.
+const WINDOW_US: u64 = 2_000_000;
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    /// Tokens in millionths.
+    tokens: u64,
+    at: Mono,
+}
+
+/// Token buckets of sources that are not trusted. IPv6 sources count by their /64.
+#[derive(Debug)]
+pub(super) struct Admission {
+    per_window: u64,
+    buckets: HashMap<IpAddr, Bucket>,
+    /// Shared by all sources the table has no room for.
+    overflow: Bucket,
+}
+
+impl Admission {
+    /// `per_window` requests per 2 s and source.
+    pub fn new(per_window: u32) -> Admission {
+        let per_window = u64::from(per_window.max(1));
+        let overflow = Bucket { tokens: per_window * 1_000_000, at: Mono(0) };
+        Admission { per_window, buckets: HashMap::new(), overflow }
+    }
+
+    /// Takes one token of `source`; false when it has none left.
+    pub fn admit(&mut self, source: IpAddr, now: Mono) -> bool {
+        let full = self.per_window * 1_000_000;
+        let key = network(source);
+        if !self.buckets.contains_key(&key) && self.buckets.len() >= MAX_SOURCES {
+            self.forget_idle(now);
+        }
+        let fits = self.buckets.contains_key(&key) || self.buckets.len() < MAX_SOURCES;
+        let bucket = match fits {
+            true => self.buckets.entry(key).or_insert(Bucket { tokens: full, at: now }),
+            false => &mut self.overflow,
+        };
+        let gained = now.0.saturating_sub(bucket.at.0).min(WINDOW_US) * self.per_window * 1_000_000 / WINDOW_US;
+        bucket.tokens = (bucket.tokens + gained).min(full);
+        bucket.at = now;
+        if bucket.tokens < 1_000_000 {
+            return false;
+        }
+        bucket.tokens -= 1_000_000;
+        true
+    }
+
+    /// Drops buckets that are full again: they say nothing.
+    pub fn forget_idle(&mut self, now: Mono) {
+        self.buckets.retain(|_, b| now.0.saturating_sub(b.at.0) < WINDOW_US);
+    }
+}
+
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(a) => IpAddr::V6((u128::from(a) & !u128::from(u64::MAX)).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_gets_its_share_and_no_more_while_another_is_untouched() {
+        let mut a = Admission::new(16);
+        let (one, two) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let passed = (0..100).filter(|_| a.admit(one, Mono::from_ms(0))).count();
+        assert_eq!(passed, 16);
+        assert!(a.admit(two, Mono::from_ms(0)));
+        assert!(!a.admit(one, Mono::from_ms(100)));
+        assert_eq!((0..100).filter(|_| a.admit(one, Mono::from_ms(1100))).count(), 8);
+        assert_eq!((0..100).filter(|_| a.admit(one, Mono::from_ms(60_000))).count(), 16);
+    }
+
+    #[test]
+    fn a_flood_from_many_addresses_neither_grows_the_table_nor_locks_out_who_comes_later() {
+        let mut a = Admission::new(16);
+        for i in 0..100_000u32 {
+            a.admit(IpAddr::V4(i.into()), Mono::from_ms(0));
+        }
+        assert!(a.buckets.len() <= MAX_SOURCES);
+        assert!(a.admit("203.0.113.9".parse().unwrap(), Mono::from_ms(2_000)));
+    }
+
+    #[test]
+    fn hosts_of_one_ipv6_network_share_a_bucket() {
+        let mut a = Admission::new(4);
+        let passed = (0..100u128).filter(|i| a.admit(IpAddr::V6((0x2001_0db8u128 << 96 | i).into()), Mono(0))).count();
+        assert_eq!(passed, 4);
+    }
+}

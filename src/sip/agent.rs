@@ -1,0 +1,483 @@
+//! The agent: what the rest of the program sees of SIP.
+
+use super::calls::{Kind, Pin};
+use super::counters::{SipCounters, bump};
+use super::dialogs::{self, contact, insert, response_to, sdp_headers, text};
+use super::event::{DialogId, EndWhy, ReinviteId, SipError, SipEvent};
+use super::gate::{Gate, lock};
+use super::hub::{Hub, Mend, Strays};
+use super::registrar::Contact;
+use super::settings::{Served, SipSettings};
+use super::sockets;
+use super::time::now;
+use super::{tcp, udp, uri};
+use rsipstack::dialog::authenticate::Credential as LibraryCredential;
+use rsipstack::dialog::dialog::DialogState;
+use rsipstack::dialog::dialog_layer::DialogLayer;
+use rsipstack::dialog::invitation::InviteOption;
+use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::dialog::registration::Registration;
+use rsipstack::sip::{Header, Response, StatusCode, Transport};
+use rsipstack::transaction::endpoint::{EndpointBuilder, EndpointOption};
+use rsipstack::transaction::transaction::TransactionEvent;
+use rsipstack::transport::udp::UdpConnection;
+use rsipstack::transport::{SipAddr, TransportLayer};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Name and password for a server that challenges us.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// User name.
+    pub user: String,
+    /// Password; shown (as a digest) only to the server dialled.
+    pub password: String,
+    /// Only to this realm, when given.
+    pub realm: Option<String>,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credential({})", self.user)
+    }
+}
+
+/// A call to place.
+#[derive(Debug, Clone, Default)]
+pub struct Dial {
+    /// Whom: `sip:8001@192.0.2.7:5060`, with `;transport=tcp` for TCP.
+    pub to: String,
+    /// Our number: a user part, or a whole `sip:` address.
+    pub from: String,
+    /// Display name of From.
+    pub display: Option<String>,
+    /// The offer.
+    pub sdp: String,
+    /// For a challenge of the server dialled.
+    pub credential: Option<Credential>,
+    /// More headers of the INVITE.
+    pub headers: Vec<(String, String)>,
+    /// Send there instead of to the host in `to` (a registered phone's source, a proxy).
+    pub destination: Option<SocketAddr>,
+    /// Over TCP even without `;transport=tcp`.
+    pub tcp: bool,
+}
+
+impl Dial {
+    /// A call to a registered phone.
+    pub fn to_contact(contact: &Contact, from: impl Into<String>, sdp: impl Into<String>) -> Dial {
+        Dial {
+            to: contact.uri.clone(),
+            from: from.into(),
+            sdp: sdp.into(),
+            destination: Some(contact.source),
+            tcp: contact.tcp,
+            ..Dial::default()
+        }
+    }
+}
+
+/// A SIP user agent on one address, UDP and TCP. Cheap to clone; all clones are the same agent.
+#[derive(Clone)]
+pub struct SipAgent {
+    hub: Arc<Hub>,
+}
+
+impl SipAgent {
+    /// Opens the sockets and starts. The receiver must be read: when `event_queue` events wait, new calls
+    /// get 503.
+    pub async fn start(settings: SipSettings) -> Result<(SipAgent, mpsc::Receiver<SipEvent>), SipError> {
+        let (socket, listener) = sockets::open(settings.bind).await?;
+        let bound = socket.local_addr().map_err(|e| SipError::Bind(settings.bind, e.to_string()))?;
+        let local = sockets::advertised(bound, settings.public_host);
+        let token = CancellationToken::new();
+        let udp = UdpConnection::from_socket(Arc::new(udp::SendOnly(socket.clone())), Some(local), Some(token.clone()))
+            .await
+            .map_err(|e| SipError::Stack(e.to_string()))?;
+        let transport = TransportLayer::new(token.clone());
+        transport.add_transport(udp.clone().into());
+        let gate = Arc::new(Gate::new(settings, rand::random()));
+        let settings = &gate.settings;
+        let t1 = settings.t1;
+        let option = EndpointOption {
+            t1,
+            t2: t1 * 8,
+            t4: t1 * 10,
+            t1x64: t1 * 64,
+            callid_suffix: Some("zongji".into()),
+            ..EndpointOption::default()
+        };
+        let endpoint = EndpointBuilder::new()
+            .with_user_agent(&settings.user_agent)
+            .with_cancel_token(token.clone())
+            .with_transport_layer(transport)
+            .with_option(option)
+            .with_inspector(Box::new(Mend))
+            .with_transport_inspector(Box::new(Strays(gate.clone())))
+            .build();
+        let incoming = endpoint.incoming_transactions().map_err(|e| SipError::Stack(e.to_string()))?;
+        let (events, receiver) = mpsc::channel(settings.event_queue.max(1));
+        let hub = Arc::new(Hub {
+            layer: Arc::new(DialogLayer::new(endpoint.inner.clone())),
+            endpoint: endpoint.inner,
+            gate,
+            udp,
+            events,
+            entries: Mutex::default(),
+            streams: Mutex::default(),
+            crowd: tcp::Crowd::default(),
+            token,
+            local,
+            bound,
+        });
+        let library = hub.endpoint.clone();
+        tokio::spawn(async move { library.serve().await.ok() });
+        tokio::spawn(dialogs::serve(hub.clone(), incoming));
+        tokio::spawn(udp::serve(hub.clone(), socket));
+        tokio::spawn(tcp::listen(hub.clone(), listener));
+        tokio::spawn(tidy(hub.clone()));
+        Ok((SipAgent { hub }, receiver))
+    }
+
+    /// Address of both sockets, with the port the system chose.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.hub.bound
+    }
+
+    /// Our address as `peer` should see it: for the `c=` line of a session description.
+    pub fn address_for(&self, peer: SocketAddr) -> SocketAddr {
+        self.hub.address_for(peer)
+    }
+
+    /// Sends 180 Ringing.
+    pub async fn ring(&self, d: DialogId) {
+        if let Some(dialog) = self.unanswered(d) {
+            dialog.ringing(None, None).ok();
+        }
+    }
+
+    /// Takes the call: 200 with our answer (or, after a late offer, our offer).
+    pub async fn answer(&self, d: DialogId, sdp: String) {
+        let Some(dialog) = self.unanswered(d) else { return };
+        self.hub.entry(d, |e| e.answered = true);
+        if let Err(error) = dialog.accept(Some(sdp_headers()), Some(sdp.into_bytes())) {
+            tracing::debug!(%error, "the call was over before its answer");
+        }
+    }
+
+    /// Refuses the call with a code of 300-699 (others become 480); `retry_after` in seconds.
+    pub async fn reject(&self, d: DialogId, code: u16, retry_after: Option<u32>) {
+        self.refuse(d, code, retry_after, EndWhy::Rejected).await;
+    }
+
+    async fn refuse(&self, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
+        let Some(dialog) = self.unanswered(d) else { return };
+        let code = StatusCode::from(if (300..700).contains(&code) { code } else { 480 });
+        let wait = retry_after.map(|s| Header::RetryAfter(s.to_string().into()));
+        let respond = self.hub.entry(d, |e| {
+            e.answered = true;
+            e.respond.clone()
+        });
+        let response = response_to(&self.hub, &dialog, code.clone(), wait.into_iter().collect());
+        if let (Some(Some(respond)), Some(response)) = (respond, response) {
+            respond.send(TransactionEvent::Respond(response)).ok();
+        }
+        self.hub.finish(d, why).await;
+        // Brings the library's dialog to its end; the response it sends itself comes second and is dropped.
+        dialog.reject(Some(code), None).ok();
+    }
+
+    /// A live incoming dialog that has no final response yet.
+    fn unanswered(&self, d: DialogId) -> Option<InviteDialog> {
+        let open = |e: &mut super::hub::Entry| {
+            (e.respond.is_some() && !e.answered && !e.over).then(|| e.dialog.clone())
+        };
+        self.hub.entry(d, open).flatten()
+    }
+
+    /// Ends a call in whatever state it is: BYE, CANCEL, or 487 to an INVITE not answered yet. The call counts
+    /// as over at once.
+    pub async fn hangup(&self, d: DialogId) {
+        if self.unanswered(d).is_some() {
+            self.refuse(d, 487, None, EndWhy::HungUp).await;
+            return;
+        }
+        let Some(dialog) = self.hub.entry(d, |e| (!e.over).then(|| e.dialog.clone())).flatten() else { return };
+        let hub = self.hub.clone();
+        // The BYE takes a round trip, or 64*T1 if the other side is gone: nobody waits for that.
+        tokio::spawn(async move {
+            if let Err(error) = dialog.hangup().await {
+                tracing::debug!(%error, "hang-up failed");
+            }
+            // A CANCEL leaves the ending to the INVITE's final response; anything else is over now.
+            if !matches!(dialog.state(), DialogState::Calling(_) | DialogState::Trying(_) | DialogState::Early(..)) {
+                hub.forget(d);
+            }
+        });
+        self.hub.finish(d, EndWhy::HungUp).await;
+    }
+
+    /// Places a call. What becomes of it comes as events of the returned dialog.
+    pub async fn dial(&self, dial: Dial) -> Result<DialogId, SipError> {
+        let hub = &self.hub;
+        let (peer, is_tcp) = sockets::resolve(&dial.to, dial.destination, dial.tcp).await?;
+        if is_tcp {
+            tcp::connect(hub, peer).await.map_err(|e| SipError::Stack(format!("no connection to {peer}: {e}")))?;
+        }
+        let option = self.invite(&dial, peer, is_tcp)?;
+        let call_id = option.call_id.clone().unwrap_or_default();
+        let pin = Pin {
+            server: peer.ip(),
+            realm: dial.credential.as_ref().and_then(|c| c.realm.clone()),
+            secret: dial.credential.is_some(),
+        };
+        let most = hub.gate.settings.max_calls;
+        let draining = hub.gate.draining();
+        let id = hub
+            .gate
+            .calls(|c| (!draining && c.active() < most).then(|| c.add(&call_id, Kind::Out, Some(pin))))
+            .ok_or(SipError::Busy)?;
+        let (states, receiver) = hub.layer.new_dialog_state_channel();
+        let (dialog, invite) = match hub.layer.do_invite_async(option, states) {
+            Ok(started) => started,
+            Err(e) => {
+                hub.gate.calls(|c| c.end(id, now()));
+                return Err(SipError::Stack(e.to_string()));
+            }
+        };
+        hub.gate.calls(|c| c.set_tag(id, &dialog.id().local_tag));
+        insert(hub, id, &dialog, None);
+        bump(&hub.gate.counters.calls_out);
+        tokio::spawn(dialogs::watch(hub.clone(), id, dialog.clone(), receiver));
+        let hub = hub.clone();
+        tokio::spawn(async move {
+            let outcome = invite.await;
+            let lost = !matches!(outcome, Ok(Ok(_)));
+            if lost && hub.close(id) {
+                let reason = "Call failed".to_string();
+                hub.tell(SipEvent::Failed { dialog: id, code: 500, reason }).await;
+            }
+            // The library lists a confirmed dialog after telling of it: a dialog that ended in between stays
+            // listed unless we look again.
+            if lost || hub.entry(id, |_| ()).is_none() {
+                hub.forget(id);
+                hub.layer.remove_dialog(&dialog.id());
+            }
+        });
+        Ok(id)
+    }
+
+    fn invite(&self, dial: &Dial, peer: SocketAddr, tcp: bool) -> Result<InviteOption, SipError> {
+        let bad = |what: &str, why| SipError::BadAddress(what.to_string(), why);
+        let at = self.hub.address_for(peer);
+        let from = if dial.from.starts_with("sip:") { dial.from.clone() } else {
+            format!("sip:{}@{at}", uri::escape_user(&dial.from))
+        };
+        let user = uri::SipUri::parse(&from).map_err(|_| bad(&from, "not a SIP address"))?.user.unwrap_or_default();
+        let clean = |s: &str| s.chars().filter(|c| !c.is_control() && *c != '"' && *c != '\\').collect::<String>();
+        let token = |n: &str| !n.is_empty() && n.bytes().all(super::wire::is_token_byte);
+        let headers = dial.headers.iter().filter(|(n, _)| token(n)).map(|(n, v)| {
+            Header::Other(n.clone(), v.chars().filter(|c| !c.is_control()).collect())
+        });
+        let random: u128 = rand::random();
+        Ok(InviteOption {
+            caller_display_name: dial.display.as_deref().map(clean).filter(|d| !d.is_empty()),
+            caller: from.as_str().try_into().map_err(|_| bad(&from, "not a SIP address"))?,
+            callee: dial.to.as_str().try_into().map_err(|_| bad(&dial.to, "not a SIP address"))?,
+            destination: Some(SipAddr {
+                r#type: Some(if tcp { Transport::Tcp } else { Transport::Udp }),
+                addr: peer.into(),
+            }),
+            content_type: Some("application/sdp".into()),
+            offer: Some(dial.sdp.clone().into_bytes()),
+            contact: contact(&self.hub, if user.is_empty() { "zongji" } else { &user }, peer, tcp)
+                .ok_or_else(|| bad(&from, "not a SIP address"))?,
+            credential: dial.credential.as_ref().map(library_credential),
+            headers: Some(headers.chain([Header::Allow(super::sanity::ALLOW.into())]).collect()),
+            call_id: Some(format!("{random:032x}@zongji")),
+            ..InviteOption::default()
+        })
+    }
+
+    /// Sends a re-INVITE with a new offer; returns the answer.
+    pub async fn reinvite(&self, d: DialogId, sdp: String) -> Result<String, SipError> {
+        let begin = |e: &mut super::hub::Entry| {
+            let free = !e.over && !e.asking && e.asked.is_empty();
+            e.asking |= free;
+            (free, e.dialog.clone())
+        };
+        let (free, dialog) = self.hub.entry(d, begin).ok_or(SipError::Gone)?;
+        if !free {
+            return Err(SipError::Refused(491));
+        }
+        let limit = self.hub.gate.settings.t1 * 70;
+        let sent = tokio::time::timeout(limit, dialog.reinvite(Some(sdp_headers()), Some(sdp.into_bytes()))).await;
+        self.hub.entry(d, |e| e.asking = false);
+        let response = outcome(sent)?;
+        text(&response.body).ok_or(SipError::Refused(488))
+    }
+
+    /// Answers a re-INVITE of the other side: with a session description, or a code (488 ...).
+    pub async fn answer_reinvite(&self, d: DialogId, request: ReinviteId, answer: Result<String, u16>) {
+        let handle = self.hub.entry(d, |e| e.asked.remove(&request.0)).flatten();
+        let Some(handle) = handle else { return };
+        let sent = match answer {
+            Ok(sdp) => handle.respond(StatusCode::OK, Some(sdp_headers()), Some(sdp.into_bytes())).await,
+            Err(code) => {
+                let code = if (300..700).contains(&code) { code } else { 488 };
+                handle.respond(StatusCode::from(code), None, None).await
+            }
+        };
+        sent.ok();
+    }
+
+    /// Sends a key as SIP INFO (`application/dtmf-relay`).
+    pub async fn info_dtmf(&self, d: DialogId, key: char) -> Result<(), SipError> {
+        let dialog = self.hub.entry(d, |e| (!e.over).then(|| e.dialog.clone())).flatten().ok_or(SipError::Gone)?;
+        let headers = vec![Header::ContentType("application/dtmf-relay".into())];
+        let body = format!("Signal={key}\r\nDuration=160\r\n").into_bytes();
+        let limit = self.hub.gate.settings.t1 * 70;
+        outcome(tokio::time::timeout(limit, dialog.info(Some(headers), Some(body))).await).map(|_| ())
+    }
+
+    /// Registers at `server` as `credential.user` and keeps that fresh until the agent stops; returns the
+    /// seconds granted. With `expires` 0 the registration is taken back.
+    pub async fn register(&self, server: SocketAddr, credential: &Credential, expires: u32) -> Result<u32, SipError> {
+        let hub = self.hub.clone();
+        let mut registration = Registration::new(hub.endpoint.clone(), Some(library_credential(credential)));
+        let uri = contact(&hub, &credential.user, server, false)
+            .ok_or_else(|| SipError::BadAddress(credential.user.clone(), "not a user name"))?;
+        registration.contact = Some(rsipstack::sip::typed::Contact { display_name: None, uri, params: Vec::new() });
+        registration.outbound_proxy = Some(server);
+        let pin = Pin { server: server.ip(), realm: credential.realm.clone(), secret: true };
+        let leg = hub.gate.calls(|c| c.add(registration.call_id.value(), Kind::Register, Some(pin)));
+        let granted = register_once(&hub, &mut registration, server, expires).await;
+        if !matches!(granted, Ok(seconds) if seconds > 0) {
+            hub.gate.calls(|c| c.end(leg, now()));
+            return granted;
+        }
+        let mut wait = granted.clone().unwrap_or(60);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = hub.token.cancelled() => return,
+                    () = tokio::time::sleep(Duration::from_secs(u64::from(wait / 2).max(5))) => {}
+                }
+                match register_once(&hub, &mut registration, server, expires).await {
+                    Ok(seconds) => wait = seconds.max(10),
+                    Err(error) => {
+                        tracing::warn!(%error, "registration was not refreshed");
+                        wait = 20;
+                    }
+                }
+            }
+        });
+        granted
+    }
+
+    /// Where a registered user can be called; empty when nowhere.
+    pub fn contacts(&self, user: &str) -> Vec<Contact> {
+        self.hub.gate.contacts(user, now())
+    }
+
+    /// Changes which numbers are served, from the next call on.
+    pub fn serve(&self, served: Served) {
+        self.hub.gate.serve(served);
+    }
+
+    /// Counters and gauges.
+    pub fn counters(&self) -> SipCounters {
+        let stats = self.hub.endpoint.get_stats();
+        SipCounters {
+            calls: self.hub.gate.calls(|c| c.active()) as u64,
+            dialogs: self.hub.layer.len().max(lock(&self.hub.entries).len()) as u64,
+            transactions: stats.running_transactions as u64,
+            ..self.hub.gate.counters.snapshot()
+        }
+    }
+
+    /// TCP connections right now.
+    pub fn tcp_connections(&self) -> usize {
+        self.hub.crowd.count()
+    }
+
+    /// Takes no more calls (503; OPTIONS says 503 too); those there are go on.
+    pub fn drain(&self) {
+        self.hub.gate.drain();
+    }
+
+    /// Hangs up everything, waits up to 2 s for the goodbyes, closes the sockets.
+    pub async fn shutdown(&self) {
+        self.drain();
+        let all: Vec<DialogId> = lock(&self.hub.entries).keys().copied().collect();
+        let events_unread = Duration::from_millis(500);
+        for id in all {
+            tokio::time::timeout(events_unread, self.hangup(id)).await.ok();
+        }
+        let end = tokio::time::Instant::now() + Duration::from_secs(2);
+        while !lock(&self.hub.entries).is_empty() && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.hub.token.cancel();
+    }
+}
+
+fn library_credential(c: &Credential) -> LibraryCredential {
+    LibraryCredential {
+        username: c.user.clone(),
+        password: c.password.clone(),
+        realm: c.realm.clone(),
+        auth_username: None,
+    }
+}
+
+type Sent = Result<rsipstack::Result<Option<Response>>, tokio::time::error::Elapsed>;
+
+/// A success, or why not.
+fn outcome(sent: Sent) -> Result<Response, SipError> {
+    match sent {
+        Err(_) => Err(SipError::Timeout),
+        Ok(Err(e)) => Err(SipError::Stack(e.to_string())),
+        Ok(Ok(None)) => Err(SipError::Gone),
+        Ok(Ok(Some(r))) if (200..300).contains(&r.status_code.code()) => Ok(r),
+        Ok(Ok(Some(r))) => Err(SipError::Refused(r.status_code.code())),
+    }
+}
+
+async fn register_once(
+    hub: &Hub,
+    registration: &mut Registration,
+    server: SocketAddr,
+    expires: u32,
+) -> Result<u32, SipError> {
+    let uri: rsipstack::sip::Uri = format!("sip:{server}")
+        .as_str()
+        .try_into()
+        .map_err(|_| SipError::BadAddress(server.to_string(), "not an address"))?;
+    let limit = hub.gate.settings.t1 * 70;
+    let response = tokio::time::timeout(limit, registration.register(uri, Some(expires)))
+        .await
+        .map_err(|_| SipError::Timeout)?
+        .map_err(|e| SipError::Stack(e.to_string()))?;
+    match response.status_code.code() {
+        200 => Ok(registration.expires().min(expires)),
+        code => Err(SipError::Refused(code)),
+    }
+}
+
+/// Twice a second: forgets what is over, tells of registrations that ran out.
+async fn tidy(hub: Arc<Hub>) {
+    let mut tick = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        tokio::select! {
+            () = hub.token.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        for (user, contacts) in hub.gate.tidy(now()) {
+            hub.tell_or_lose(SipEvent::Registered { user, contacts });
+        }
+    }
+}

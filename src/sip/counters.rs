@@ -1,0 +1,74 @@
+//! What came, what was refused and why. Numbers only: no address, no name.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        #[derive(Debug, Default)]
+        pub(super) struct Counters { $(pub $name: AtomicU64,)* }
+
+        /// Counts since the start, and how many there are right now (`calls`, `dialogs`, ...).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct SipCounters {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Calls right now, ringing included (gauge).
+            pub calls: u64,
+            /// Dialogs the SIP library still holds (gauge).
+            pub dialogs: u64,
+            /// Transactions under way (gauge).
+            pub transactions: u64,
+        }
+
+        impl Counters {
+            pub fn snapshot(&self) -> SipCounters {
+                SipCounters { $($name: self.$name.load(Relaxed),)* ..SipCounters::default() }
+            }
+        }
+    };
+}
+
+counters! {
+    /// UDP datagrams received.
+    datagrams,
+    /// Messages received over TCP.
+    streamed,
+    /// Messages that passed all checks.
+    passed,
+    /// Bytes that were no SIP message, or one that must not be answered.
+    dropped,
+    /// Requests answered with a 4xx/5xx for what they are.
+    malformed,
+    /// Requests of sources that asked too often; not answered.
+    limited,
+    /// Calls refused with 503: all lines taken, or going down.
+    busy,
+    /// Calls refused with 404.
+    unknown_user,
+    /// Requests of no known dialog.
+    no_dialog,
+    /// REGISTERs without the right password.
+    unauthorized,
+    /// Registrations made or refreshed.
+    registered,
+    /// OPTIONS answered.
+    options,
+    /// Challenges of servers we do not give our password to.
+    foreign_challenges,
+    /// Calls that came in.
+    calls_in,
+    /// Calls we placed.
+    calls_out,
+    /// Events lost because nobody read them.
+    events_lost,
+    /// Panics of the SIP library, caught.
+    panics,
+    /// TCP connections accepted.
+    tcp_accepted,
+    /// TCP connections closed for slowness, garbage or number.
+    tcp_refused,
+}
+
+/// Adds one.
+pub(super) fn bump(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}

@@ -1,0 +1,158 @@
+//! What an agent tells and what can go wrong.
+
+use std::net::SocketAddr;
+
+/// One dialog of an agent; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialogId(pub u64);
+
+/// One re-INVITE (or UPDATE with a body) waiting for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReinviteId(pub u64);
+
+/// Something that happened. For each dialog exactly one of [`SipEvent::Cancelled`], [`SipEvent::Bye`],
+/// [`SipEvent::Failed`] and [`SipEvent::Ended`] comes, and it comes last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SipEvent {
+    /// Somebody calls. Answer with `ring`, `answer` or `reject`; 100 Trying is sent already.
+    Invite {
+        /// The call.
+        dialog: DialogId,
+        /// User part of From: the caller's number as he gives it (proves nothing).
+        from_user: String,
+        /// Display name of From.
+        from_display: Option<String>,
+        /// User part of the Request-URI: the number dialled.
+        to_user: String,
+        /// Where it came from.
+        source: SocketAddr,
+        /// The offer; `None`: we make the offer in the 200 and the answer comes with the ACK.
+        sdp: Option<String>,
+        /// Call-ID header.
+        call_id: String,
+    },
+    /// The caller confirmed our 200.
+    Ack {
+        /// The call.
+        dialog: DialogId,
+        /// Answer to our late offer.
+        sdp: Option<String>,
+    },
+    /// The caller gave up before we answered.
+    Cancelled {
+        /// The call.
+        dialog: DialogId,
+    },
+    /// The other side hung up.
+    Bye {
+        /// The call.
+        dialog: DialogId,
+    },
+    /// The other side changes the session (hold, resume, new address). Answer with `answer_reinvite`.
+    Reinvite {
+        /// The call.
+        dialog: DialogId,
+        /// Name for the answer.
+        request: ReinviteId,
+        /// The offer; `None`: we make it, the answer comes as [`SipEvent::Ack`].
+        sdp: Option<String>,
+    },
+    /// SIP INFO; answered already.
+    Info {
+        /// The call.
+        dialog: DialogId,
+        /// The key (`0-9 * # A-D`), when it carried one.
+        key: Option<char>,
+    },
+    /// A call we placed rings or has early media (180-199).
+    Progress {
+        /// The call.
+        dialog: DialogId,
+        /// Status code.
+        code: u16,
+        /// Early media.
+        sdp: Option<String>,
+    },
+    /// A call we placed was answered; the ACK is sent.
+    Answered {
+        /// The call.
+        dialog: DialogId,
+        /// The answer.
+        sdp: Option<String>,
+    },
+    /// A call we placed was refused or reached nobody (408).
+    Failed {
+        /// The call.
+        dialog: DialogId,
+        /// Status code.
+        code: u16,
+        /// Reason phrase.
+        reason: String,
+    },
+    /// A call ended by us, or because the other side went silent.
+    Ended {
+        /// The call.
+        dialog: DialogId,
+        /// Why.
+        why: EndWhy,
+    },
+    /// A phone registered, refreshed, or ran out.
+    Registered {
+        /// Its user.
+        user: String,
+        /// Contacts it has now.
+        contacts: usize,
+    },
+}
+
+/// Why a call ended that no message of the other side ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndWhy {
+    /// `hangup` or `shutdown`.
+    HungUp,
+    /// `reject`.
+    Rejected,
+    /// Our 200 was never confirmed.
+    NoAck,
+    /// The SIP library gave the dialog up.
+    Lost,
+}
+
+/// Why something could not be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SipError {
+    /// The port is in use.
+    #[error(
+        "SIP port {port}/{transport} on {address} is taken by another program: stop it (`ss -lnp | grep :{port}` \
+         shows which), or bind another port"
+    )]
+    PortTaken {
+        /// Address asked for.
+        address: std::net::IpAddr,
+        /// Port asked for.
+        port: u16,
+        /// `udp` or `tcp`.
+        transport: &'static str,
+    },
+    /// The address cannot be bound.
+    #[error("cannot open SIP sockets on {0}: {1}")]
+    Bind(SocketAddr, String),
+    /// A SIP address that cannot be read or found.
+    #[error("`{0}` is no address to call: {1}")]
+    BadAddress(String, &'static str),
+    /// All lines are taken, or the agent is going down.
+    #[error("all lines are taken")]
+    Busy,
+    /// The dialog is over or never was.
+    #[error("this call is over")]
+    Gone,
+    /// The other side refused.
+    #[error("refused with {0}")]
+    Refused(u16),
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// The SIP library could not do it.
+    #[error("SIP: {0}")]
+    Stack(String),
+}

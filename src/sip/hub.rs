@@ -1,0 +1,233 @@
+//! What all tasks of an agent share, and the road of a message from socket to SIP library.
+
+use super::counters::bump;
+use super::event::{DialogId, EndWhy, SipEvent};
+use super::gate::{Gate, Outcome, lock};
+use super::tcp::Crowd;
+use super::time::now;
+use rsipstack::dialog::dialog::TransactionHandle;
+use rsipstack::dialog::dialog_layer::DialogLayer;
+use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::sip::{Header, SipMessage};
+use rsipstack::transaction::endpoint::{EndpointInnerRef, MessageInspector, TransportEventInspector};
+use rsipstack::transaction::transaction::TransactionEventSender;
+use rsipstack::transport::tcp::TcpConnection;
+use rsipstack::transport::udp::UdpConnection;
+use rsipstack::transport::{SipAddr, SipConnection, TransportEvent};
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// A dialog as the agent sees it.
+pub(super) struct Entry {
+    pub dialog: InviteDialog,
+    /// Of the incoming INVITE: takes responses the library's own calls cannot make.
+    pub respond: Option<TransactionEventSender>,
+    /// A final response went out or came in.
+    pub answered: bool,
+    /// The last event was sent.
+    pub over: bool,
+    /// We have a re-INVITE of our own under way.
+    pub asking: bool,
+    /// Their re-INVITEs waiting for our answer.
+    pub asked: HashMap<u64, TransactionHandle>,
+    /// CSeq of the last ACK that was told.
+    pub acked: Option<u32>,
+}
+
+/// Shared by all tasks of an agent.
+pub(super) struct Hub {
+    pub gate: Arc<Gate>,
+    pub endpoint: EndpointInnerRef,
+    pub layer: Arc<DialogLayer>,
+    pub udp: UdpConnection,
+    pub events: mpsc::Sender<SipEvent>,
+    pub entries: Mutex<HashMap<DialogId, Entry>>,
+    pub streams: Mutex<HashSet<SocketAddr>>,
+    pub crowd: Crowd,
+    pub token: CancellationToken,
+    /// Bound address, as advertised to peers without a better one.
+    pub local: SocketAddr,
+    /// Address the sockets are bound to; may be unspecified.
+    pub bound: SocketAddr,
+}
+
+/// Bytes to send back at once.
+pub(super) struct Answer {
+    pub bytes: Vec<u8>,
+    pub close: bool,
+}
+
+impl Hub {
+    /// Takes one message from a socket through the gate to the SIP library; returns what to answer at once.
+    pub async fn received(
+        self: &Arc<Self>,
+        data: &[u8],
+        source: SocketAddr,
+        stream: Option<&TcpConnection>,
+    ) -> Option<Answer> {
+        let gate = self.gate.clone();
+        let judged = catch_unwind(AssertUnwindSafe(|| {
+            gate.inspect(data, source, stream.is_some(), now(), rand::random())
+        }));
+        let (bytes, call) = match judged {
+            Ok(Outcome::Pass { bytes, call }) => (bytes, call),
+            Ok(Outcome::Reply { bytes, close, event }) => {
+                if let Some(event) = event {
+                    self.tell_or_lose(event);
+                }
+                return Some(Answer { bytes, close });
+            }
+            Ok(Outcome::Drop { close }) => return close.then_some(Answer { bytes: Vec::new(), close }),
+            Err(_) => {
+                bump(&self.gate.counters.panics);
+                return None;
+            }
+        };
+        if self.deliver(&bytes, source, stream).await {
+            return None;
+        }
+        if let Some(call) = call {
+            self.gate.calls(|c| c.end(call, now()));
+        }
+        self.gate.refuse_bytes(data, source).map(|bytes| Answer { bytes, close: false })
+    }
+
+    /// Gives canonical bytes to the library; false when it will not have them.
+    async fn deliver(&self, bytes: &[u8], source: SocketAddr, stream: Option<&TcpConnection>) -> bool {
+        use rsipstack::sip::Transport;
+        let Ok(Ok(message)) = catch_unwind(AssertUnwindSafe(|| SipMessage::try_from(bytes))) else {
+            return false;
+        };
+        let (connection, transport) = match stream {
+            Some(tcp) => (SipConnection::Tcp(tcp.clone()), Transport::Tcp),
+            None => (SipConnection::Udp(self.udp.clone()), Transport::Udp),
+        };
+        let from = SipAddr { r#type: Some(transport), addr: source.into() };
+        match guarded(self.endpoint.on_received_message(message, connection, &from)).await {
+            Some(Ok(())) => true,
+            Some(Err(error)) => {
+                tracing::debug!(%error, "the SIP library refused a message");
+                false
+            }
+            None => {
+                bump(&self.gate.counters.panics);
+                false
+            }
+        }
+    }
+
+    /// Sends an event, waiting for room; a closed receiver is nobody's loss.
+    pub async fn tell(&self, event: SipEvent) {
+        tokio::select! {
+            () = self.token.cancelled() => {
+                self.events.try_send(event).ok();
+            }
+            _ = self.events.send(event.clone()) => {}
+        }
+    }
+
+    /// Sends an event if there is room.
+    pub fn tell_or_lose(&self, event: SipEvent) {
+        if self.events.try_send(event).is_err() {
+            bump(&self.gate.counters.events_lost);
+        }
+    }
+
+    /// Runs `f` on a live dialog's entry.
+    pub fn entry<R>(&self, id: DialogId, f: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        lock(&self.entries).get_mut(&id).map(f)
+    }
+
+    /// Marks a dialog as over; true the first time. Its line is free from now on.
+    pub fn close(&self, id: DialogId) -> bool {
+        let first = self.entry(id, |e| !std::mem::replace(&mut e.over, true)).unwrap_or(false);
+        if first {
+            self.gate.calls(|c| c.end(id, now()));
+        }
+        first
+    }
+
+    /// Ends a dialog on our side: the last event goes out now, whatever the other side still says.
+    pub async fn finish(&self, id: DialogId, why: EndWhy) {
+        if self.close(id) {
+            self.tell(SipEvent::Ended { dialog: id, why }).await;
+        }
+    }
+
+    /// Forgets a dialog altogether, here and in the library.
+    pub fn forget(&self, id: DialogId) {
+        self.close(id);
+        let entry = lock(&self.entries).remove(&id);
+        if let Some(entry) = entry {
+            self.layer.remove_dialog(&entry.dialog.id());
+        }
+    }
+
+    /// Our address as `peer` should see it.
+    pub fn address_for(&self, peer: SocketAddr) -> SocketAddr {
+        let ip: IpAddr = match self.gate.settings.public_host {
+            Some(ip) => ip,
+            None if !self.bound.ip().is_unspecified() => self.bound.ip(),
+            None => super::gate::local_ip_for(peer).unwrap_or(self.local.ip()),
+        };
+        SocketAddr::new(ip, self.bound.port())
+    }
+}
+
+/// Runs a future of the library; `None` if it panicked.
+pub(super) async fn guarded<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Mends what the library writes.
+pub(super) struct Mend;
+
+impl MessageInspector for Mend {
+    fn before_send(&self, mut message: SipMessage, _: Option<&SipAddr>) -> SipMessage {
+        if let SipMessage::Request(request) = &mut message {
+            for header in request.headers.iter_mut() {
+                // RFC 3261 section 25.1: qop is a bare token in an answer; strict registrars insist.
+                match header {
+                    Header::Authorization(h) => h.0 = h.0.replace("qop=\"auth\"", "qop=auth"),
+                    Header::ProxyAuthorization(h) => h.0 = h.0.replace("qop=\"auth\"", "qop=auth"),
+                    _ => {}
+                }
+            }
+        }
+        message
+    }
+
+    fn after_received(&self, message: SipMessage, _: Option<&SipAddr>) -> SipMessage {
+        message
+    }
+}
+
+/// Connections the library opens by itself (a dialog whose own one broke) are read by it, not by us: only
+/// what belongs to a call of ours gets through.
+pub(super) struct Strays(pub Arc<Gate>);
+
+#[async_trait::async_trait]
+impl TransportEventInspector for Strays {
+    async fn handle(&self, event: TransportEvent) -> Option<TransportEvent> {
+        let TransportEvent::Incoming(message, ..) = &event else { return Some(event) };
+        let bytes = message.to_bytes();
+        let ours = super::wire::Wire::parse(&bytes).is_ok_and(|wire| {
+            let challenge = matches!(wire.start, super::wire::Start::Response { code: 401 | 407, .. });
+            super::sanity::check(&wire) == super::sanity::Verdict::Ok
+                && !challenge
+                && self.0.calls(|c| c.knows(wire.get("call-id").unwrap_or_default()))
+        });
+        ours.then_some(event)
+    }
+}

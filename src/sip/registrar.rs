@@ -1,0 +1,352 @@
+//! Phones that register with us (RFC 3261 section 10.3).
+
+use super::digest::{Digester, Proof};
+use super::sanity::{Refusal, cseq};
+use super::settings::Account;
+use super::uri::SipUri;
+use super::wire::{NameAddr, Wire, split_outside};
+use crate::clock::Mono;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Contacts of one user; a fourth pushes out the one that expires first.
+const MAX_CONTACTS: usize = 3;
+/// Longest and default time of a registration, s.
+const MAX_EXPIRES: u32 = 3600;
+/// Shortest, s; asking for less gets 423.
+const MIN_EXPIRES: u32 = 30;
+/// Failures of one source within a minute before it is refused for five.
+const MAX_FAILURES: u32 = 10;
+/// Sources whose failures are counted.
+const MAX_SOURCES: usize = 4096;
+
+/// Where a registered phone can be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// The address it gave.
+    pub uri: String,
+    /// Where its REGISTER came from: send there (it may sit behind address translation).
+    pub source: SocketAddr,
+    /// Over TCP, on the connection it opened.
+    pub tcp: bool,
+    /// When the registration ends.
+    pub expires_at: Mono,
+    call_id: String,
+    cseq: u32,
+}
+
+/// What a REGISTER led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Registered {
+    /// The answer.
+    pub answer: Refusal,
+    /// User whose contacts changed or were refreshed, and how many there are now.
+    pub user: Option<(String, usize)>,
+    /// The asker had no right password.
+    pub refused: bool,
+}
+
+/// Accounts, their contacts, and who failed too often.
+pub(super) struct Registrar {
+    digester: Digester,
+    accounts: HashMap<String, String>,
+    bindings: HashMap<String, Vec<Contact>>,
+    failures: HashMap<IpAddr, (u32, Mono)>,
+}
+
+impl Registrar {
+    /// `key` is the secret of the nonces.
+    pub fn new(key: [u8; 32], realm: String, accounts: &[Account]) -> Registrar {
+        Registrar {
+            digester: Digester::new(key, realm),
+            accounts: accounts.iter().map(|a| (a.user.clone(), a.password.clone())).collect(),
+            bindings: HashMap::new(),
+            failures: HashMap::new(),
+        }
+    }
+
+    /// Handles a sound REGISTER. `random` goes into the nonce.
+    pub fn register(&mut self, wire: &Wire, source: SocketAddr, tcp: bool, now: Mono, random: u64) -> Registered {
+        let plain = |answer: Refusal| Registered { answer, user: None, refused: false };
+        let to = wire.get("to").and_then(NameAddr::parse).and_then(|a| SipUri::parse(&a.uri).ok());
+        let Some(aor) = to.and_then(|u| u.user) else {
+            return plain(Refusal::new(400, "To is no user here"));
+        };
+        if self.banned(source.ip(), now) {
+            return Registered { answer: Refusal::new(403, "Too many failures"), user: None, refused: true };
+        }
+        let proof = self.prove(wire, source.ip(), now);
+        let user = match proof {
+            Proof::Right(user) => user,
+            Proof::Stale => return self.challenge(source.ip(), now, random, true),
+            Proof::Wrong => return self.challenge(source.ip(), now, random, false),
+        };
+        self.failures.remove(&source.ip());
+        if user != aor {
+            return plain(Refusal::new(403, "Not your address"));
+        }
+        match self.update(&user, wire, source, tcp, now) {
+            Ok(()) => {
+                let answer = self.listing(&user, now);
+                let count = self.contacts(&user, now).len();
+                Registered { answer, user: Some((user, count)), refused: false }
+            }
+            Err(refusal) => plain(refusal),
+        }
+    }
+
+    fn prove(&mut self, wire: &Wire, source: IpAddr, now: Mono) -> Proof {
+        let mut best = Proof::Wrong;
+        let mut tried = false;
+        // A phone may send several; one for our realm is enough, and only the first few are looked at.
+        for header in wire.all("authorization").take(3) {
+            tried = true;
+            let book = |u: &str| self.accounts.get(u).cloned();
+            match self.digester.check(header, "REGISTER", source, now, book) {
+                Proof::Wrong => {}
+                better => {
+                    best = better;
+                    break;
+                }
+            }
+        }
+        if tried && best == Proof::Wrong {
+            self.failed(source, now);
+        }
+        best
+    }
+
+    fn challenge(&self, source: IpAddr, now: Mono, random: u64, stale: bool) -> Registered {
+        let [strong, old] = self.digester.challenge(source, now, random, stale);
+        let answer = Refusal::new(401, "Unauthorized").with("WWW-Authenticate", strong).with("WWW-Authenticate", old);
+        Registered { answer, user: None, refused: true }
+    }
+
+    fn failed(&mut self, source: IpAddr, now: Mono) {
+        if self.failures.len() >= MAX_SOURCES {
+            self.tidy(now);
+            if self.failures.len() >= MAX_SOURCES {
+                return; // the bucket of each source still limits it
+            }
+        }
+        let entry = self.failures.entry(source).or_insert((0, now));
+        if entry.0 < MAX_FAILURES && now.since(entry.1) > Duration::from_secs(60) {
+            *entry = (0, now);
+        }
+        entry.0 += 1;
+        if entry.0 == MAX_FAILURES {
+            entry.1 = now;
+        }
+    }
+
+    fn banned(&mut self, source: IpAddr, now: Mono) -> bool {
+        match self.failures.get(&source) {
+            Some((n, since)) if *n >= MAX_FAILURES => {
+                let still = now.since(*since) < Duration::from_secs(300);
+                if !still {
+                    self.failures.remove(&source);
+                }
+                still
+            }
+            _ => false,
+        }
+    }
+
+    fn update(&mut self, user: &str, wire: &Wire, source: SocketAddr, tcp: bool, now: Mono) -> Result<(), Refusal> {
+        let bad = |reason: &str| Refusal::new(400, reason);
+        let default = wire.get("expires").and_then(|v| v.parse::<u32>().ok()).unwrap_or(MAX_EXPIRES);
+        let (number, _) = cseq(wire).ok_or_else(|| bad("Bad CSeq"))?;
+        let call_id = wire.get("call-id").unwrap_or_default().to_string();
+        let mut asked = Vec::new();
+        for header in wire.all("contact") {
+            for value in split_outside(header, ',').ok_or_else(|| bad("Bad Contact"))? {
+                asked.push(value.trim());
+            }
+        }
+        let held = self.bindings.entry(user.to_string()).or_default();
+        held.retain(|c| c.expires_at > now);
+        if held.iter().any(|c| c.call_id == call_id && c.cseq >= number) && !asked.is_empty() {
+            return Err(Refusal::new(500, "CSeq did not rise"));
+        }
+        if asked.contains(&"*") {
+            if asked.len() > 1 || default != 0 {
+                return Err(bad("* stands alone and with Expires: 0"));
+            }
+            held.clear();
+            return Ok(());
+        }
+        let mut new = held.clone();
+        for value in asked {
+            let contact = NameAddr::parse(value).ok_or_else(|| bad("Bad Contact"))?;
+            let scheme = SipUri::parse(&contact.uri).map_err(|_| bad("Contact is no SIP address"))?.scheme;
+            if scheme == "tel" {
+                return Err(bad("Contact is no SIP address"));
+            }
+            let seconds = contact.param("expires").and_then(|e| e.parse().ok()).unwrap_or(default).min(MAX_EXPIRES);
+            new.retain(|c| c.uri != contact.uri);
+            if seconds == 0 {
+                continue;
+            }
+            if seconds < MIN_EXPIRES {
+                return Err(Refusal::new(423, "Interval Too Brief").with("Min-Expires", MIN_EXPIRES.to_string()));
+            }
+            let expires_at = now + Duration::from_secs(seconds.into());
+            new.push(Contact { uri: contact.uri, source, tcp, expires_at, call_id: call_id.clone(), cseq: number });
+        }
+        while new.len() > MAX_CONTACTS {
+            let first = new.iter().enumerate().min_by_key(|(_, c)| c.expires_at).map_or(0, |(i, _)| i);
+            new.remove(first);
+        }
+        *held = new;
+        Ok(())
+    }
+
+    fn listing(&self, user: &str, now: Mono) -> Refusal {
+        let mut answer = Refusal::new(200, "OK");
+        for c in self.contacts(user, now) {
+            let left = c.expires_at.since(now).as_secs();
+            answer = answer.with("Contact", format!("<{}>;expires={left}", c.uri));
+        }
+        answer
+    }
+
+    /// Contacts of a user that have not expired, newest last.
+    pub fn contacts(&self, user: &str, now: Mono) -> Vec<Contact> {
+        self.bindings.get(user).into_iter().flatten().filter(|c| c.expires_at > now).cloned().collect()
+    }
+
+    /// Forgets what is over; returns the users who lost contacts by it and how many they keep.
+    pub fn tidy(&mut self, now: Mono) -> Vec<(String, usize)> {
+        self.digester.forget_old(now);
+        self.failures.retain(|_, (_, since)| now.since(*since) < Duration::from_secs(300));
+        let mut changed = Vec::new();
+        self.bindings.retain(|user, held| {
+            let before = held.len();
+            held.retain(|c| c.expires_at > now);
+            if held.len() != before {
+                changed.push((user.clone(), held.len()));
+            }
+            !held.is_empty()
+        });
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::digest::answer;
+    use super::*;
+
+    const HERE: &str = "192.0.2.7:5060";
+
+    fn registrar() -> Registrar {
+        let account = |u: &str| Account { user: u.into(), password: "geheim".into() };
+        Registrar::new([1; 32], "zongji".into(), &[account("8001"), account("8002"), account("user")])
+    }
+
+    struct Phone {
+        user: &'static str,
+        to: &'static str,
+        cseq: u32,
+    }
+
+    impl Phone {
+        /// Sends a REGISTER and, when challenged, a second one with `password`.
+        fn send(&mut self, r: &mut Registrar, more: &str, password: &str, ms: u64) -> Registered {
+            let first = self.once(r, more, "", ms);
+            if first.answer.code != 401 {
+                return first;
+            }
+            let challenge = &first.answer.headers[0].1;
+            let nonce = challenge.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
+            let auth = answer("SHA-256", self.user, "zongji", password, nonce, "sip:z", 1);
+            self.once(r, more, &format!("Authorization: {auth}\r\n"), ms + 1)
+        }
+
+        fn once(&mut self, r: &mut Registrar, more: &str, auth: &str, ms: u64) -> Registered {
+            self.cseq += 1;
+            let text = format!(
+                "REGISTER sip:z SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:{}@z>;tag=1\r\n\
+                 To: <sip:{}@z>\r\nCall-ID: c\r\nCSeq: {} REGISTER\r\n{more}{auth}\r\n",
+                self.user, self.to, self.cseq
+            );
+            let wire = Wire::parse(text.as_bytes()).unwrap();
+            r.register(&wire, HERE.parse().unwrap(), false, Mono::from_ms(ms), ms)
+        }
+    }
+
+    fn phone(user: &'static str) -> Phone {
+        Phone { user, to: user, cseq: 0 }
+    }
+
+    #[test]
+    fn a_phone_with_its_password_is_bound_refreshed_and_let_go() {
+        let mut r = registrar();
+        let mut p = phone("8001");
+        let ok = p.send(&mut r, "Contact: <sip:8001@10.0.0.2:5062>\r\nExpires: 120\r\n", "geheim", 0);
+        assert_eq!((ok.answer.code, ok.user), (200, Some(("8001".into(), 1))));
+        assert!(ok.answer.headers[0].1.starts_with("<sip:8001@10.0.0.2:5062>;expires=120"));
+        assert_eq!(r.contacts("8001", Mono::from_ms(1000))[0].source, HERE.parse().unwrap());
+        assert_eq!(r.contacts("8001", Mono::from_ms(121_000)).len(), 0, "it expires");
+        let gone = p.send(&mut r, "Contact: *\r\nExpires: 0\r\n", "geheim", 2000);
+        assert_eq!((gone.answer.code, gone.user), (200, Some(("8001".into(), 0))));
+    }
+
+    #[test]
+    fn nobody_registers_for_another_nor_without_the_password() {
+        let mut r = registrar();
+        let contact = "Contact: <sip:x@10.0.0.2>\r\n";
+        let mut thief = Phone { user: "8001", to: "8002", cseq: 0 };
+        assert_eq!(thief.send(&mut r, contact, "geheim", 0).answer.code, 403);
+        let (wrong, unknown) = (phone("8001").send(&mut r, contact, "x", 10), phone("777").send(&mut r, contact, "x", 10));
+        assert_eq!(wrong.answer.code, 401);
+        assert_eq!(wrong, unknown, "a stranger cannot tell which users exist");
+        assert!(r.contacts("8002", Mono(0)).is_empty() && r.contacts("8001", Mono(0)).is_empty());
+    }
+
+    #[test]
+    fn a_guesser_is_shut_out_for_five_minutes() {
+        let mut r = registrar();
+        let mut p = phone("8001");
+        let contact = "Contact: <sip:x@10.0.0.2>\r\n";
+        let codes: Vec<u16> = (0..12).map(|i| p.send(&mut r, contact, "guess", i * 100).answer.code).collect();
+        assert_eq!(codes[..10], [401; 10]);
+        assert_eq!(codes[10..], [403; 2]);
+        assert_eq!(p.send(&mut r, contact, "geheim", 200_000).answer.code, 403, "even with the right one");
+        assert_eq!(p.send(&mut r, contact, "geheim", 310_000).answer.code, 200);
+    }
+
+    #[test]
+    fn a_fourth_contact_pushes_out_the_first_to_expire_and_short_times_are_refused() {
+        let mut r = registrar();
+        let mut p = phone("8001");
+        for (i, s) in [300, 100, 200, 400].iter().enumerate() {
+            let c = format!("Contact: <sip:8001@10.0.0.{i}>;expires={s}\r\n");
+            assert_eq!(p.send(&mut r, &c, "geheim", i as u64 * 10).answer.code, 200);
+        }
+        let uris: Vec<String> = r.contacts("8001", Mono::from_ms(50)).into_iter().map(|c| c.uri).collect();
+        assert_eq!(uris, ["sip:8001@10.0.0.0", "sip:8001@10.0.0.2", "sip:8001@10.0.0.3"]);
+        let brief = p.send(&mut r, "Contact: <sip:8001@10.0.0.9>;expires=5\r\n", "geheim", 60);
+        assert_eq!(brief.answer.code, 423);
+        assert_eq!(p.send(&mut r, "Contact: *, <sip:a@b>\r\nExpires: 0\r\n", "geheim", 70).answer.code, 400);
+    }
+
+    #[test]
+    fn contact_parameters_and_uri_parameters_keep_their_places() {
+        // RFC 4475 cparam01, cparam02, regescrt, escnull.
+        let mut r = registrar();
+        let mut bind = |c: &str| {
+            let got = phone("user").send(&mut r, &format!("Contact: *\r\nExpires: 0\r\n"), "geheim", 0);
+            assert_eq!(got.answer.code, 200);
+            let mut p = Phone { user: "user", to: "user", cseq: 90 };
+            assert_eq!(p.send(&mut r, c, "geheim", 100).answer.code, 200, "{c}");
+            r.contacts("user", Mono::from_ms(200)).into_iter().map(|c| c.uri).collect::<Vec<_>>()
+        };
+        assert_eq!(bind("Contact: sip:+1972@gw1.example.net;unknownparam\r\n"), ["sip:+1972@gw1.example.net"]);
+        assert_eq!(bind("Contact: <sip:+1972@gw1.example.net;unknownparam>\r\n"), ["sip:+1972@gw1.example.net;unknownparam"]);
+        assert_eq!(bind("M: <sip:user@example.com?Route=%3Csip:s%3E>\r\n"), ["sip:user@example.com?Route=%3Csip:s%3E"]);
+        let two = bind("Contact: <sip:%00@host5.example.com>\r\nContact: <sip:%00%00@host5.example.com>\r\n");
+        assert_eq!(two, ["sip:%00@host5.example.com", "sip:%00%00@host5.example.com"]);
+    }
+}

@@ -1,0 +1,194 @@
+//! Answers given without a transaction (RFC 3261 section 8.2.7), and the canonical form of what is passed on.
+
+use super::sanity::Refusal;
+use super::uri::{Host, SipUri};
+use super::wire::{NameAddr, Start, Via, Wire, split_outside};
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+
+/// From-tag given to a caller of RFC 2543 who sent none; taken off again on the way out (UDP).
+pub(super) const OLD_TAG: &str = ";tag=zj-rfc2543";
+
+/// Headers the SIP library needs; the rest stays outside.
+const PASSED: [&str; 11] = [
+    "call-id", "cseq", "max-forwards", "record-route", "content-type", "retry-after", "reason", "www-authenticate",
+    "proxy-authenticate", "expires", "min-expires",
+];
+
+/// Builds the answer to `wire`. `tag` is our To-tag, put where the request had none.
+pub(super) fn stateless(wire: &Wire, source: SocketAddr, tag: &str, agent: &str, refusal: &Refusal) -> Vec<u8> {
+    let clean = |v: &str| v.replace(['\r', '\n'], " ");
+    let mut out = format!("SIP/2.0 {} {}\r\n", refusal.code, clean(&refusal.reason));
+    let mut first_via = true;
+    for header in wire.all("via") {
+        for value in split_outside(header, ',').unwrap_or_else(|| vec![header]) {
+            let value = match Via::parse(value) {
+                Some(via) if first_via => received(via, source).write(),
+                _ => clean(value.trim()),
+            };
+            first_via = false;
+            let _ = write!(out, "Via: {value}\r\n");
+        }
+    }
+    if let Some(from) = wire.get("from") {
+        let _ = write!(out, "From: {}\r\n", clean(from));
+    }
+    if let Some(to) = wire.get("to") {
+        let tagged = NameAddr::parse(to).is_none_or(|a| a.tag().is_some());
+        let add = if tagged { String::new() } else { format!(";tag={tag}") };
+        let _ = write!(out, "To: {}{add}\r\n", clean(to));
+    }
+    for (name, key) in [("Call-ID", "call-id"), ("CSeq", "cseq")] {
+        if let Some(value) = wire.get(key) {
+            let _ = write!(out, "{name}: {}\r\n", clean(value));
+        }
+    }
+    for (name, value) in &refusal.headers {
+        let _ = write!(out, "{name}: {}\r\n", clean(value));
+    }
+    let _ = write!(out, "Server: {agent}\r\nContent-Length: 0\r\n\r\n");
+    out.into_bytes()
+}
+
+/// Notes in the top Via where the request really came from (RFC 3261 section 18.2.1, RFC 3581).
+fn received(mut via: Via, source: SocketAddr) -> Via {
+    via.params.retain(|(n, _)| n != "received");
+    via.params.push(("received".into(), Some(source.ip().to_string())));
+    for (name, value) in &mut via.params {
+        if name == "rport" {
+            *value = Some(source.port().to_string());
+        }
+    }
+    via
+}
+
+/// Rewrites a sound message for the SIP library: one form for each header, only the headers it needs,
+/// the Contact of a caller behind address translation replaced by where the message came from.
+pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Vec<u8>> {
+    let mut out = String::with_capacity(1024);
+    let request = match &wire.start {
+        Start::Request { method, uri, .. } => {
+            let _ = write!(out, "{method} {uri} SIP/2.0\r\n");
+            true
+        }
+        Start::Response { code, .. } => {
+            let _ = write!(out, "SIP/2.0 {code} Status\r\n");
+            false
+        }
+    };
+    for (i, mut via) in Via::all(wire)?.into_iter().enumerate() {
+        if request && i == 0 {
+            // Answers go to where the request came from, whatever the sender says of himself.
+            via = received(via, source);
+            if !via.params.iter().any(|(n, _)| n == "rport") {
+                via.params.push(("rport".into(), Some(source.port().to_string())));
+            }
+        }
+        let _ = write!(out, "Via: {}\r\n", via.write());
+    }
+    let mut from = NameAddr::parse(wire.get("from")?)?.write();
+    if !from.contains(";tag=") {
+        from.push_str(OLD_TAG);
+    }
+    let to = NameAddr::parse(wire.get("to")?)?.write();
+    let _ = write!(out, "From: {from}\r\nTo: {to}\r\n");
+    contact(wire, source, tcp, request, &mut out)?;
+    for (name, value) in wire.headers.iter().filter(|(n, _)| PASSED.contains(&n.as_str())) {
+        let _ = write!(out, "{name}: {value}\r\n");
+    }
+    if out.bytes().any(|b| b < 0x20 && !matches!(b, b'\r' | b'\n' | b'\t')) {
+        return None;
+    }
+    let body = wire.body();
+    let _ = write!(out, "Content-Length: {}\r\n\r\n", body.len());
+    let mut bytes = out.into_bytes();
+    bytes.extend_from_slice(body);
+    Some(bytes)
+}
+
+fn contact(wire: &Wire, source: SocketAddr, tcp: bool, request: bool, out: &mut String) -> Option<()> {
+    let first = match wire.get("contact") {
+        Some(header) => split_outside(header, ',')?.into_iter().next(),
+        None => None,
+    };
+    let given = first.and_then(NameAddr::parse);
+    let uri = given.as_ref().and_then(|c| SipUri::parse(&c.uri).ok());
+    let transport = if tcp { ";transport=tcp" } else { "" };
+    let makes_dialog = matches!(wire.method(), "INVITE" | "UPDATE");
+    match (given, uri) {
+        (Some(mut c), Some(u)) => {
+            if request && !reachable(&u.host, source.ip()) {
+                let user = u.user.map(|n| format!("{}@", super::uri::escape_user(&n))).unwrap_or_default();
+                c.uri = format!("sip:{user}{source}{transport}");
+            }
+            c.display = None;
+            c.params.clear();
+            let _ = write!(out, "Contact: {}\r\n", c.write());
+        }
+        // RFC 2543 callers may leave it out, and `tel:` reaches nobody.
+        _ if makes_dialog => {
+            let _ = write!(out, "Contact: <sip:{source}{transport}>\r\n");
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// Whether a Contact's host can be sent to from here: an address of the same kind of network as the source.
+/// Names are not looked up for a caller: answering him would then mean asking servers of his choice.
+fn reachable(host: &Host, source: IpAddr) -> bool {
+    let Host::Ip(ip) = host else { return false };
+    let odd = |ip: &IpAddr| match ip {
+        IpAddr::V4(a) => a.is_unspecified() || a.is_broadcast() || a.is_multicast(),
+        IpAddr::V6(a) => a.is_unspecified() || a.is_multicast(),
+    };
+    let local = |ip: &IpAddr| match ip {
+        IpAddr::V4(a) => a.is_private() || a.is_loopback() || a.is_link_local(),
+        IpAddr::V6(a) => a.is_loopback() || (a.segments()[0] & 0xfe00) == 0xfc00 || (a.segments()[0] & 0xffc0) == 0xfe80,
+    };
+    *ip == source || !(odd(ip) || local(ip) || ip.is_ipv4() != source.is_ipv4())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::sanity;
+
+    fn invite(contact: &str) -> String {
+        format!(
+            "INVITE sip:400@h SIP/2.0\r\nv: SIP/2.0/UDP 10.0.0.9:5060;received=1.2.3.4;branch=z9hG4bK1;rport\r\n\
+             f: sip:a@h;tag=1\r\nt: sip:400@h\r\ni: c\r\nCSeq: 1\r\n INVITE\r\nX-Internal: yes\r\n{contact}l: 0\r\n\r\n"
+        )
+    }
+
+    #[test]
+    fn a_caller_behind_address_translation_is_sent_to_where_he_came_from() {
+        let source: SocketAddr = "203.0.113.7:40000".parse().unwrap();
+        let form = |c: &str| {
+            let text = invite(c);
+            let w = Wire::parse(text.as_bytes()).unwrap();
+            assert_eq!(sanity::check(&w), sanity::Verdict::Ok);
+            String::from_utf8(canonical(&w, source, false).unwrap()).unwrap()
+        };
+        assert!(form("m: <sip:a@10.0.0.9:5060>\r\n").contains("Contact: <sip:a@203.0.113.7:40000>\r\n"));
+        assert!(form("m: <sip:a@evil.example>\r\n").contains("Contact: <sip:a@203.0.113.7:40000>\r\n"));
+        assert!(form("m: <sip:a@198.51.100.2>\r\n").contains("Contact: <sip:a@198.51.100.2>\r\n"));
+        let text = form("");
+        assert!(text.contains("Contact: <sip:203.0.113.7:40000>\r\n"));
+        assert!(text.contains("cseq: 1 INVITE\r\n") && !text.contains("X-Internal") && !text.contains("1.2.3.4"));
+    }
+
+    #[test]
+    fn a_stateless_answer_copies_what_identifies_the_request_and_says_where_it_came_from() {
+        let text = invite("");
+        let w = Wire::parse(text.as_bytes()).unwrap();
+        let source: SocketAddr = "127.0.0.1:7".parse().unwrap();
+        let refusal = Refusal::new(404, "Not Found").with("X", "a\r\nInjected: b");
+        let out = String::from_utf8(stateless(&w, source, "t1", "zj", &refusal)).unwrap();
+        assert!(out.starts_with("SIP/2.0 404 Not Found\r\n"));
+        assert!(out.contains("rport=7") && out.contains("received=127.0.0.1") && out.contains("To: sip:400@h;tag=t1\r\n"));
+        assert!(!out.contains("\r\nInjected"));
+        let back = Wire::parse(out.as_bytes()).unwrap();
+        assert_eq!(sanity::check(&back), sanity::Verdict::Ok);
+    }
+}

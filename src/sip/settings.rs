@@ -1,0 +1,162 @@
+//! What an agent is told at its start.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Name and password of a seat's phone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// User part of the address of record, and digest user name.
+    pub user: String,
+    /// Password in clear (digest needs it, or a hash of it with the realm).
+    pub password: String,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Account({})", self.user)
+    }
+}
+
+/// A network of addresses (`10.0.0.0/8`, `192.0.2.1`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// Base address.
+    pub address: IpAddr,
+    /// Leading bits that count, 0-32 or 0-128.
+    pub bits: u8,
+}
+
+impl Network {
+    /// Whether `ip` lies inside.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let same = |a: u128, b: u128, width: u32| {
+            let shift = width - u32::from(self.bits).min(width);
+            // A shift by the full width is no shift in Rust: bits 0 means everything.
+            shift >= 128 || (a >> shift) == (b >> shift)
+        };
+        match (self.address, ip) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => same(u32::from(a).into(), u32::from(b).into(), 32),
+            (IpAddr::V6(a), IpAddr::V6(b)) => same(a.into(), b.into(), 128),
+            _ => false,
+        }
+    }
+}
+
+impl std::str::FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Network, String> {
+        let (addr, bits) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+        let address: IpAddr = addr.parse().map_err(|_| format!("`{addr}` is no IP address"))?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = match bits.map(str::parse::<u8>) {
+            None => most,
+            Some(Ok(b)) if b <= most => b,
+            Some(_) => return Err(format!("`{text}`: the prefix length must be 0 to {most}")),
+        };
+        Ok(Network { address, bits })
+    }
+}
+
+/// Which numbers (user parts of the Request-URI) calls are taken for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Served {
+    /// Every one.
+    All,
+    /// These; others get 404.
+    Users(HashSet<String>),
+}
+
+impl Served {
+    /// From a list; `*` in it means all.
+    pub fn from_list(users: impl IntoIterator<Item = String>) -> Served {
+        let users: HashSet<String> = users.into_iter().collect();
+        if users.contains("*") { Served::All } else { Served::Users(users) }
+    }
+
+    /// Whether a call for `user` is taken.
+    pub fn serves(&self, user: &str) -> bool {
+        match self {
+            Served::All => true,
+            Served::Users(set) => set.contains(user),
+        }
+    }
+}
+
+/// Settings of a [`super::SipAgent`].
+#[derive(Debug, Clone)]
+pub struct SipSettings {
+    /// Address of both sockets, UDP and TCP; port 0 lets the system choose one that is free for both.
+    pub bind: SocketAddr,
+    /// Host or address written into Contact and Via when it differs from the bound one (behind NAT).
+    pub public_host: Option<IpAddr>,
+    /// Calls at once (both directions, ringing included); one more gets 503 with Retry-After.
+    pub max_calls: usize,
+    /// Numbers served.
+    pub users: Served,
+    /// Phones that may register.
+    pub accounts: Vec<Account>,
+    /// Realm of our digest challenges.
+    pub realm: String,
+    /// User-Agent and Server.
+    pub user_agent: String,
+    /// Trunks and our own networks: their requests are not counted. Loopback never is.
+    pub trusted: Vec<Network>,
+    /// Requests outside dialogs an unknown source may send per 2 s.
+    pub requests_per_2s: u32,
+    /// TCP connections at once, in all and per source address.
+    pub tcp_connections: (usize, usize),
+    /// From the first byte of a TCP message to its last; then the connection is closed.
+    pub tcp_message_limit: Duration,
+    /// A TCP connection silent this long is closed.
+    pub tcp_idle_limit: Duration,
+    /// RFC 3261 T1; 64 times it ends unanswered transactions. 500 ms but in tests.
+    pub t1: Duration,
+    /// Events waiting for the reader before new calls get 503.
+    pub event_queue: usize,
+}
+
+impl Default for SipSettings {
+    fn default() -> Self {
+        SipSettings {
+            bind: SocketAddr::from(([0, 0, 0, 0], 5060)),
+            public_host: None,
+            max_calls: 200,
+            users: Served::All,
+            accounts: Vec::new(),
+            realm: "zongji".into(),
+            user_agent: concat!("zongji/", env!("CARGO_PKG_VERSION")).into(),
+            trusted: Vec::new(),
+            requests_per_2s: 16,
+            tcp_connections: (1000, 20),
+            tcp_message_limit: Duration::from_secs(5),
+            tcp_idle_limit: Duration::from_secs(300),
+            t1: Duration::from_millis(500),
+            event_queue: 1024,
+        }
+    }
+}
+
+impl SipSettings {
+    /// Whether requests from `ip` go uncounted.
+    pub(super) fn trusts(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.trusted.iter().any(|n| n.contains(ip))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_its_addresses_and_no_others() {
+        let n: Network = "10.1.0.0/16".parse().unwrap();
+        assert!(n.contains("10.1.255.3".parse().unwrap()) && !n.contains("10.2.0.1".parse().unwrap()));
+        assert!("::/0".parse::<Network>().unwrap().contains("2001:db8::1".parse().unwrap()));
+        assert!(!"0.0.0.0/0".parse::<Network>().unwrap().contains("::1".parse().unwrap()));
+        assert!("0.0.0.0/0".parse::<Network>().unwrap().contains("8.8.8.8".parse().unwrap()));
+        assert!("10.0.0.0/33".parse::<Network>().is_err());
+    }
+}

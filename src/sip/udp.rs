@@ -1,0 +1,56 @@
+//! The UDP socket: ours to read, the SIP library's to write.
+
+use super::hub::Hub;
+use super::reply::OLD_TAG;
+use async_trait::async_trait;
+use rsipstack::platform::net::UdpSocket as LibrarySocket;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::UdpSocket;
+
+/// What the SIP library holds for a socket: it can send, and it never receives. We receive, check, and call it.
+pub(super) struct SendOnly(pub Arc<UdpSocket>);
+
+#[async_trait]
+impl LibrarySocket for SendOnly {
+    async fn recv_from(&self, _: &mut [u8]) -> rsipstack::Result<(usize, SocketAddr)> {
+        std::future::pending().await
+    }
+
+    async fn send_to(&self, buf: &[u8], to: SocketAddr) -> rsipstack::Result<usize> {
+        let tag = OLD_TAG.as_bytes();
+        // A caller of RFC 2543 must get back the From it sent, which had no tag.
+        if let Some(at) = buf.windows(tag.len()).position(|w| w == tag) {
+            let mut out = buf[..at].to_vec();
+            out.extend_from_slice(&buf[at + tag.len()..]);
+            self.0.send_to(&out, to).await?;
+            return Ok(buf.len());
+        }
+        Ok(self.0.send_to(buf, to).await?)
+    }
+
+    fn local_addr(&self) -> rsipstack::Result<SocketAddr> {
+        Ok(self.0.local_addr()?)
+    }
+}
+
+/// Reads datagrams until the agent stops.
+pub(super) async fn serve(hub: Arc<Hub>, socket: Arc<UdpSocket>) {
+    // The largest datagram there is: nothing arrives cut off.
+    let mut buf = vec![0u8; 65_536];
+    loop {
+        let got = tokio::select! {
+            () = hub.token.cancelled() => return,
+            got = socket.recv_from(&mut buf) => got,
+        };
+        // ICMP errors of earlier sends come back here on Linux; they concern no one.
+        let Ok((len, source)) = got else { continue };
+        let data = &buf[..len];
+        if data.iter().all(|b| b.is_ascii_whitespace() || *b == 0) {
+            continue; // keep-alive of a phone behind address translation
+        }
+        if let Some(answer) = hub.received(data, source, None).await {
+            socket.send_to(&answer.bytes, source).await.ok();
+        }
+    }
+}

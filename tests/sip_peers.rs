@@ -1,0 +1,559 @@
+//! The agent against other SIP programs: sipp, another agent, and a hand-written client.
+
+use md5::{Digest, Md5};
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc::Receiver;
+use zongji::sip::{
+    Account, Credential, Dial, DialogId, EndWhy, Served, SipAgent, SipError, SipEvent, SipSettings,
+};
+
+const OFFER: &str = "v=0\r\no=a 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 8\r\n";
+const ANSWER: &str = "v=0\r\no=b 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40002 RTP/AVP 8\r\n";
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn settings() -> SipSettings {
+    SipSettings { bind: "127.0.0.1:0".parse().unwrap(), ..SipSettings::default() }
+}
+
+struct Side {
+    agent: SipAgent,
+    events: Receiver<SipEvent>,
+}
+
+impl Side {
+    async fn new(settings: SipSettings) -> Side {
+        let (agent, events) = SipAgent::start(settings).await.expect("sockets on loopback");
+        Side { agent, events }
+    }
+
+    async fn next(&mut self) -> SipEvent {
+        tokio::time::timeout(LIMIT, self.events.recv()).await.expect("an event in time").expect("an open agent")
+    }
+
+    /// The next event must be a call.
+    async fn called(&mut self) -> DialogId {
+        match self.next().await {
+            SipEvent::Invite { dialog, .. } => dialog,
+            other => panic!("expected a call, got {other:?}"),
+        }
+    }
+
+    async fn settled(&self) {
+        let end = tokio::time::Instant::now() + LIMIT;
+        while self.agent.counters().calls + self.agent.counters().dialogs > 0 {
+            assert!(tokio::time::Instant::now() < end, "left over: {:?}", self.agent.counters());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+async fn pair() -> (Side, Side) {
+    (Side::new(settings()).await, Side::new(settings()).await)
+}
+
+fn dial(to: &Side, user: &str, more: &str) -> Dial {
+    Dial {
+        to: format!("sip:{user}@{}{more}", to.agent.local_addr()),
+        from: "13800138000".into(),
+        display: Some("张 \"三\"".into()),
+        sdp: OFFER.into(),
+        ..Dial::default()
+    }
+}
+
+/// A call from `a` to `b`, answered; both dialogs.
+async fn connected(a: &mut Side, b: &mut Side, more: &str) -> (DialogId, DialogId) {
+    let out = a.agent.dial(dial(b, "400", more)).await.unwrap();
+    let into = b.called().await;
+    b.agent.ring(into).await;
+    assert_eq!(a.next().await, SipEvent::Progress { dialog: out, code: 180, sdp: None });
+    b.agent.answer(into, ANSWER.into()).await;
+    assert_eq!(a.next().await, SipEvent::Answered { dialog: out, sdp: Some(ANSWER.into()) });
+    assert_eq!(b.next().await, SipEvent::Ack { dialog: into, sdp: None });
+    (out, into)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_agents_call_hold_resume_send_keys_and_hang_up() {
+    for more in ["", ";transport=tcp"] {
+        let (mut a, mut b) = pair().await;
+        let (out, into) = connected(&mut a, &mut b, more).await;
+        for (asker, other, d, e) in [(true, false, out, into), (false, true, into, out)] {
+            let _ = other;
+            let hold = OFFER.replace("RTP/AVP 8\r\n", "RTP/AVP 8\r\na=sendonly\r\n");
+            let held = ANSWER.replace("RTP/AVP 8\r\n", "RTP/AVP 8\r\na=recvonly\r\n");
+            for (offer, answer) in [(&hold, &held), (&OFFER.to_string(), &ANSWER.to_string())] {
+                let (agent, side) = if asker { (a.agent.clone(), &mut b) } else { (b.agent.clone(), &mut a) };
+                let (sent, wanted) = (offer.clone(), answer.clone());
+                let asking = tokio::spawn(async move { agent.reinvite(d, sent).await });
+                let SipEvent::Reinvite { dialog, request, sdp } = side.next().await else { panic!("a re-INVITE") };
+                assert_eq!((dialog, sdp.as_ref()), (e, Some(offer)));
+                side.agent.answer_reinvite(e, request, Ok(answer.clone())).await;
+                assert_eq!(asking.await.unwrap(), Ok(wanted));
+            }
+        }
+        a.agent.info_dtmf(out, '5').await.unwrap();
+        assert_eq!(b.next().await, SipEvent::Info { dialog: into, key: Some('5') });
+        b.agent.info_dtmf(into, '#').await.unwrap();
+        assert_eq!(a.next().await, SipEvent::Info { dialog: out, key: Some('#') });
+        a.agent.hangup(out).await;
+        assert_eq!(a.next().await, SipEvent::Ended { dialog: out, why: EndWhy::HungUp });
+        assert_eq!(b.next().await, SipEvent::Bye { dialog: into });
+        a.settled().await;
+        b.settled().await;
+        assert_eq!(a.agent.reinvite(out, OFFER.into()).await, Err(SipError::Gone));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_reinvite_leaves_the_call_as_it_was() {
+    let (mut a, mut b) = pair().await;
+    let (out, into) = connected(&mut a, &mut b, "").await;
+    let agent = a.agent.clone();
+    let asking = tokio::spawn(async move { agent.reinvite(out, OFFER.into()).await });
+    let SipEvent::Reinvite { request, .. } = b.next().await else { panic!("a re-INVITE") };
+    b.agent.answer_reinvite(into, request, Err(488)).await;
+    assert_eq!(asking.await.unwrap(), Err(SipError::Refused(488)));
+    b.agent.hangup(into).await;
+    assert_eq!(a.next().await, SipEvent::Bye { dialog: out });
+    assert_eq!(b.next().await, SipEvent::Ended { dialog: into, why: EndWhy::HungUp });
+    a.settled().await;
+    b.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_both_hang_up_at_once_each_hears_one_end() {
+    let (mut a, mut b) = pair().await;
+    for _ in 0..20 {
+        let (out, into) = connected(&mut a, &mut b, "").await;
+        tokio::join!(a.agent.hangup(out), b.agent.hangup(into));
+        let ends = [(a.next().await, out), (b.next().await, into)];
+        for (end, d) in ends {
+            let ours = SipEvent::Ended { dialog: d, why: EndWhy::HungUp };
+            assert!(end == ours || end == SipEvent::Bye { dialog: d }, "{end:?}");
+        }
+        a.settled().await;
+        b.settled().await;
+    }
+    assert!(a.events.try_recv().is_err() && b.events.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_gives_up_while_it_rings_cancels() {
+    let (mut a, mut b) = pair().await;
+    for ring in [true, false] {
+        let out = a.agent.dial(dial(&b, "400", "")).await.unwrap();
+        let into = b.called().await;
+        if ring {
+            b.agent.ring(into).await;
+            assert!(matches!(a.next().await, SipEvent::Progress { code: 180, .. }));
+        }
+        a.agent.hangup(out).await;
+        assert_eq!(a.next().await, SipEvent::Ended { dialog: out, why: EndWhy::HungUp });
+        assert_eq!(b.next().await, SipEvent::Cancelled { dialog: into });
+        b.agent.answer(into, ANSWER.into()).await;
+        a.settled().await;
+        b.settled().await;
+    }
+    assert!(a.events.try_recv().is_err() && b.events.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_is_refused_as_busy_unknown_or_unacceptable_or_hung_up_before_it_is_answered() {
+    let mut a = Side::new(settings()).await;
+    let users = Served::from_list(["400".to_string()]);
+    let mut b = Side::new(SipSettings { users, ..settings() }).await;
+    for code in [486u16, 488] {
+        let out = a.agent.dial(dial(&b, "400", "")).await.unwrap();
+        let into = b.called().await;
+        b.agent.reject(into, code, Some(3)).await;
+        assert_eq!(b.next().await, SipEvent::Ended { dialog: into, why: EndWhy::Rejected });
+        assert!(matches!(a.next().await, SipEvent::Failed { dialog, code: c, .. } if dialog == out && c == code));
+    }
+    let out = a.agent.dial(dial(&b, "401", "")).await.unwrap();
+    assert!(matches!(a.next().await, SipEvent::Failed { dialog, code: 404, .. } if dialog == out));
+    let out = a.agent.dial(dial(&b, "400", "")).await.unwrap();
+    let into = b.called().await;
+    b.agent.hangup(into).await;
+    assert!(matches!(a.next().await, SipEvent::Failed { dialog, code: 487, .. } if dialog == out));
+    a.settled().await;
+    b.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_too_many_is_told_when_to_come_back() {
+    let mut a = Side::new(settings()).await;
+    let mut b = Side::new(SipSettings { max_calls: 1, ..settings() }).await;
+    let (out, _) = connected(&mut a, &mut b, "").await;
+    let client = Client::new(b.agent.local_addr()).await;
+    client.send(&client.request("INVITE", "400", "second", 1, "", "", OFFER)).await;
+    let answer = client.final_answer().await;
+    assert!(answer.starts_with("SIP/2.0 503") && answer.contains("\r\nRetry-After: "), "{answer}");
+    a.agent.hangup(out).await;
+    a.settled().await;
+    b.settled().await;
+    assert_eq!(a.next().await, SipEvent::Ended { dialog: out, why: EndWhy::HungUp });
+    assert!(matches!(b.next().await, SipEvent::Bye { .. }));
+    let (out, _) = connected(&mut a, &mut b, "").await;
+    a.agent.hangup(out).await;
+    a.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_agent_says_503_and_a_shut_one_hangs_up() {
+    let (mut a, mut b) = pair().await;
+    let (out, into) = connected(&mut a, &mut b, "").await;
+    b.agent.drain();
+    let client = Client::new(b.agent.local_addr()).await;
+    client.send(&client.request("OPTIONS", "400", "ping", 1, "", "", "")).await;
+    assert!(client.final_answer().await.starts_with("SIP/2.0 503"));
+    b.agent.shutdown().await;
+    assert_eq!(a.next().await, SipEvent::Bye { dialog: out });
+    assert_eq!(b.next().await, SipEvent::Ended { dialog: into, why: EndWhy::HungUp });
+    a.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_taken_port_is_named() {
+    let a = Side::new(settings()).await;
+    let error = SipAgent::start(SipSettings { bind: a.agent.local_addr(), ..settings() }).await.err().unwrap();
+    let port = a.agent.local_addr().port();
+    assert!(matches!(error, SipError::PortTaken { port: p, .. } if p == port));
+    assert!(error.to_string().contains(&port.to_string()));
+}
+
+/// A SIP client by hand, over UDP.
+struct Client {
+    socket: UdpSocket,
+    to: SocketAddr,
+}
+
+impl Client {
+    async fn new(to: SocketAddr) -> Client {
+        Client { socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(), to }
+    }
+
+    #[allow(clippy::too_many_arguments)] // a SIP request has that many parts
+    fn request(&self, method: &str, user: &str, id: &str, cseq: u32, to_tag: &str, more: &str, sdp: &str) -> String {
+        let me = self.socket.local_addr().unwrap();
+        let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        // ACK of a refusal and CANCEL share the INVITE's branch; the others have their own.
+        let branch = if method == "CANCEL" { "INVITE" } else { method };
+        format!(
+            "{method} sip:{user}@{} SIP/2.0\r\nVia: SIP/2.0/UDP {me};branch=z9hG4bK{id}{branch}{cseq};rport\r\n\
+             From: <sip:c@{me}>;tag=f{id}\r\nTo: <sip:{user}@h>{to_tag}\r\nCall-ID: {id}\r\nCSeq: {cseq} {method}\r\n\
+             Contact: <sip:c@{me}>\r\nMax-Forwards: 70\r\n{more}{kind}Content-Length: {}\r\n\r\n{sdp}",
+            self.to,
+            sdp.len()
+        )
+    }
+
+    async fn send(&self, text: &str) {
+        self.socket.send_to(text.as_bytes(), self.to).await.unwrap();
+    }
+
+    async fn hear(&self) -> String {
+        let mut buf = vec![0u8; 65_536];
+        let got = tokio::time::timeout(LIMIT, self.socket.recv_from(&mut buf)).await.expect("something in time");
+        String::from_utf8_lossy(&buf[..got.unwrap().0]).into_owned()
+    }
+
+    async fn hears_nothing(&self, ms: u64) -> bool {
+        let mut buf = vec![0u8; 65_536];
+        tokio::time::timeout(Duration::from_millis(ms), self.socket.recv_from(&mut buf)).await.is_err()
+    }
+
+    /// The next final response.
+    async fn final_answer(&self) -> String {
+        loop {
+            let text = self.hear().await;
+            if text.starts_with("SIP/2.0 ") && &text[8..9] != "1" {
+                return text;
+            }
+        }
+    }
+
+    /// The next request.
+    async fn request_heard(&self) -> String {
+        loop {
+            let text = self.hear().await;
+            if !text.starts_with("SIP/2.0 ") {
+                return text;
+            }
+        }
+    }
+}
+
+fn header<'a>(text: &'a str, name: &str) -> &'a str {
+    let start = format!("{}:", name.to_ascii_lowercase());
+    let line = text.lines().find(|l| l.to_ascii_lowercase().starts_with(&start));
+    line.and_then(|l| l.split_once(':')).map(|(_, v)| v.trim()).unwrap_or_default()
+}
+
+fn tag_of(text: &str) -> String {
+    format!(";tag={}", header(text, "To").split(";tag=").nth(1).unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_offer_is_made_in_the_200_and_answered_in_the_ack() {
+    let mut b = Side::new(settings()).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    c.send(&c.request("INVITE", "400", "late", 1, "", "", "")).await;
+    let SipEvent::Invite { dialog, sdp, to_user, from_user, source, .. } = b.next().await else { panic!("a call") };
+    assert_eq!((sdp, to_user.as_str(), from_user.as_str()), (None, "400", "c"));
+    assert_eq!(source, c.socket.local_addr().unwrap());
+    b.agent.answer(dialog, OFFER.into()).await;
+    let ok = c.final_answer().await;
+    assert!(ok.starts_with("SIP/2.0 200") && ok.ends_with(OFFER), "{ok}");
+    c.send(&c.request("ACK", "400", "late", 1, &tag_of(&ok), "", ANSWER)).await;
+    assert_eq!(b.next().await, SipEvent::Ack { dialog, sdp: Some(ANSWER.into()) });
+    let dtmf = "Content-Type: application/dtmf\r\n";
+    let mut info = c.request("INFO", "400", "late", 2, &tag_of(&ok), dtmf, "");
+    info = info.replace("Content-Length: 0", "Content-Length: 1") + "9";
+    c.send(&info).await;
+    assert!(c.final_answer().await.starts_with("SIP/2.0 200"));
+    assert_eq!(b.next().await, SipEvent::Info { dialog, key: Some('9') });
+    c.send(&c.request("BYE", "400", "late", 3, &tag_of(&ok), "", "")).await;
+    assert!(c.final_answer().await.starts_with("SIP/2.0 200"));
+    assert_eq!(b.next().await, SipEvent::Bye { dialog });
+    // The BYE's retransmission is answered as the first was.
+    c.send(&c.request("BYE", "400", "late", 3, &tag_of(&ok), "", "")).await;
+    assert!(c.final_answer().await.starts_with("SIP/2.0 200"));
+    b.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_nobody_confirms_is_repeated_and_then_hung_up() {
+    let mut b = Side::new(SipSettings { t1: Duration::from_millis(10), ..settings() }).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    let invite = c.request("INVITE", "400", "noack", 1, "", "", OFFER);
+    c.send(&invite).await;
+    let dialog = b.called().await;
+    c.send(&invite).await; // a retransmission is no second call
+    b.agent.answer(dialog, ANSWER.into()).await;
+    let first = c.final_answer().await;
+    assert_eq!(c.final_answer().await, first, "the 200 comes again");
+    assert_eq!(b.next().await, SipEvent::Ended { dialog, why: EndWhy::NoAck });
+    assert!(c.request_heard().await.starts_with("BYE "));
+    assert_eq!(b.agent.counters().calls_in, 1);
+    b.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bye_before_the_answer_ends_the_invite_too() {
+    let mut b = Side::new(settings()).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    c.send(&c.request("INVITE", "400", "early", 1, "", "", OFFER)).await;
+    let dialog = b.called().await;
+    b.agent.ring(dialog).await;
+    let ringing = loop {
+        let text = c.hear().await;
+        if text.starts_with("SIP/2.0 180") {
+            break text;
+        }
+    };
+    c.send(&c.request("BYE", "400", "early", 2, &tag_of(&ringing), "", "")).await;
+    let mut codes = vec![c.final_answer().await[8..11].to_string(), c.final_answer().await[8..11].to_string()];
+    codes.sort();
+    assert_eq!(codes, ["200", "487"]);
+    assert_eq!(b.next().await, SipEvent::Bye { dialog });
+    b.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_of_rfc_2543_gets_back_the_from_it_sent() {
+    let mut b = Side::new(settings()).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    let old = c.request("INVITE", "400", "old", 1, "", "", OFFER).replace(";tag=fold", "");
+    c.send(&old).await;
+    let dialog = b.called().await;
+    b.agent.answer(dialog, ANSWER.into()).await;
+    let ok = c.final_answer().await;
+    assert!(!header(&ok, "From").contains("tag"), "{ok}");
+    c.send(&c.request("ACK", "400", "old", 1, &tag_of(&ok), "", "").replace(";tag=fold", "")).await;
+    assert_eq!(b.next().await, SipEvent::Ack { dialog, sdp: None });
+    b.agent.hangup(dialog).await;
+    let bye = c.request_heard().await;
+    assert!(bye.starts_with("BYE "));
+    let ok = format!(
+        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {}\r\nCall-ID: old\r\nCSeq: {}\r\nContent-Length: 0\r\n\r\n",
+        header(&bye, "Via"),
+        header(&bye, "From"),
+        header(&bye, "To"),
+        header(&bye, "CSeq")
+    );
+    c.send(&ok).await;
+    b.settled().await;
+}
+
+fn md5_hex(text: &str) -> String {
+    Md5::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn digest(challenge: &str, user: &str, password: &str, nc: u32) -> String {
+    let nonce = challenge.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
+    let (a1, a2) = (md5_hex(&format!("{user}:zongji:{password}")), md5_hex("REGISTER:sip:z"));
+    let response = md5_hex(&format!("{a1}:{nonce}:{nc:08x}:k:auth:{a2}"));
+    format!(
+        "Authorization: Digest username=\"{user}\", realm=\"zongji\", nonce=\"{nonce}\", uri=\"sip:z\", \
+         response=\"{response}\", algorithm=MD5, qop=auth, nc={nc:08x}, cnonce=\"k\"\r\n"
+    )
+}
+
+fn with_phone() -> SipSettings {
+    SipSettings { accounts: vec![Account { user: "8001".into(), password: "geheim".into() }], ..settings() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_register_needs_the_password_and_cannot_be_replayed() {
+    let mut b = Side::new(with_phone()).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    let ask = async |cseq: u32, auth: &str| {
+        c.send(&c.request("REGISTER", "8001", "reg", cseq, "", auth, "")).await;
+        c.final_answer().await
+    };
+    let challenge = ask(1, "").await;
+    assert!(challenge.starts_with("SIP/2.0 401") && challenge.contains("SHA-256") && challenge.contains("MD5"));
+    let wrong = ask(2, &digest(&challenge, "8001", "falsch", 1)).await;
+    assert!(wrong.starts_with("SIP/2.0 401"));
+    let unknown = ask(3, &digest(&challenge, "9999", "geheim", 1)).await;
+    assert!(unknown.starts_with("SIP/2.0 401"));
+    assert!(b.agent.contacts("8001").is_empty());
+    let right = digest(&challenge, "8001", "geheim", 1);
+    let ok = ask(4, &right).await;
+    assert!(ok.starts_with("SIP/2.0 200") && header(&ok, "Contact").contains("expires=3600"), "{ok}");
+    assert_eq!(ask(4, &right).await, ok, "a retransmission gets the same answer");
+    assert_eq!(b.next().await, SipEvent::Registered { user: "8001".into(), contacts: 1 });
+    let replay = ask(5, &right).await;
+    assert!(replay.starts_with("SIP/2.0 401") && replay.contains("stale=true"), "{replay}");
+    assert_eq!(b.agent.contacts("8001")[0].source, c.socket.local_addr().unwrap());
+    let gone = ask(6, &(digest(&challenge, "8001", "geheim", 2) + "Expires: 0\r\n")).await;
+    assert!(gone.starts_with("SIP/2.0 200"));
+    assert!(b.agent.contacts("8001").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_registers_and_is_called_where_it_registered_from() {
+    let mut b = Side::new(with_phone()).await;
+    let mut phone = Side::new(settings()).await;
+    let credential = |p: &str| Credential { user: "8001".into(), password: p.into(), realm: Some("zongji".into()) };
+    let to = b.agent.local_addr();
+    assert_eq!(phone.agent.register(to, &credential("falsch"), 120).await, Err(SipError::Refused(401)));
+    assert_eq!(phone.agent.register(to, &credential("geheim"), 120).await, Ok(120));
+    assert_eq!(b.next().await, SipEvent::Registered { user: "8001".into(), contacts: 1 });
+    let contact = b.agent.contacts("8001").remove(0);
+    let out = b.agent.dial(Dial::to_contact(&contact, "400", OFFER)).await.unwrap();
+    let SipEvent::Invite { dialog, to_user, from_user, .. } = phone.next().await else { panic!("a call") };
+    assert_eq!((to_user.as_str(), from_user.as_str()), ("8001", "400"));
+    phone.agent.answer(dialog, ANSWER.into()).await;
+    assert_eq!(b.next().await, SipEvent::Answered { dialog: out, sdp: Some(ANSWER.into()) });
+    phone.agent.hangup(dialog).await;
+    assert_eq!(b.next().await, SipEvent::Bye { dialog: out });
+    b.settled().await;
+    phone.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_password_is_shown_only_to_the_realm_it_is_for() {
+    let cases = [
+        (None, false),
+        (Some(Credential { user: "u".into(), password: "p".into(), realm: Some("gateway".into()) }), false),
+        (Some(Credential { user: "u".into(), password: "p".into(), realm: Some("rogue".into()) }), true),
+        (Some(Credential { user: "u".into(), password: "p".into(), realm: None }), true),
+    ];
+    for (credential, shown) in cases {
+        let mut a = Side::new(settings()).await;
+        let server = Client::new(a.agent.local_addr()).await;
+        let to = format!("sip:1@{}", server.socket.local_addr().unwrap());
+        let out = a.agent.dial(Dial { to, from: "400".into(), sdp: OFFER.into(), credential, ..Dial::default() }).await;
+        let invite = server.request_heard().await;
+        assert!(!invite.contains("uthorization:"));
+        let refuse = |text: &str, status: &str, more: &str| {
+            format!(
+                "SIP/2.0 {status}\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=s\r\nCall-ID: {}\r\nCSeq: {}\r\n{more}\
+                 Content-Length: 0\r\n\r\n",
+                header(text, "Via"),
+                header(text, "From"),
+                header(text, "To"),
+                header(text, "Call-ID"),
+                header(text, "CSeq")
+            )
+        };
+        let challenge = "WWW-Authenticate: Digest realm=\"rogue\", nonce=\"n1\", qop=\"auth\", algorithm=MD5\r\n";
+        server.send(&refuse(&invite, "401 Unauthorized", challenge)).await;
+        assert!(server.request_heard().await.starts_with("ACK "));
+        if shown {
+            let again = server.request_heard().await;
+            assert!(again.starts_with("INVITE ") && again.contains("realm=\"rogue\"") && again.contains("qop=auth,")
+                || again.contains("qop=auth\r\n"), "{again}");
+            server.send(&refuse(&again, "486 Busy Here", "")).await;
+        } else {
+            assert!(server.hears_nothing(300).await, "it answered a stranger's challenge");
+        }
+        let want = if shown { 486 } else { 401 };
+        let SipEvent::Failed { dialog, code, .. } = a.next().await else { panic!("a failure") };
+        assert_eq!(dialog, out.unwrap());
+        assert!(code == want || !shown && code == 500, "{code}");
+        a.settled().await;
+    }
+}
+
+/// Answers every call until it hears the end of the agent.
+fn answer_all(agent: SipAgent, mut events: Receiver<SipEvent>) {
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if let SipEvent::Invite { dialog, .. } = event {
+                agent.ring(dialog).await;
+                agent.answer(dialog, ANSWER.into()).await;
+            }
+        }
+    });
+}
+
+/// Runs sipp's built-in caller; `None` when sipp is not installed.
+async fn sipp(to: SocketAddr, calls: u32, more: &[&str]) -> Option<std::process::Output> {
+    let dir = tempfile::tempdir().unwrap();
+    let started = tokio::process::Command::new("sipp")
+        .args(["-sn", "uac", "-nostdin", "-i", "127.0.0.1", "-r", "50", "-timeout", "60s", "-timeout_error"])
+        .args(["-m", &calls.to_string()])
+        .args(more)
+        .arg(to.to_string())
+        .env("TERM", "dumb")
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    match started {
+        Ok(child) => {
+            let done = tokio::time::timeout(Duration::from_secs(90), child.wait_with_output()).await;
+            Some(done.expect("sipp ends").expect("sipp runs"))
+        }
+        Err(_) => {
+            eprintln!("!!! SKIPPED: sipp is not installed (apt-get install sip-tester)");
+            None
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sipp_places_200_calls_over_udp_and_20_over_tcp_and_nothing_is_left() {
+    for (calls, more) in [(200u32, &[][..]), (20, &["-t", "t1"][..])] {
+        let Side { agent, events } = Side::new(settings()).await;
+        answer_all(agent.clone(), events);
+        let Some(out) = sipp(agent.local_addr(), calls, more).await else { return };
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.success(), "{:?} {said}\n{}", out.status, String::from_utf8_lossy(&out.stdout));
+        assert_eq!(agent.counters().calls_in, u64::from(calls));
+        let end = tokio::time::Instant::now() + LIMIT;
+        while agent.counters().calls + agent.counters().dialogs > 0 {
+            assert!(tokio::time::Instant::now() < end, "left over: {:?}", agent.counters());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(agent.counters().panics, 0);
+    }
+}
