@@ -2,6 +2,7 @@
 
 use crate::common::{self, ONE_ORDER, SEAT, answer, say};
 use std::time::Duration;
+use zongji::sip::Credential;
 use zongji::server::phone::{Act, Phone, PhoneSettings, Step, When};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,7 +46,8 @@ async fn a_free_address_is_recorded_and_becomes_a_ticket() {
 async fn a_caller_who_interrupts_and_asks_for_a_person_speaks_with_the_seat() {
     let running = common::start(|_| {}).await;
     let mut seat = Phone::start(PhoneSettings::new(([127, 0, 0, 1], 0).into(), SEAT.0)).await.unwrap();
-    seat.agent().register(running.sip, SEAT.0, SEAT.1, 300).await.unwrap();
+    let credential = Credential { user: SEAT.0.into(), password: SEAT.1.into(), realm: None };
+    seat.agent().register(running.sip, &credential, 300).await.unwrap();
     let tone = zongji::audio::tone::sine(1000.0, 0.3, 8000 * 3);
     let script = vec![
         Step { when: When::After(5000), act: Act::Say(tone, "a tone".into()) },

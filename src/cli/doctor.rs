@@ -143,7 +143,7 @@ fn dialplans(config: &crate::config::Config) -> Finding {
 
 fn models(context: &Context) -> anyhow::Result<Finding> {
     let engines = setup::engines(context)?;
-    let names = engines.names().join(", ");
+    let names = engines.names().into_iter().map(|(_, n)| n).collect::<Vec<_>>().join(", ");
     Ok(finding(
         "models",
         false,

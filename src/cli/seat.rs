@@ -2,6 +2,7 @@
 
 use super::call::tell;
 use super::Context;
+use crate::sip::Credential;
 use crate::server::phone::{Act, Phone, PhoneSettings, Step, When};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,7 +52,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let json = context.json;
     let result = runtime.block_on(async {
         let mut phone = Phone::start(PhoneSettings::new(args.bind, &args.user)).await?;
-        phone.agent().register(args.server, &args.user, &args.password, 300).await?;
+        let credential = Credential { user: args.user.clone(), password: args.password.clone(), realm: None };
+        phone.agent().register(args.server, &credential, 300).await?;
         if !json {
             println!("{} is registered at {} and waits for calls", args.user, args.server);
         }

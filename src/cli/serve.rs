@@ -2,9 +2,9 @@
 
 use super::{Context, out, setup};
 use crate::server::Hotline;
-use crate::web::{Health, Status};
+use crate::web::{EngineHealth, Health, HealthState, Status, Web};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[derive(clap::Args, Default)]
@@ -21,24 +21,39 @@ pub struct Args {
 }
 
 /// A hotline as its health page shows it.
-pub struct Watched(pub Arc<Hotline>);
+pub struct Watched {
+    /// The hotline.
+    pub hotline: Arc<Hotline>,
+    /// Calls it takes at once.
+    pub calls_max: u32,
+}
 
 impl Status for Watched {
     fn health(&self) -> Health {
-        let h = &self.0;
+        let h = &self.hotline;
+        let calls_now = h.calls() as u32;
         Health {
-            status: if h.problems.is_empty() { "ok".into() } else { "degraded".into() },
+            status: match h.problems.is_empty() {
+                _ if calls_now >= self.calls_max => HealthState::Closed,
+                true => HealthState::Ok,
+                false => HealthState::Degraded,
+            },
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: h.uptime_s(),
-            calls: h.calls(),
+            calls_now,
+            calls_max: self.calls_max,
             flow_set: h.flow_set(),
-            engines: h.engines().to_vec(),
+            engines: h
+                .engines()
+                .iter()
+                .map(|(role, name)| EngineHealth { role: (*role).into(), name: name.clone(), ready: true })
+                .collect(),
             problems: h.problems.clone(),
         }
     }
 
     fn metrics(&self) -> String {
-        self.0.metrics()
+        self.hotline.metrics()
     }
 }
 
@@ -49,29 +64,32 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
 
 async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
     let config = setup::config(context)?;
-    let dir = config.dialplans.dir.clone();
+    let dir = setup::dialplan_dir(&config);
+    let calls_max = config.sip.max_calls;
+    // Taken before the hotline opens, so that a taken port stops the start.
+    let web = match args.http.or(config.http.bind) {
+        Some(at) => Some(Web::bind(at).await?),
+        None => None,
+    };
+    let http = web.as_ref().and_then(|w| w.local_addr().ok());
     let Some(started) = setup::start(context, &args, config).await? else { return Ok(false) };
     let hotline = Arc::new(started.hotline);
-    let http = started.http;
     let (stop_web, web_stopped) = tokio::sync::oneshot::channel::<()>();
-    let watched: Arc<dyn Status> = Arc::new(Watched(hotline.clone()));
+    let watched: Arc<dyn Status> = Arc::new(Watched { hotline: hotline.clone(), calls_max });
     let web = tokio::spawn(async move {
-        crate::web::serve(http, watched, async {
+        let stop = async {
             let _either_way_it_stops = web_stopped.await;
-        })
-        .await
-    });
-    announce(context, &hotline, http);
-    setup::wait_for_end(|| match hotline.reload(&dir) {
-        Ok(sha) => tracing::warn!("new calls use dialplans {}", &sha[..12.min(sha.len())]),
-        Err(e) => {
-            tracing::error!("the dialplans were not reloaded, nothing changed: {e}");
-            if let crate::server::StartError::Dialplan(problems) = e {
-                out::problems(false, &problems);
+        };
+        match web {
+            Some(web) => web.run(watched, stop).await,
+            None => {
+                stop.await;
+                Ok(())
             }
         }
-    })
-    .await?;
+    });
+    announce(context, &hotline, http);
+    setup::wait_for_end(|| reload(&hotline, dir.as_deref())).await?;
     if !context.json {
         println!("stopping: calls are ended and their records written");
     }
@@ -83,20 +101,43 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn announce(context: &Context, hotline: &Hotline, http: SocketAddr) {
+/// A broken folder changes nothing: every problem is listed, calls go on with what they have.
+fn reload(hotline: &Hotline, dir: Option<&Path>) {
+    let Some(dir) = dir else {
+        eprintln!("zongji: the built-in dialplans are in use; set [dialplans] dir to reload a folder");
+        return;
+    };
+    match hotline.reload(dir) {
+        Ok(sha) => eprintln!("zongji: new calls use dialplans {}", &sha[..12.min(sha.len())]),
+        Err(crate::server::StartError::Dialplan(problems)) => {
+            out::problems(false, &problems);
+            eprintln!("zongji: not reloaded, nothing changed: {} problem(s) above", problems.len());
+        }
+        Err(e) => eprintln!("zongji: not reloaded, nothing changed: {e}"),
+    }
+}
+
+fn announce(context: &Context, hotline: &Hotline, http: Option<SocketAddr>) {
     let sip = hotline.sip_address();
     if context.json {
-        out::json(&serde_json::json!({"event": "ready", "sip": sip, "http": http, "engines": hotline.engines(), "problems": hotline.problems}));
+        out::json(&serde_json::json!({"event": "ready", "sip": sip, "http": http, "engines": engine_names(hotline), "problems": hotline.problems}));
         return;
     }
     let host = if sip.ip().is_unspecified() { "127.0.0.1".to_owned() } else { sip.ip().to_string() };
-    println!("ready. The hotline answers on {sip} (UDP and TCP), with {}.", hotline.engines().join(", "));
+    println!("ready. The hotline answers on {sip} (UDP and TCP), with {}.", engine_names(hotline).join(", "));
     println!("  call it:   any softphone, no account: sip:400@{host}:{}", sip.port());
     println!("             zongji call sip:400@{host}:{} --key 1", sip.port());
     println!("  seat:      zongji seat --server {host}:{}", sip.port());
-    println!("  health:    http://{http}/health   metrics: http://{http}/metrics");
+    if let Some(http) = http {
+        println!("  health:    http://{http}/health   metrics: http://{http}/metrics");
+    }
     println!("  reload dialplans: kill -HUP {}      stop: Ctrl-C", std::process::id());
     for problem in &hotline.problems {
         println!("  note: {problem}");
     }
+}
+
+/// Names of the models in use.
+pub fn engine_names(hotline: &Hotline) -> Vec<String> {
+    hotline.engines().iter().map(|(_, name)| name.clone()).collect()
 }

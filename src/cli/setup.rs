@@ -162,6 +162,9 @@ fn settings(c: &Config) -> HotlineSettings {
             .collect(),
         routes: c.test_routes.iter().map(route).collect(),
         trusted: Vec::new(),
+        realm: c.sip.realm.clone(),
+        max_call_s: c.limits.max_call_s,
+        write_queue: c.limits.write_queue as usize,
         answer_delay_ms: 0,
     }
 }

@@ -12,7 +12,7 @@ use super::voices::Voices;
 use crate::dialplan::Problem;
 use crate::dialplan::set::{FlowSet, SourceFile};
 use crate::engines::Engines;
-use crate::sip::{Account, SipAgent, SipError, SipSettings};
+use crate::sip::{Account, Network, Served, SipAgent, SipError, SipSettings};
 use crate::store::writer::{Writer, WriterHandle};
 use crate::store::{Store, StoreError};
 use rand::SeedableRng;
@@ -85,7 +85,13 @@ pub struct HotlineSettings {
     /// Test routes.
     pub routes: Vec<TestRoute>,
     /// Addresses that are never rate-limited.
-    pub trusted: Vec<IpAddr>,
+    pub trusted: Vec<Network>,
+    /// Realm that phones register in.
+    pub realm: String,
+    /// A call longer than this is ended, in seconds.
+    pub max_call_s: u32,
+    /// Records that may wait for the disk, and as many events.
+    pub write_queue: usize,
     /// How long a call rings before it is answered, in milliseconds.
     pub answer_delay_ms: u32,
 }
@@ -121,7 +127,7 @@ pub struct Hotline {
     writer: WriterHandle,
     free_ports: Arc<AtomicUsize>,
     started: crate::clock::Mono,
-    engines: Vec<String>,
+    engines: Vec<(&'static str, String)>,
     /// Models that could not be used, in plain sentences.
     pub problems: Vec<String>,
 }
@@ -183,7 +189,7 @@ impl Hotline {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| StartError::Io("media thread".into(), e))?;
         let (agent, sip_events) = SipAgent::start(sip_settings(&settings)).await?;
-        let writer = Writer::spawn(store.clone(), 4096);
+        let writer = Writer::spawn(store.clone(), settings.write_queue);
         let bus = Bus::new(4096);
         let flows = Arc::new(RwLock::new(flows));
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(rand::random());
@@ -252,8 +258,8 @@ impl Hotline {
         self.free_ports.load(Ordering::Relaxed)
     }
 
-    /// Names of the models in use.
-    pub fn engines(&self) -> &[String] {
+    /// The models in use: what each does, and its name.
+    pub fn engines(&self) -> &[(&'static str, String)] {
         &self.engines
     }
 
@@ -264,14 +270,14 @@ impl Hotline {
 
     /// Hash of the flows that new calls get.
     pub fn flow_set(&self) -> String {
-        self.flows.read().map(|f| f.sha.clone()).unwrap_or_default()
+        self.flows.read().map(|f| f.hash().to_owned()).unwrap_or_default()
     }
 
     /// Puts new flows into use for new calls; calls under way keep theirs. A broken set changes nothing.
     pub fn reload(&self, dir: &Path) -> Result<String, StartError> {
         let files = read_dialplans(dir).map_err(|e| StartError::Io(dir.display().to_string(), e))?;
         let set = FlowSet::compile(files).map_err(StartError::Dialplan)?;
-        let sha = set.sha.clone();
+        let sha = set.hash().to_owned();
         if let Ok(mut current) = self.flows.write() {
             *current = Arc::new(set);
         }
@@ -290,7 +296,19 @@ impl Hotline {
         text += &format!("zongji_hear_backlog {}\n", self.inference.as_ref().map_or(0, Inference::backlog));
         let lost = self.recorder.as_ref().map_or(0, Recorder::lost_seconds);
         text += &format!("zongji_recording_lost_seconds_total {lost}\n");
-        for (name, value) in self.agent.counters().named() {
+        let sip = self.agent.counters();
+        for (name, value) in [
+            ("datagrams", sip.datagrams),
+            ("streamed", sip.streamed),
+            ("dropped", sip.dropped),
+            ("malformed", sip.malformed),
+            ("limited", sip.limited),
+            ("busy", sip.busy),
+            ("calls_in", sip.calls_in),
+            ("calls_out", sip.calls_out),
+            ("registered", sip.registered),
+            ("unauthorized", sip.unauthorized),
+        ] {
             text += &format!("zongji_sip_{name}_total {value}\n");
         }
         text
@@ -322,10 +340,15 @@ fn sip_settings(settings: &HotlineSettings) -> SipSettings {
     users.extend(settings.routes.iter().map(|r| r.user.clone()));
     SipSettings {
         bind: settings.sip,
-        public_host: settings.public.map(|ip| ip.to_string()),
+        public_host: settings.public,
         max_calls: settings.max_calls,
-        users,
-        accounts: settings.seats.iter().map(|s| Account::new(&s.user, &s.password)).collect(),
+        users: Served::from_list(users),
+        accounts: settings
+            .seats
+            .iter()
+            .map(|s| Account { user: s.user.clone(), password: s.password.clone() })
+            .collect(),
+        realm: settings.realm.clone(),
         trusted: settings.trusted.clone(),
         ..SipSettings::default()
     }

@@ -168,7 +168,7 @@ pub enum PhoneError {
 impl Phone {
     /// A phone that is ready to dial and to be called.
     pub async fn start(settings: PhoneSettings) -> Result<Phone, PhoneError> {
-        let sip = SipSettings { bind: settings.bind, users: vec!["*".into()], ..SipSettings::default() };
+        let sip = SipSettings { bind: settings.bind, ..SipSettings::default() };
         let (agent, events) = SipAgent::start(sip).await?;
         Ok(Phone { agent, events, settings })
     }
@@ -192,10 +192,9 @@ impl Phone {
     ) -> Result<CallResult, PhoneError> {
         let (media, caps) = self.media().await?;
         let offer = negotiate::offer(&caps);
-        let local = self.address();
         let dial = Dial {
             to: uri.into(),
-            from: format!("sip:{}@{local}", self.settings.number),
+            from: self.settings.number.clone(),
             sdp: offer.to_string(),
             ..Dial::default()
         };
@@ -232,7 +231,7 @@ impl Phone {
     /// Dials a URI, gives up after a while, and says how the INVITE ended.
     pub async fn dial_and_cancel(&mut self, uri: &str, after: Duration) -> Result<u16, PhoneError> {
         let (_media, caps) = self.media().await?;
-        let from = format!("sip:{}@{}", self.settings.number, self.address());
+        let from = self.settings.number.clone();
         let dial = Dial { to: uri.into(), from, sdp: negotiate::offer(&caps).to_string(), ..Dial::default() };
         let dialog = self.agent.dial(dial).await?;
         tokio::time::sleep(after).await;

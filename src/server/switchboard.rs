@@ -97,6 +97,13 @@ struct SeatLine {
     answered: bool,
 }
 
+/// Where a seat can be called.
+struct Reach {
+    uri: String,
+    source: Option<SocketAddr>,
+    tcp: bool,
+}
+
 /// A caller whose profile has been looked up.
 struct Arrival {
     call: CallId,
@@ -287,11 +294,16 @@ impl Switchboard {
             Ok(f) => f.clone(),
             Err(poisoned) => poisoned.into_inner().clone(),
         };
-        line.flow_set = flows.sha.clone();
+        line.flow_set = flows.hash().to_owned();
         let session =
             FlowSession { caller: line.from.expose().into(), profile, today: today(), ..FlowSession::default() };
         let run = RunFlow(Run::new(flows.clone(), session));
-        let settings = CallSettings { speech: self.p.settings.speech, ..CallSettings::default() };
+        let settings = CallSettings {
+            speech: self.p.settings.speech,
+            answer_delay_ms: self.p.settings.answer_delay_ms,
+            max_call_s: self.p.settings.max_call_s,
+            ..CallSettings::default()
+        };
         let machine = Call::new(call, Box::new(run), (self.p.vad)(), settings, now());
         self.begin(call, App::Hotline(Box::new(machine)), Some(flows), sockets, plan, signalling);
     }
@@ -659,21 +671,21 @@ impl Switchboard {
         order: TransferOrder,
         mut tried: Vec<String>,
     ) -> Result<(), LegFailure> {
-        let (user, uri, destination) = self.choose_seat(&order, &tried)?;
+        let (user, contact) = self.choose_seat(&order, &tried)?;
         let Some(line) = self.lines.get(&call) else { return Err(LegFailure::Failed(481)) };
         let (codec, from) = (line.codec, line.from.clone());
         let sockets = self.p.ports.take(now()).map_err(|_| LegFailure::Failed(503))?;
-        let towards = destination.map_or(IpAddr::from([127, 0, 0, 1]), |d| d.ip());
+        let towards = contact.source.map_or(IpAddr::from([127, 0, 0, 1]), |d| d.ip());
         let caps = self.capabilities(towards, sockets.port, codec);
         let offer = negotiate::offer(&caps);
-        let host = self.p.agent.local_addr();
         let dial = Dial {
-            to: uri,
-            from: format!("sip:{}@{host}", from.expose()),
+            to: contact.uri,
+            from: from.expose().into(),
             display: Some(format!("{from} {}", order.queue)),
             sdp: offer.to_string(),
             headers: vec![("X-Zongji-Call".into(), call.to_string())],
-            destination,
+            destination: contact.source,
+            tcp: contact.tcp,
             ..Dial::default()
         };
         let dialog = self.p.agent.dial(dial).await.map_err(|_| LegFailure::Failed(500))?;
@@ -692,12 +704,13 @@ impl Switchboard {
         &self,
         order: &TransferOrder,
         tried: &[String],
-    ) -> Result<(String, String, Option<SocketAddr>), LegFailure> {
+    ) -> Result<(String, Reach), LegFailure> {
         if order.queue.starts_with("sip:") {
-            return Ok((format!("{}#{}", order.queue, self.dialogs.len()), order.queue.clone(), None));
+            let name = format!("{}#{}", order.queue, self.dialogs.len());
+            return Ok((name, Reach { uri: order.queue.clone(), source: None, tcp: false }));
         }
         let mut any = false;
-        let mut best: Option<(usize, String, String, Option<SocketAddr>)> = None;
+        let mut best: Option<(usize, String, Reach)> = None;
         for seat in &self.p.settings.seats {
             if !seat.queues.is_empty() && !seat.queues.contains(&order.queue) {
                 continue;
@@ -709,11 +722,12 @@ impl Switchboard {
             }
             let rested = self.last_seats.iter().rev().position(|s| *s == seat.user).unwrap_or(usize::MAX);
             if best.as_ref().is_none_or(|b| rested > b.0) {
-                best = Some((rested, seat.user.clone(), contact.uri, Some(contact.source)));
+                let reach = Reach { uri: contact.uri, source: Some(contact.source), tcp: contact.tcp };
+                best = Some((rested, seat.user.clone(), reach));
             }
         }
         match best {
-            Some((_, user, uri, destination)) => Ok((user, uri, destination)),
+            Some((_, user, uri, destination)) => Ok((user, contact)),
             None if any => Err(LegFailure::Busy),
             None => Err(LegFailure::Nobody),
         }

@@ -75,7 +75,10 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         speech: true,
         seats: vec![Seat { user: SEAT.0.into(), password: SEAT.1.into(), queues: Vec::new() }],
         routes: Vec::<TestRoute>::new(),
-        trusted: vec![[127, 0, 0, 1].into()],
+        trusted: Vec::new(),
+        realm: "zongji".into(),
+        max_call_s: 600,
+        write_queue: 4096,
         answer_delay_ms: 0,
     }
 }

@@ -49,7 +49,12 @@ impl Part {
 /// The demo's seat is part of its configuration.
 pub fn open_the_seat(config: &mut crate::config::Config) {
     if !config.seats.iter().any(|s| s.user == SEAT_USER) {
-        config.seats.push(crate::config::SeatConfig::new(SEAT_USER, SEAT_PASSWORD));
+        config.seats.push(crate::config::Seat {
+            user: SEAT_USER.into(),
+            password: crate::config::Secret::new(SEAT_PASSWORD),
+            queues: vec!["*".into()],
+            skills: Vec::new(),
+        });
     }
 }
 

@@ -10,6 +10,7 @@ use crate::call::CallRecord;
 use crate::server::bus::News;
 use crate::server::phone::{Phone, PhoneSettings};
 use crate::server::Notice;
+use crate::sip::Credential;
 use cast::{Part, SEAT_PASSWORD, SEAT_USER};
 use show::{Line, Printer};
 use std::net::SocketAddr;
@@ -55,7 +56,7 @@ async fn demo(context: &Context, args: Args) -> anyhow::Result<bool> {
     let hotline = started.hotline;
     hotline.store().reset_demo(crate::server::time::utc()).await?;
     let sip = setup::reachable(hotline.sip_address());
-    say(&lines, format!("热线已就绪 / the hotline answers on {} with {}", sip, hotline.engines().join(", "))).await;
+    say(&lines, format!("热线已就绪 / the hotline answers on {} with {}", sip, super::serve::engine_names(&hotline).join(", "))).await;
     for problem in &hotline.problems {
         say(&lines, format!("注意 / note: {problem}")).await;
     }
@@ -92,7 +93,8 @@ async fn perform(sip: SocketAddr, parts: Vec<Part>, lines: &mpsc::Sender<Line>) 
     let seat_parts: Vec<_> = parts.iter().filter_map(|p| p.seat.clone()).collect();
     for script in seat_parts {
         let mut phone = Phone::start(PhoneSettings::new(([127, 0, 0, 1], 0).into(), SEAT_USER)).await?;
-        phone.agent().register(sip, SEAT_USER, SEAT_PASSWORD, 300).await?;
+        let credential = Credential { user: SEAT_USER.into(), password: SEAT_PASSWORD.into(), realm: None };
+        phone.agent().register(sip, &credential, 300).await?;
         say(lines, format!("座席 {SEAT_USER} 的话机已注册 / the seat's phone is registered")).await;
         let lines = lines.clone();
         phones.spawn(async move {
