@@ -145,16 +145,21 @@ impl Models {
         self.entries.iter().flat_map(|e| e.files.values()).filter_map(|f| self.read(f).err()).collect()
     }
 
-    /// The Mandarin recogniser.
-    pub fn recogniser(&self) -> Result<MandarinRecogniser, SpeechError> {
+    /// The acoustic model of the recogniser.
+    pub fn acoustic_model(&self) -> Result<AcousticModel, SpeechError> {
         let entry = self.entry(Task::Recognise)?;
         let network = self.file(entry, "network")?;
         let front = self.file(entry, "front")?;
         let mean = front_end_mean(self.read(front)?.as_slice()).map_err(|why| self.unfit(front, &why))?;
+        AcousticModel::load(&self.name_of(network), self.read(network)?, mean)
+    }
+
+    /// The Mandarin recogniser.
+    pub fn recogniser(&self) -> Result<MandarinRecogniser, SpeechError> {
+        let entry = self.entry(Task::Recognise)?;
         let syllables = self.file(entry, "syllables")?;
         let inventory = inventory(self.read(syllables)?.as_slice()).map_err(|why| self.unfit(syllables, &why))?;
-        let model = AcousticModel::load(&self.name_of(network), self.read(network)?, mean)?;
-        Ok(MandarinRecogniser::new(model, inventory))
+        Ok(MandarinRecogniser::new(self.acoustic_model()?, inventory))
     }
 
     /// The Mandarin voice.

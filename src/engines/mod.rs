@@ -24,6 +24,8 @@ pub mod recogniser;
 pub mod resample;
 pub mod speaker;
 mod timer;
+#[cfg(test)]
+mod trials;
 pub mod units;
 pub mod vad;
 pub mod vocoder;

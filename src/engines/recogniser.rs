@@ -3,12 +3,15 @@
 //! # Confidence
 //!
 //! Whole phrases and digit strings: the log ratio to the best unconstrained path, per unit. Fragments: the log ratio
-//! to free syllables, per unit. Both pass through a logistic curve whose middle (0.5) is the rejection threshold, so
-//! confidence rises strictly with the ratio and `accepted` is `confidence >= 0.5` of the best reading. It says how
-//! well the sound fits the reading, not how far the next reading is: compare the first two of the n-best for that.
+//! to free syllables less a fixed price of a fragment, per unit. Both pass through a logistic curve whose middle (0.5)
+//! is the rejection threshold, so confidence rises strictly with the ratio and `accepted` is `confidence >= 0.5` of
+//! the best reading. It says how well the sound fits the reading, not how far the next reading is: compare the first
+//! two of the n-best for that. Digit strings have so many near neighbours that theirs is besides multiplied by the
+//! reading's share among its neighbours, and they are accepted on the fit alone: whoever acts on digits below 0.9 or
+//! so should read them back.
 
 use super::am::{AcousticModel, PosteriorStream};
-use super::decode::digits::digit_strings;
+use super::decode::digits::{DigitString, digit_strings};
 use super::decode::forward::Scorer;
 use super::decode::spot::{self, Found};
 use super::decode::syllables::{FreeLoop, free_loop};
@@ -38,6 +41,12 @@ const PHRASE_CURVE: Curve = Curve { middle: -4.0, width: 0.8 };
 const DIGIT_CURVE: Curve = Curve { middle: -3.0, width: 0.6 };
 /// The same for fragments, against free syllables.
 const SPOT_CURVE: Curve = Curve { middle: -1.6, width: 0.35 };
+/// What a fragment costs whatever its length: short ones fit somewhere by chance.
+const SPOT_PRICE: f32 = 2.0;
+/// A phrase of at least this many units may also stand amid other speech.
+const SPOTTED_PHRASE: usize = 5;
+/// How much the scores of neighbouring digit strings overstate their difference (frames are not independent).
+const DIGIT_SPREAD: f32 = 2.0;
 /// A confidence that is never enough: speech that is in no grammar, its pinyin alone.
 const UNKNOWN: f32 = 0.1;
 
@@ -124,7 +133,8 @@ impl Compiled {
         // At an open question a phrase may also stand amid other speech ("喂你好我要查订单啊").
         if !fragments.is_empty() {
             let known: Vec<Vec<u8>> = fragments.iter().map(|f| f.labels.clone()).collect();
-            fragments.extend(entries(&grammar.phrases).into_iter().filter(|p| !known.contains(&p.labels)));
+            let long = |p: &Entry| p.labels.len() >= SPOTTED_PHRASE && !known.contains(&p.labels);
+            fragments.extend(entries(&grammar.phrases).into_iter().filter(long));
         }
         Compiled { phrases, fragments, digits: grammar.digits }
     }
@@ -166,9 +176,9 @@ impl RecognizerStream for Stream {
     fn finish(&mut self) -> Result<Transcript, SpeechError> {
         let timer = Timer::start();
         let posteriors = self.posteriors.finish()?;
-        let nbest = decode(&posteriors, &self.grammar, &self.inventory);
+        let (nbest, accepted) = decode(&posteriors, &self.grammar, &self.inventory);
         Ok(Transcript {
-            accepted: nbest.first().is_some_and(|h| h.confidence >= 0.5),
+            accepted,
             nbest,
             engine: NAME.to_owned(),
             audio_ms: (self.samples / 8) as u32,
@@ -177,11 +187,23 @@ impl RecognizerStream for Stream {
     }
 }
 
-/// All readings of an utterance, best first.
-fn decode(posteriors: &[f32], grammar: &Compiled, inventory: &[Syllable]) -> Vec<Hypothesis> {
+/// A reading, and how well it fits (0.5 is the threshold); its confidence may be lower.
+struct Reading {
+    hypothesis: Hypothesis,
+    fit: f32,
+}
+
+impl Reading {
+    fn new(text: String, pinyin: Vec<String>, fit: f32) -> Self {
+        Reading { hypothesis: Hypothesis { text, pinyin, confidence: fit }, fit }
+    }
+}
+
+/// All readings of an utterance, best first, and whether the best is to be accepted.
+fn decode(posteriors: &[f32], grammar: &Compiled, inventory: &[Syllable]) -> (Vec<Hypothesis>, bool) {
     let frames = Frames::new(posteriors, PHRASE_BIAS);
     if frames.spoken() < 2 {
-        return Vec::new();
+        return (Vec::new(), false);
     }
     let mut out = phrase_readings(&frames, &grammar.phrases);
     if let Some(span) = grammar.digits {
@@ -193,21 +215,21 @@ fn decode(posteriors: &[f32], grammar: &Compiled, inventory: &[Syllable]) -> Vec
         out.extend(open_readings(&frames, &free, &grammar.fragments));
         if !free.path.is_empty() {
             let pinyin = free.path.iter().map(|s| s.syllable.pinyin()).collect();
-            out.push(Hypothesis { text: String::new(), pinyin, confidence: UNKNOWN });
+            out.push(Reading::new(String::new(), pinyin, UNKNOWN));
         }
     }
-    out.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
-    let mut seen: Vec<String> = Vec::new();
-    out.retain(|h| {
-        let new = !seen.contains(&h.text);
-        seen.push(h.text.clone());
-        new
-    });
-    out.truncate(NBEST);
-    out
+    out.sort_by(|a, b| b.fit.total_cmp(&a.fit));
+    let accepted = out.first().is_some_and(|r| r.fit >= 0.5);
+    let mut nbest: Vec<Hypothesis> = Vec::new();
+    for r in out {
+        if nbest.len() < NBEST && nbest.iter().all(|h| h.text != r.hypothesis.text) {
+            nbest.push(r.hypothesis);
+        }
+    }
+    (nbest, accepted)
 }
 
-fn phrase_readings(frames: &Frames, phrases: &[Entry]) -> Vec<Hypothesis> {
+fn phrase_readings(frames: &Frames, phrases: &[Entry]) -> Vec<Reading> {
     let scorer = Scorer::new(frames);
     let mut scored: Vec<(f32, &Entry)> = phrases
         .iter()
@@ -216,45 +238,44 @@ fn phrase_readings(frames: &Frames, phrases: &[Entry]) -> Vec<Hypothesis> {
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     scored.truncate(NBEST);
-    let to_hypothesis = |(score, e): (f32, &Entry)| Hypothesis {
-        text: e.text.clone(),
-        pinyin: e.pinyin.clone(),
-        confidence: PHRASE_CURVE.at(score / e.labels.len() as f32),
+    let to_reading = |(score, e): (f32, &Entry)| {
+        Reading::new(e.text.clone(), e.pinyin.clone(), PHRASE_CURVE.at(score / e.labels.len() as f32))
     };
-    in_order(scored.into_iter().map(to_hypothesis).collect())
+    in_order(scored.into_iter().map(to_reading).collect())
 }
 
-fn digit_readings(frames: &Frames, span: DigitSpan) -> Vec<Hypothesis> {
+fn digit_readings(frames: &Frames, span: DigitSpan) -> Vec<Reading> {
     let found = digit_strings(frames, span, NBEST);
-    in_order(
-        found
-            .into_iter()
-            .map(|d| Hypothesis {
-                confidence: DIGIT_CURVE.at(d.score / d.units as f32),
-                text: d.digits,
-                pinyin: d.pinyin,
-            })
-            .collect(),
-    )
+    let best = found.first().map_or(0.0, |d| d.score);
+    let weight = |d: &DigitString| ((d.score - best) / DIGIT_SPREAD).exp();
+    let all: f32 = found.iter().map(weight).sum();
+    let to_reading = |d: DigitString| {
+        let share = weight(&d) / all;
+        let mut reading = Reading::new(d.digits, d.pinyin, DIGIT_CURVE.at(d.score / d.units as f32));
+        reading.hypothesis.confidence *= share;
+        reading
+    };
+    in_order(found.into_iter().map(to_reading).collect())
 }
 
 /// Readings come ordered by total score; the ratio per unit may order a longer runner-up before the winner.
-/// No reading gets more confidence than those before it.
-fn in_order(mut readings: Vec<Hypothesis>) -> Vec<Hypothesis> {
+/// No reading fits better than those before it.
+fn in_order(mut readings: Vec<Reading>) -> Vec<Reading> {
     let mut most = 1.0f32;
     for r in &mut readings {
-        most = most.min(r.confidence);
-        r.confidence = most;
+        most = most.min(r.fit);
+        r.hypothesis.confidence *= most / r.fit.max(f32::MIN_POSITIVE);
+        r.fit = most;
     }
     readings
 }
 
 /// The best set of fragments; then, for each of its members, the set without it.
-fn open_readings(frames: &Frames, free: &FreeLoop, fragments: &[Entry]) -> Vec<Hypothesis> {
+fn open_readings(frames: &Frames, free: &FreeLoop, fragments: &[Entry]) -> Vec<Reading> {
     let found: Vec<Found> = fragments
         .iter()
         .enumerate()
-        .flat_map(|(i, e)| spot::occurrences(frames, free, &e.labels, i, SPOT_CURVE.middle * 1.5))
+        .flat_map(|(i, e)| spot::occurrences(frames, free, &e.labels, i, SPOT_CURVE.middle, SPOT_PRICE - e.weight))
         .collect();
     let best = spot::best_set(&found);
     let mut out = Vec::new();
@@ -272,7 +293,7 @@ fn open_readings(frames: &Frames, free: &FreeLoop, fragments: &[Entry]) -> Vec<H
     out
 }
 
-fn reading_of(set: &[Found], free: &FreeLoop, fragments: &[Entry]) -> Hypothesis {
+fn reading_of(set: &[Found], free: &FreeLoop, fragments: &[Entry]) -> Reading {
     let text: Vec<&str> = set.iter().map(|f| fragments[f.fragment].text.as_str()).collect();
     // The free syllables, with those that a fragment covers replaced by the fragment's own.
     let mut pinyin: Vec<(usize, String)> = free
@@ -286,10 +307,7 @@ fn reading_of(set: &[Found], free: &FreeLoop, fragments: &[Entry]) -> Hypothesis
     }
     pinyin.sort_by_key(|(at, _)| *at);
     let units: usize = set.iter().map(|f| fragments[f.fragment].labels.len()).sum();
-    let ratio: f32 = set.iter().map(|f| f.per_unit * fragments[f.fragment].labels.len() as f32).sum();
-    Hypothesis {
-        text: text.join(" "),
-        pinyin: pinyin.into_iter().map(|(_, p)| p).collect(),
-        confidence: SPOT_CURVE.at(ratio / units as f32),
-    }
+    let ratio = set.iter().map(|f| f.gain).sum::<f32>() + SPOT_CURVE.middle * units as f32;
+    let pinyin = pinyin.into_iter().map(|(_, p)| p).collect();
+    Reading::new(text.join(" "), pinyin, SPOT_CURVE.at(ratio / units as f32))
 }

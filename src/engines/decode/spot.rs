@@ -13,9 +13,7 @@ pub struct Found {
     pub from: usize,
     /// Last frame.
     pub to: usize,
-    /// Log ratio to free syllables per unit: 0 as good as anything could be, below it worse.
-    pub per_unit: f32,
-    /// The ratio, plus `floor` for each unit: what it adds to a reading of the whole utterance.
+    /// Log ratio to free syllables, less the price and the floor: how much better than just good enough.
     pub gain: f32,
 }
 
@@ -31,8 +29,15 @@ fn better(a: Token, b: Token) -> Token {
     if b.score > a.score { b } else { a }
 }
 
-/// The places where a fragment fits better than `floor` (below 0) per unit, best of each overlapping group.
-pub fn occurrences(frames: &Frames, free: &FreeLoop, labels: &[u8], fragment: usize, floor: f32) -> Vec<Found> {
+/// The places where a fragment is good enough: its log ratio to free syllables less `price` is above `floor` for each unit. Of places that overlap only the best is given.
+pub fn occurrences(
+    frames: &Frames,
+    free: &FreeLoop,
+    labels: &[u8],
+    fragment: usize,
+    floor: f32,
+    price: f32,
+) -> Vec<Found> {
     let mut out: Vec<Found> = Vec::new();
     if labels.is_empty() {
         return out;
@@ -55,13 +60,11 @@ pub fn occurrences(frames: &Frames, free: &FreeLoop, labels: &[u8], fragment: us
             sound[k] = Token { score: stay.score + p[usize::from(labels[k])], ..stay };
         }
         let end = sound[labels.len() - 1];
-        let ratio = end.score - free.reached[t];
-        let per_unit = ratio / units;
-        if per_unit < floor {
+        let gain = end.score - free.reached[t] - price - floor * units;
+        if gain <= 0.0 {
             continue;
         }
-        let found =
-            Found { fragment, from: end.since as usize, to: t, per_unit, gain: ratio - floor * units };
+        let found = Found { fragment, from: end.since as usize, to: t, gain };
         match out.last_mut() {
             Some(last) if last.to >= found.from => {
                 if found.gain > last.gain {
@@ -118,16 +121,16 @@ mod tests {
     fn a_fragment_is_found_amid_other_speech() {
         let frames = Frames::new(&posteriors(&labels("wo xiang ba di zhi gai yi xia"), 0.8), 0.3);
         let free = free_loop(&frames, &all(), 0.0);
-        let hit = occurrences(&frames, &free, &labels("di zhi"), 0, -1.0);
+        let hit = occurrences(&frames, &free, &labels("di zhi"), 0, -1.0, 1.0);
         assert_eq!(hit.len(), 1);
-        assert!(hit[0].per_unit > -0.1, "{hit:?}");
-        assert!(occurrences(&frames, &free, &labels("ding dan"), 1, -1.0).is_empty());
-        assert!(occurrences(&frames, &free, &[], 2, -1.0).is_empty());
+        assert!(hit[0].gain > 2.0, "{hit:?}");
+        assert!(occurrences(&frames, &free, &labels("ding dan"), 1, -1.0, 1.0).is_empty());
+        assert!(occurrences(&frames, &free, &[], 2, -1.0, 1.0).is_empty());
     }
 
     #[test]
     fn overlapping_fragments_give_way_to_the_best_set() {
-        let f = |fragment, from, to, gain| Found { fragment, from, to, per_unit: 0.0, gain };
+        let f = |fragment, from, to, gain| Found { fragment, from, to, gain };
         let set = best_set(&[f(0, 0, 10, 3.0), f(1, 5, 20, 4.0), f(2, 11, 18, 2.0)]);
         assert_eq!(set.iter().map(|s| s.fragment).collect::<Vec<_>>(), [0, 2]);
         assert!(best_set(&[]).is_empty());
