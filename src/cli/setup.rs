@@ -84,16 +84,28 @@ pub fn engines(context: &Context) -> anyhow::Result<Engines> {
     Ok(engines_of(&config(context)?))
 }
 
+/// The models as configured: whisper hears where it is chosen or, left to choose, where its file is given.
 fn engines_of(config: &Config) -> Engines {
     let choice = config.speech.recogniser;
-    crate::engines::load(&EngineSettings {
-        models: Some(config.models.dir.clone()),
+    let mut engines = crate::engines::load(&EngineSettings {
+        models: Some(config.models.dir.clone()).filter(|d| d.is_dir()),
         whisper: config.models.whisper.clone().filter(|_| choice != RecogniserChoice::Bundled),
-        prompt_cache: Some(config.data.prompts()).filter(|_| config.speech.prompt_cache_mb > 0),
-        prompt_cache_bytes: u64::from(config.speech.prompt_cache_mb) << 20,
+        cache: Some(config.data.prompts()).filter(|_| config.speech.prompt_cache_mb > 0),
+        cache_bytes: u64::from(config.speech.prompt_cache_mb) << 20,
         prompts: Some(config.data.dir.join("recorded-prompts")),
         ..EngineSettings::default()
-    })
+    });
+    match choice {
+        RecogniserChoice::None => (engines.recognizer, engines.whisper) = (None, None),
+        RecogniserChoice::Whisper if engines.whisper.is_none() => {
+            engines.problems.push("[speech] recogniser is \"whisper\", but no whisper file could be used: set [models] whisper; the bundled recogniser hears instead".into());
+        }
+        _ => {}
+    }
+    if let Some(whisper) = engines.whisper.take() {
+        engines.recognizer = Some(whisper);
+    }
+    engines
 }
 
 /// A hotline that has started, and what the command needs of its settings.

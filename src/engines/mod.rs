@@ -77,7 +77,8 @@ impl Default for EngineSettings {
     }
 }
 
-/// The models of the hotline, as far as they could be loaded.
+/// The models of the hotline, as far as they could be loaded. Cheap to clone.
+#[derive(Clone)]
 pub struct Engines {
     /// The bundled recogniser; without it callers use keys.
     pub recognizer: Option<Arc<dyn Recognizer>>,
@@ -87,6 +88,20 @@ pub struct Engines {
     pub synthesizer: Arc<dyn Synthesizer>,
     /// What could not be loaded: each with its file and what to do.
     pub problems: Vec<String>,
+}
+
+impl Engines {
+    /// What is in use: what each does, and its name.
+    pub fn names(&self) -> Vec<(&'static str, String)> {
+        let hears = self.recognizer.iter().chain(&self.whisper).map(|r| ("recogniser", r.name().to_owned()));
+        let speaks = [("synthesiser", self.synthesizer.name().to_owned()), ("vad", "earshot".to_owned())];
+        hears.chain(speaks).collect()
+    }
+}
+
+/// A fresh voice activity detector, one for each leg.
+pub fn new_vad() -> Box<dyn crate::speech::Vad> {
+    Box::new(vad::EarshotVad::new())
 }
 
 /// Loads what can be loaded. Nothing stops the hotline: what is missing is named in [`Engines::problems`].

@@ -205,7 +205,6 @@ impl Hotline {
             flows: flows.clone(),
             ports,
             recorder: recorder.clone(),
-            vad: engines.vad.clone(),
             settings,
             rng,
         });

@@ -15,7 +15,6 @@ use crate::clock::UtcMs;
 use crate::dialplan::machine::{Run, Session as FlowSession};
 use crate::dialplan::set::FlowSet;
 use crate::dialplan::{ActionCall, Reply, TicketDraft, TransferOrder, TransferResult, Value};
-use crate::engines::VadFactory;
 use crate::ids::{CallId, Leg, RequestId};
 use crate::pii::Pii;
 use crate::rtp::session::Stats;
@@ -54,8 +53,6 @@ pub struct SwitchboardParts {
     pub ports: PortPool,
     /// Recordings, when calls are recorded.
     pub recorder: Option<Recorder>,
-    /// Makes a voice activity detector for each call.
-    pub vad: VadFactory,
     /// Settings.
     pub settings: HotlineSettings,
     /// Ids and seeds.
@@ -304,7 +301,7 @@ impl Switchboard {
             max_call_s: self.p.settings.max_call_s,
             ..CallSettings::default()
         };
-        let machine = Call::new(call, Box::new(run), (self.p.vad)(), settings, now());
+        let machine = Call::new(call, Box::new(run), crate::engines::new_vad(), settings, now());
         self.begin(call, App::Hotline(Box::new(machine)), Some(flows), sockets, plan, signalling);
     }
 
@@ -322,7 +319,7 @@ impl Switchboard {
             (Listening::Speech, Some(f)) => Some(Arc::new(f.opening())),
             _ => None,
         };
-        let vad = (route.listening != Listening::Keys).then(|| (self.p.vad)());
+        let vad = (route.listening != Listening::Keys).then(|| crate::engines::new_vad());
         let target = route.target.clone();
         let parts = RouteParts { kind: route.kind, listening: route.listening, target, prompt, vad, listen };
         let app = App::Route(Box::new(Route::new(parts, now())));

@@ -35,8 +35,7 @@ pub fn engines() -> Engines {
     static ENGINES: OnceLock<Engines> = OnceLock::new();
     ENGINES
         .get_or_init(|| {
-            let cache = std::env::temp_dir().join(format!("zongji-test-prompts-{}", std::process::id()));
-            zongji::engines::load(&zongji::engines::EngineSettings::with_cache(cache))
+            zongji::engines::load(&zongji::engines::EngineSettings::default())
         })
         .clone()
 }
