@@ -113,5 +113,5 @@ fn cpu_seconds(pid: u32) -> f64 {
 
 fn say(name: &str) -> Act {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("audio-fixtures").join(format!("{name}.wav"));
-    Act::Say(zongji::audio::wav::read_file(&file).expect("a fixture"), name.into())
+    Act::Say(zongji::server::sound::read(&file).expect("a fixture"), name.into())
 }

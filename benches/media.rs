@@ -8,11 +8,10 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
 use zongji::clock::Mono;
-use zongji::dialplan::set::FlowSet;
-use zongji::rtp::session::RtpSession;
-use zongji::sdp::negotiate::{Capabilities, answer, offer};
-use zongji::sdp::session::Codec;
-use zongji::server::hotline::read_dialplans;
+use zongji::dialplan::FlowSet;
+use zongji::rtp::RtpSession;
+use zongji::sdp::{Capabilities, Codec, answer, offer};
+use zongji::server::hotline::{opening_question, read_dialplans};
 use zongji::speech::{Lang, SpeechRequest, Transcript};
 
 fn root() -> PathBuf {
@@ -44,9 +43,9 @@ fn models(c: &mut Criterion) {
     let engines = zongji::engines::load(&zongji::engines::EngineSettings::default());
     let files = read_dialplans(&root().join("dialplans")).expect("dialplans");
     let flows = Arc::new(FlowSet::compile(files).expect("sound dialplans"));
-    let opening = flows.opening();
+    let opening = opening_question(&flows);
     let grammar = Arc::new(flows.grammar(&opening));
-    let speech = zongji::audio::wav::read_file(&root().join("audio-fixtures/order_query.wav")).expect("a fixture");
+    let speech = zongji::server::sound::read(&root().join("audio-fixtures/order_query.wav")).expect("a fixture");
     let recognizer = engines.recognizer.expect("the bundled recogniser");
     let mut group = c.benchmark_group("models");
     group.sample_size(20);

@@ -48,7 +48,7 @@ async fn a_caller_who_interrupts_and_asks_for_a_person_speaks_with_the_seat() {
     let mut seat = Phone::start(PhoneSettings::new(([127, 0, 0, 1], 0).into(), SEAT.0)).await.unwrap();
     let credential = Credential { user: SEAT.0.into(), password: SEAT.1.into(), realm: None };
     seat.agent().register(running.sip, &credential, 300).await.unwrap();
-    let tone = zongji::audio::tone::sine(1000.0, 0.3, 8000 * 3);
+    let tone = common::tone(1000.0, 3);
     let script = vec![
         Step { when: When::After(5000), act: Act::Say(tone, "a tone".into()) },
         Step { when: When::After(6000), act: Act::HangUp },

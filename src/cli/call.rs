@@ -55,7 +55,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         anyhow::Ok(result)
     })?;
     if let Some(file) = &args.record {
-        crate::audio::wav::write(file, &result.heard).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
+        crate::server::sound::write(file, &result.heard).map_err(anyhow::Error::msg)?;
     }
     let complete = result.code == 200 && result.steps_done == steps;
     if !complete && !json {
@@ -103,7 +103,7 @@ fn take(when: &mut When) -> When {
 }
 
 fn say(file: &Path) -> anyhow::Result<Act> {
-    let pcm = crate::audio::wav::read(file).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
+    let pcm = crate::server::sound::read(file).map_err(anyhow::Error::msg)?;
     Ok(Act::Say(pcm, file.file_stem().unwrap_or_default().to_string_lossy().into_owned()))
 }
 
@@ -143,7 +143,7 @@ fn as_json(news: &PhoneNews) -> serde_json::Value {
         PhoneNews::Over(r) => json!({
             "event": "over", "code": r.code, "by": if r.by_them { "them" } else { "us" }, "talked_ms": r.talked_ms,
             "steps_done": r.steps_done,
-            "packets_in": r.stats.as_ref().map(|s| s.packets_received), "packets_out": r.stats.as_ref().map(|s| s.packets_sent),
+            "packets_in": r.stats.as_ref().map(|s| s.packets_in), "packets_out": r.stats.as_ref().map(|s| s.packets_out),
             "lost": r.stats.as_ref().map(|s| s.lost), "jitter_ms": r.stats.as_ref().map(|s| s.jitter_ms),
         }),
     }

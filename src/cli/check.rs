@@ -1,8 +1,7 @@
 //! `zongji check`: may these dialplans be published?
 
 use super::{Context, out, setup};
-use crate::dialplan::Severity;
-use crate::dialplan::set::FlowSet;
+use crate::dialplan::{FlowSet, Severity};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -15,7 +14,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let files = setup::dialplan_files(context, args.dir)?;
     let count = files.len();
     let (problems, sha) = match FlowSet::compile(files) {
-        Ok(set) => (crate::dialplan::check::check(&set), Some(set.sha.clone())),
+        Ok(set) => (set.notes().to_vec(), Some(set.hash().to_owned())),
         Err(problems) => (problems, None),
     };
     out::problems(context.json, &problems);

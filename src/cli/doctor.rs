@@ -132,8 +132,8 @@ fn dialplans(config: &crate::config::Config) -> Finding {
         None => Ok("the built-in ones".into()),
         Some(dir) => match read_dialplans(&dir) {
             Err(e) => Err(format!("{}: {e}", dir.display())),
-            Ok(files) => match crate::dialplan::set::FlowSet::compile(files) {
-                Ok(set) => Ok(format!("{} is sound (set {})", dir.display(), &set.sha[..12])),
+            Ok(files) => match crate::dialplan::FlowSet::compile(files) {
+                Ok(set) => Ok(format!("{} is sound (set {})", dir.display(), &set.hash()[..12])),
                 Err(p) => Err(format!("{} has {} problem(s): zongji check {}", dir.display(), p.len(), dir.display())),
             },
         },

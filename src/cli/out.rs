@@ -12,7 +12,7 @@ pub fn problems(as_json: bool, problems: &[crate::dialplan::Problem]) {
     for p in problems {
         if as_json {
             json(&serde_json::json!({
-                "code": p.code, "severity": p.severity.name(), "file": p.file, "line": p.line, "column": p.column,
+                "code": p.code, "severity": format!("{:?}", p.severity).to_lowercase(), "file": p.file, "line": p.line, "column": p.column,
                 "message": p.message, "mend": p.mend,
             }));
         } else {

@@ -42,7 +42,7 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let mut script = Vec::new();
     if let Some(file) = &args.say {
-        let pcm = crate::audio::wav::read(file).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
+        let pcm = crate::server::sound::read(file).map_err(anyhow::Error::msg)?;
         script.push(Step { when: When::PromptEnd, act: Act::Say(pcm, file.display().to_string()) });
     }
     if args.talk > 0 {
@@ -64,7 +64,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         anyhow::bail!("nobody called within {} s", args.wait);
     };
     if let Some(file) = &args.record {
-        crate::audio::wav::write(file, &result.heard).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
+        crate::server::sound::write(file, &result.heard).map_err(anyhow::Error::msg)?;
     }
     Ok(result.code == 200)
 }

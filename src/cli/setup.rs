@@ -2,7 +2,7 @@
 
 use super::{Context, out, serve};
 use crate::config::{Config, RecogniserChoice, RouteKind as ConfiguredRoute, TestRoute as ConfiguredTestRoute};
-use crate::dialplan::set::{FlowSet, SourceFile};
+use crate::dialplan::{FlowSet, SourceFile};
 use crate::engines::{EngineSettings, Engines};
 use crate::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use crate::server::routes::{Listening, RouteKind};
@@ -128,12 +128,6 @@ pub async fn start(context: &Context, over: &serve::Args, mut config: Config) ->
     std::fs::create_dir_all(&config.data.dir)
         .map_err(|e| anyhow::anyhow!("cannot make the data folder {}: {e}; give --data DIR", config.data.dir.display()))?;
     let Some(flows) = compile(context, configured_dialplans(&config)?) else { return Ok(None) };
-    let doubts: Vec<_> = crate::dialplan::check::check(&flows).into_iter().filter(|p| p.is_error()).collect();
-    if !doubts.is_empty() {
-        out::problems(context.json, &doubts);
-        eprintln!("zongji: the dialplans have {} problem(s); nothing was started", doubts.len());
-        return Ok(None);
-    }
     let engines = engines_of(&config);
     match Hotline::start(settings(&config), Arc::new(flows), engines).await {
         Ok(hotline) => Ok(Some(Started { hotline, http: config.http.bind, data: config.data.dir })),

@@ -36,7 +36,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         true
     })?;
     let ms = crate::server::time::now().ms_since(began);
-    crate::audio::wav::write(&args.out, &pcm).map_err(|e| anyhow::anyhow!("{}: {e}", args.out.display()))?;
+    crate::server::sound::write(&args.out, &pcm).map_err(anyhow::Error::msg)?;
     let seconds = pcm.len() as f64 / 8000.0;
     if context.json {
         out::json(&serde_json::json!({"file": args.out, "seconds": seconds, "compute_ms": ms, "engine": engines.synthesizer.name()}));

@@ -1,7 +1,7 @@
 //! `zongji test`: the tests inside the dialplans, run as text.
 
 use super::{Context, out, setup};
-use crate::dialplan::flowtest::{self, Verdict};
+use crate::dialplan::flowtest;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let files = setup::dialplan_files(context, args.dir)?;
     let Some(set) = setup::compile(context, files) else { return Ok(false) };
-    let results = flowtest::run(&Arc::new(set));
+    let results = flowtest::run_all(&Arc::new(set));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for r in &results {
-        let (word, why) = match &r.verdict {
-            Verdict::Passed => ("ok", None),
-            Verdict::Failed(why) => ("FAILED", Some(why)),
-            Verdict::Skipped(why) => ("skipped", Some(why)),
+        let (word, why) = match (&r.skipped, &r.failure) {
+            (Some(why), _) => ("skipped", Some(why)),
+            (None, Some(why)) => ("FAILED", Some(why)),
+            (None, None) => ("ok", None),
         };
-        match &r.verdict {
-            Verdict::Passed => passed += 1,
-            Verdict::Failed(_) => failed += 1,
-            Verdict::Skipped(_) => skipped += 1,
+        match word {
+            "ok" => passed += 1,
+            "FAILED" => failed += 1,
+            _ => skipped += 1,
         }
         if context.json {
-            out::json(&serde_json::json!({"flow": r.flow, "test": r.name, "verdict": word, "why": why}));
+            out::json(&serde_json::json!({"file": r.file, "line": r.line, "test": r.name, "verdict": word, "why": why}));
         } else {
-            println!("{word:7} {} · {}{}", r.flow, r.name, why.map(|w| format!("\n        {w}")).unwrap_or_default());
+            println!("{word:7} {}:{} {}{}", r.file, r.line, r.name, why.map(|w| format!("\n        {w}")).unwrap_or_default());
         }
     }
     if !context.json {

@@ -1,6 +1,7 @@
 //! `zongji transcribe`: one recording through the recogniser.
 
 use super::{Context, out, setup};
+use crate::server::hotline::opening_question;
 use crate::speech::Grammar;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ pub struct Args {
 }
 
 pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
-    let pcm = crate::audio::wav::read(&args.file).map_err(|e| anyhow::anyhow!("{}: {e}", args.file.display()))?;
+    let pcm = crate::server::sound::read(&args.file).map_err(anyhow::Error::msg)?;
     let mut grammar = match &args.grammar {
         Some(file) => {
             let text = std::fs::read_to_string(file).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
@@ -27,7 +28,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         None => {
             let files = setup::dialplan_files(context, None)?;
             let Some(set) = setup::compile(context, files) else { return Ok(false) };
-            set.grammar(&set.opening())
+            let set = Arc::new(set);
+            set.grammar(&opening_question(&set))
         }
     };
     if let Some(max) = args.digits {

@@ -2,7 +2,9 @@
 
 use super::{Context, out, setup};
 use crate::dialplan::{Global, Meaning};
+use crate::server::hotline::opening_question;
 use crate::speech::Transcript;
+use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -13,7 +15,8 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let files = setup::dialplan_files(context, None)?;
     let Some(set) = setup::compile(context, files) else { return Ok(false) };
-    let understood = set.understand(&set.opening(), &Transcript::typed(&args.text));
+    let set = Arc::new(set);
+    let understood = set.understand(&opening_question(&set), &Transcript::typed(&args.text));
     let decision = match &understood.meaning {
         Meaning::Clarify(..) => "clarify",
         Meaning::NoMatch => "reprompt",

@@ -9,12 +9,10 @@ use super::shard::{self, ShardCommand, ShardHandle, ShardSettings};
 use super::switchboard::{Switchboard, SwitchboardParts};
 use super::time::{now, utc};
 use super::voices::Voices;
-use crate::dialplan::Problem;
-use crate::dialplan::set::{FlowSet, SourceFile};
+use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile};
 use crate::engines::Engines;
 use crate::sip::{Account, Network, Served, SipAgent, SipError, SipSettings};
-use crate::store::writer::{Writer, WriterHandle};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Writer, WriterHandle};
 use rand::SeedableRng;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -143,6 +141,14 @@ pub fn read_dialplans(dir: &Path) -> std::io::Result<Vec<SourceFile>> {
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
+}
+
+/// What the hotline's opening question can hear.
+pub fn opening_question(flows: &Arc<FlowSet>) -> Listen {
+    match Run::new(flows.clone(), Session::default()).step(Input::Start).then {
+        Await::Listen(listen) => *listen,
+        other => unreachable!("a hotline opens with a question, not with {other:?}"),
+    }
 }
 
 impl Hotline {

@@ -18,6 +18,7 @@ pub mod ports;
 pub mod recorder;
 pub mod routes;
 pub mod shard;
+pub mod sound;
 pub mod switchboard;
 pub mod time;
 pub mod voices;

@@ -4,9 +4,8 @@
 use super::time::now;
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::clock::Mono;
-use crate::rtp::packet::RtpView;
-use crate::rtp::session::{Received, RtpSession, Stats};
-use crate::sdp::negotiate::{self, Capabilities, Codec, MediaPlan};
+use crate::rtp::{Received, RtpSession, RtpView, Stats};
+use crate::sdp::{self, Capabilities, Codec, Direction, MediaPlan};
 use crate::sip::{Dial, DialogId, SipAgent, SipEvent, SipSettings};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -191,7 +190,7 @@ impl Phone {
         news: &mut (dyn FnMut(PhoneNews) + Send),
     ) -> Result<CallResult, PhoneError> {
         let (media, caps) = self.media().await?;
-        let offer = negotiate::offer(&caps);
+        let offer = sdp::offer(&caps);
         let dial = Dial {
             to: uri.into(),
             from: self.settings.number.clone(),
@@ -205,8 +204,8 @@ impl Phone {
             match self.next_event().await {
                 Some(SipEvent::Progress { code: 180, .. }) => news(PhoneNews::Ringing),
                 Some(SipEvent::Answered { sdp, .. }) => {
-                    let answer = sdp.parse().map_err(|e| PhoneError::Sdp(format!("{e}")))?;
-                    break negotiate::accept(&offer, &answer).map_err(|e| PhoneError::Sdp(format!("{e}")))?;
+                    let answer = described(&sdp.unwrap_or_default())?;
+                    break sdp::accept(&offer, &answer).map_err(|e| PhoneError::Sdp(e.to_string()))?;
                 }
                 Some(SipEvent::Failed { code, .. }) => {
                     let result = talk.result(code, true, 0, None);
@@ -232,7 +231,7 @@ impl Phone {
     pub async fn dial_and_cancel(&mut self, uri: &str, after: Duration) -> Result<u16, PhoneError> {
         let (_media, caps) = self.media().await?;
         let from = self.settings.number.clone();
-        let dial = Dial { to: uri.into(), from, sdp: negotiate::offer(&caps).to_string(), ..Dial::default() };
+        let dial = Dial { to: uri.into(), from, sdp: sdp::offer(&caps).to_string(), ..Dial::default() };
         let dialog = self.agent.dial(dial).await?;
         tokio::time::sleep(after).await;
         self.agent.hangup(dialog).await;
@@ -265,8 +264,8 @@ impl Phone {
         });
         let Ok(Some((dialog, sdp))) = waiting.await else { return Ok(None) };
         let (media, caps) = self.media().await?;
-        let offer = sdp.parse().map_err(|e| PhoneError::Sdp(format!("{e}")))?;
-        let (answer, plan) = negotiate::answer(&offer, &caps).map_err(|e| PhoneError::Sdp(format!("{e}")))?;
+        let offer = described(&sdp)?;
+        let (answer, plan) = sdp::answer(&offer, &caps).map_err(|e| PhoneError::Sdp(format!("{e}")))?;
         self.agent.ring(dialog).await;
         news(PhoneNews::Ringing);
         tokio::time::sleep(Duration::from_millis(ring_ms)).await;
@@ -287,7 +286,7 @@ impl Phone {
         let socket = UdpSocket::bind((addr, 0)).await.map_err(|e| PhoneError::Media(addr, e))?;
         let port = socket.local_addr().map_err(|e| PhoneError::Media(addr, e))?.port();
         let port = self.settings.relay.as_ref().map_or(port, |r| r.address().port());
-        let caps = Capabilities::new(addr, port, self.settings.codecs.clone());
+        let caps = capabilities(addr, port, self.settings.codecs.clone());
         Ok((socket, caps))
     }
 
@@ -340,8 +339,10 @@ impl Phone {
                         }
                         None => {}
                     }
-                    if let Some(to) = rtp.push(at, &talk.saying(), &mut packet) {
-                        let _lost_like_any_packet = media.try_send_to(&packet, to);
+                    let mut to = rtp.push(at, &talk.saying(), &mut packet);
+                    while let Some(there) = to {
+                        let _lost_like_any_packet = media.try_send_to(&packet, there);
+                        to = rtp.push_more(&mut packet);
                     }
                     if at.ms_since(answered) > self.settings.limit_s * 1000 {
                         break false;
@@ -352,12 +353,12 @@ impl Phone {
         if !by_them {
             self.agent.hangup(dialog).await;
         }
-        talk.result(200, by_them, now().ms_since(answered), Some(rtp.stats().clone()))
+        talk.result(200, by_them, now().ms_since(answered), Some(rtp.stats()))
     }
 
-    fn reanswer(&self, caps: &Capabilities, sdp: Option<String>, rtp: &mut RtpSession) -> Result<String, u16> {
-        let offer = sdp.ok_or(488u16)?.parse().map_err(|_| 400u16)?;
-        let (answer, plan) = negotiate::answer(&offer, caps).map_err(|_| 488u16)?;
+    fn reanswer(&self, caps: &Capabilities, body: Option<String>, rtp: &mut RtpSession) -> Result<String, u16> {
+        let offer = sdp::parse(body.ok_or(488u16)?.as_bytes()).map_err(|_| 400u16)?;
+        let (answer, plan) = sdp::answer(&offer, caps).map_err(|_| 488u16)?;
         rtp.replan(plan, now());
         Ok(answer.to_string())
     }
@@ -366,8 +367,26 @@ impl Phone {
         let mut caps = caps.clone();
         caps.session_version += 1;
         caps.direction =
-            if held { crate::sdp::session::Direction::SendOnly } else { crate::sdp::session::Direction::SendRecv };
-        self.agent.reinvite(dialog, negotiate::offer(&caps).to_string()).await.is_ok()
+            if held { Direction::SendOnly } else { Direction::SendRecv };
+        self.agent.reinvite(dialog, sdp::offer(&caps).to_string()).await.is_ok()
+    }
+}
+
+fn described(body: &str) -> Result<sdp::Session, PhoneError> {
+    sdp::parse(body.as_bytes()).map_err(|e| PhoneError::Sdp(e.to_string()))
+}
+
+/// What a leg of ours can do at this address and RTP port (RTCP on the next).
+pub fn capabilities(addr: IpAddr, port: u16, codecs: Vec<Codec>) -> Capabilities {
+    Capabilities {
+        addr,
+        port,
+        rtcp_port: port + 1,
+        codecs,
+        telephone_event: true,
+        direction: Direction::SendRecv,
+        session_id: now().0,
+        session_version: 1,
     }
 }
 

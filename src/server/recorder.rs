@@ -13,7 +13,7 @@ const BATCH_FRAMES: usize = 50;
 
 enum Job {
     Open { call: CallId, path: PathBuf },
-    Samples { call: CallId, stereo: Vec<i16> },
+    Samples { call: CallId, left: Vec<i16>, right: Vec<i16> },
     Close { call: CallId },
 }
 
@@ -38,7 +38,7 @@ impl Recorder {
     pub fn open(&self, call: CallId, day: (i32, u8, u8)) -> Tap {
         let path = self.root.join(format!("{:04}-{:02}-{:02}", day.0, day.1, day.2)).join(format!("{call}.wav"));
         self.send(Job::Open { call, path: path.clone() });
-        Tap { call, path, recorder: self.clone(), stereo: Vec::with_capacity(BATCH_FRAMES * FRAME_SAMPLES * 2) }
+        Tap { call, path, recorder: self.clone(), left: batch(), right: batch() }
     }
 
     /// Seconds of sound that a slow disk has cost so far.
@@ -59,17 +59,20 @@ pub struct Tap {
     call: CallId,
     path: PathBuf,
     recorder: Recorder,
-    stereo: Vec<i16>,
+    left: Vec<i16>,
+    right: Vec<i16>,
+}
+
+fn batch() -> Vec<i16> {
+    Vec::with_capacity(BATCH_FRAMES * FRAME_SAMPLES)
 }
 
 impl Tap {
     /// One tick: what the caller said (left), what the caller was told (right).
     pub fn add(&mut self, caller: &AudioFrame, told: &AudioFrame) {
-        for (l, r) in caller.pcm.iter().zip(&told.pcm) {
-            self.stereo.push(*l);
-            self.stereo.push(*r);
-        }
-        if self.stereo.len() >= BATCH_FRAMES * FRAME_SAMPLES * 2 {
+        self.left.extend_from_slice(&caller.pcm);
+        self.right.extend_from_slice(&told.pcm);
+        if self.left.len() >= BATCH_FRAMES * FRAME_SAMPLES {
             self.flush();
         }
     }
@@ -80,10 +83,10 @@ impl Tap {
     }
 
     fn flush(&mut self) {
-        if !self.stereo.is_empty() {
-            let fresh = Vec::with_capacity(BATCH_FRAMES * FRAME_SAMPLES * 2);
-            let stereo = std::mem::replace(&mut self.stereo, fresh);
-            self.recorder.send(Job::Samples { call: self.call, stereo });
+        if !self.left.is_empty() {
+            let (left, right) =
+                (std::mem::replace(&mut self.left, batch()), std::mem::replace(&mut self.right, batch()));
+            self.recorder.send(Job::Samples { call: self.call, left, right });
         }
     }
 }
@@ -97,7 +100,7 @@ impl Drop for Tap {
     }
 }
 
-type Open = crate::audio::wav::StereoWriter<std::io::BufWriter<std::fs::File>>;
+type Open = crate::audio::wav::RecordingWriter<std::io::BufWriter<std::fs::File>>;
 
 fn write_all(inbox: &Receiver<Job>) {
     let mut files: HashMap<CallId, Open> = HashMap::new();
@@ -109,18 +112,16 @@ fn write_all(inbox: &Receiver<Job>) {
                 }
                 Err(e) => tracing::error!("cannot record {call} to {}: {e}; is the disk full?", path.display()),
             },
-            Job::Samples { call, stereo } => {
+            Job::Samples { call, left, right } => {
                 if let Some(file) = files.get_mut(&call)
-                    && let Err(e) = file.write(&stereo)
+                    && let Err(e) = file.push(&left, &right)
                 {
                     tracing::error!("recording of {call} stopped: {e}; is the disk full?");
                     files.remove(&call);
                 }
             }
             Job::Close { call } => {
-                if let Some(file) = files.remove(&call)
-                    && let Err(e) = file.finish()
-                {
+                if let Some(Err(e)) = files.remove(&call).map(Open::finish) {
                     tracing::error!("recording of {call} has no proper end: {e}");
                 }
             }
@@ -128,9 +129,9 @@ fn write_all(inbox: &Receiver<Job>) {
     }
 }
 
-fn create(path: &Path) -> std::io::Result<Open> {
+fn create(path: &Path) -> Result<Open, Box<dyn std::error::Error>> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    Open::new(std::io::BufWriter::new(std::fs::File::create(path)?))
+    Ok(Open::new(std::io::BufWriter::new(std::fs::File::create(path)?))?)
 }

@@ -36,6 +36,20 @@ pub enum Listening {
     Speech,
 }
 
+/// Twenty seconds of made sound: a rising and falling scale with short rests.
+pub fn made_prompt() -> Vec<i16> {
+    use crate::audio::{Tone, ToneGenerator};
+    let mut pcm = Vec::with_capacity(160_000);
+    for step in 0..80u8 {
+        let rung = f32::from(if step % 16 < 8 { step % 8 } else { 7 - step % 8 });
+        let mut note = vec![0; 1600];
+        ToneGenerator::new(Tone::sine(300.0 + 90.0 * rung, 5000.0)).fill(&mut note);
+        pcm.extend_from_slice(&note);
+        pcm.extend_from_slice(&[0; 400]);
+    }
+    pcm
+}
+
 /// Longest piece of speech a route hands to the recogniser, in frames.
 const LONGEST: u32 = 250;
 /// Frames in a chunk.

@@ -11,14 +11,12 @@ use super::routes::Route;
 use super::time::now;
 use super::voices::Voices;
 use crate::audio::AudioFrame;
-use crate::call::machine::Call;
-use crate::call::{CallEvent, CallInput, CallOutput, Heard};
+use crate::call::{Call, CallEvent, CallInput, CallOutput, Heard};
 use crate::clock::Mono;
-use crate::dialplan::set::FlowSet;
+use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
-use crate::rtp::packet::RtpView;
-use crate::rtp::session::{Received, RtpSession, Stats};
-use crate::sdp::negotiate::MediaPlan;
+use crate::rtp::{Received, RtpSession, RtpView, Stats};
+use crate::sdp::MediaPlan;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::fd::OwnedFd;
@@ -178,8 +176,18 @@ pub fn start(name: &str, settings: ShardSettings) -> std::io::Result<ShardHandle
     let (commands, inbox) = bounded(COMMANDS);
     let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let handle = ShardHandle { commands, wake, load: Arc::default(), counters: Arc::default() };
-    let mut shard = Shard::new(handle.clone(), inbox, settings)?;
-    std::thread::Builder::new().name(name.into()).spawn(move || shard.run())?;
+    let me = handle.clone();
+    let (built, outcome) = bounded(1);
+    std::thread::Builder::new().name(name.into()).spawn(move || match Shard::new(me, inbox, settings) {
+        Ok(mut shard) => {
+            let _starter_waits = built.send(Ok(()));
+            shard.run();
+        }
+        Err(e) => {
+            let _starter_waits = built.send(Err(e));
+        }
+    })?;
+    outcome.recv().map_err(std::io::Error::other)??;
     Ok(handle)
 }
 
@@ -465,8 +473,10 @@ impl Shard {
     }
 
     fn send(&mut self, leg: &mut MediaLeg, at: Mono, frame: &AudioFrame) {
-        if let Some(to) = leg.rtp.push(at, frame, &mut self.packet) {
-            let _lost_like_any_packet = leg.socket.send_to(&self.packet, to);
+        let mut to = leg.rtp.push(at, frame, &mut self.packet);
+        while let Some(there) = to {
+            let _lost_like_any_packet = leg.socket.send_to(&self.packet, there);
+            to = leg.rtp.push_more(&mut self.packet);
         }
     }
 
@@ -586,7 +596,7 @@ impl Shard {
     fn release(&mut self, slot: Slot) {
         self.index.remove(&slot.call);
         self.me.load.store(self.index.len(), Ordering::Relaxed);
-        let stats = Box::new(slot.caller.rtp.stats().clone());
+        let stats = Box::new(slot.caller.rtp.stats());
         let mut ports = vec![slot.caller.port];
         ports.extend(slot.seat.as_ref().map(|s| s.port));
         let call = slot.call;
@@ -631,7 +641,7 @@ impl Shard {
             CallOutput::Hangup(Leg::Seat) => {
                 self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Seat) });
                 if let Some(seat) = slot.seat.take() {
-                    let (ports, stats) = (vec![seat.port], Box::new(seat.rtp.stats().clone()));
+                    let (ports, stats) = (vec![seat.port], Box::new(seat.rtp.stats()));
                     drop(seat);
                     self.report(ShardReport::Released { call: slot.call, ports, stats });
                 }

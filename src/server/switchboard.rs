@@ -9,21 +9,17 @@ use super::recorder::Recorder;
 use super::routes::{Listening, Route, RouteParts};
 use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle, ShardReport};
 use super::time::{now, today, utc};
-use crate::call::machine::{Call, CallSettings, Flow, FlowCounters};
+use crate::call::{Call, CallSettings, Flow, FlowCounters};
 use crate::call::{CallEvent, CallInput, CallOutput, CallRecord, LegFailure, TransferStage};
 use crate::clock::UtcMs;
-use crate::dialplan::machine::{Run, Session as FlowSession};
-use crate::dialplan::set::FlowSet;
-use crate::dialplan::{ActionCall, Reply, TicketDraft, TransferOrder, TransferResult, Value};
+use crate::dialplan::{ActionCall, FlowSet, Outcome, Reply, Run, Session as FlowSession, TicketDraft, TransferOrder, TransferResult, Value};
 use crate::ids::{CallId, Leg, RequestId};
 use crate::pii::Pii;
 use crate::rtp::session::Stats;
-use crate::sdp::Session as Sdp;
-use crate::sdp::negotiate::{self, Capabilities, Codec, MediaPlan};
+use crate::sdp::{self, Capabilities, Codec, MediaPlan, Session as Sdp};
 use crate::sip::{Dial, DialogId, SipAgent, SipEvent};
-use crate::store::writer::{WriteJob, WriterHandle};
-use crate::store::{CallExtras, NewCall as NewCallRow, NewTransfer, Store};
-use rand::Rng;
+use crate::store::{CallExtras, NewCall as NewCallRow, NewTransfer, Store, WriteJob, WriterHandle};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -193,7 +189,7 @@ impl Switchboard {
                     self.tell(call, CallInput::SeatRinging);
                 }
             }
-            SipEvent::Answered { dialog, sdp } => self.seat_answered(dialog, &sdp).await,
+            SipEvent::Answered { dialog, sdp } => self.seat_answered(dialog, &sdp.unwrap_or_default()).await,
             SipEvent::Failed { dialog, code, .. } => self.seat_failed(dialog, code).await,
             _ => {}
         }
@@ -205,7 +201,7 @@ impl Switchboard {
         from: &str,
         to: &str,
         source: SocketAddr,
-        sdp: Option<String>,
+        body: Option<String>,
         call_id: &str,
     ) -> Result<(), (u16, Option<u32>)> {
         let route = self.p.settings.routes.iter().find(|r| r.user == to).cloned();
@@ -215,7 +211,7 @@ impl Switchboard {
         })?;
         let port = sockets.port;
         let caps = self.capabilities(source.ip(), port, None);
-        let negotiated = negotiate_caller(&caps, sdp.as_deref());
+        let negotiated = negotiate_caller(&caps, body.as_deref());
         let (answer, plan, our_offer) = match negotiated {
             Ok(n) => n,
             Err(code) => {
@@ -254,8 +250,8 @@ impl Switchboard {
             Some(route) => self.begin_route(call, &route, sockets, plan, source.ip()),
             None => {
                 self.waiting.insert(call, (sockets, plan, source.ip()));
-                let (from, to, sip_call_id) = (Pii::new(from), to.into(), call_id.into());
-                self.write(WriteJob::Begin(NewCallRow { id: call, from, to, sip_call_id, at: utc() }));
+                let (number, to, sip_call_id) = (Pii::new(from), to.into(), call_id.into());
+                self.write(WriteJob::Begin(NewCallRow { id: call, from: number, to, sip_call_id, at: utc() }));
                 self.look_up(call, from.to_owned());
             }
         }
@@ -316,7 +312,7 @@ impl Switchboard {
         let prompt = self.route_prompt(route);
         let flows = self.p.flows.read().map(|f| f.clone()).ok();
         let listen = match (route.listening, &flows) {
-            (Listening::Speech, Some(f)) => Some(Arc::new(f.opening())),
+            (Listening::Speech, Some(f)) => Some(Arc::new(super::hotline::opening_question(f))),
             _ => None,
         };
         let vad = (route.listening != Listening::Keys).then(|| crate::engines::new_vad());
@@ -331,14 +327,14 @@ impl Switchboard {
         self.prompts
             .entry(key)
             .or_insert_with(|| match &route.file {
-                Some(file) => match crate::audio::wav::read(file) {
+                Some(file) => match super::sound::read(file) {
                     Ok(pcm) => pcm.into(),
                     Err(e) => {
                         tracing::error!("test route {}: {e}", route.user);
                         Arc::from([])
                     }
                 },
-                None => crate::audio::tone::sweep(20_000).into(),
+                None => super::routes::made_prompt().into(),
             })
             .clone()
     }
@@ -382,17 +378,17 @@ impl Switchboard {
         line.shard.send(ShardCommand::Begin(Box::new(NewCall { call, app, flows, caller, tap })));
     }
 
-    fn acknowledged(&mut self, dialog: DialogId, sdp: Option<String>) {
+    fn acknowledged(&mut self, dialog: DialogId, body: Option<String>) {
         let Some(&(call, leg)) = self.dialogs.get(&dialog) else { return };
         if leg != Leg::Caller {
             return;
         }
         let Some(line) = self.lines.get_mut(&call) else { return };
         if let (Some(offer), Some((app, flows, sockets, signalling))) = (&line.our_offer, line.parked.take()) {
-            let plan = sdp
+            let plan = body
                 .as_deref()
-                .and_then(|s| s.parse::<Sdp>().ok())
-                .and_then(|answer| negotiate::accept(offer, &answer).ok());
+                .and_then(|s| sdp::parse(s.as_bytes()).ok())
+                .and_then(|answer| sdp::accept(offer, &answer).ok());
             match plan {
                 Some(plan) => {
                     line.codec = Some(plan.codec);
@@ -445,7 +441,7 @@ impl Switchboard {
             answered: None,
             ended: at,
             reason,
-            outcome: crate::dialplan::Outcome::Abandoned,
+            outcome: Outcome::Abandoned,
             steps: 0,
             retries: 0,
             verify_questions: 0,
@@ -459,7 +455,7 @@ impl Switchboard {
         self.close(call);
     }
 
-    fn renegotiate(&mut self, dialog: DialogId, sdp: Option<String>) -> Result<String, u16> {
+    fn renegotiate(&mut self, dialog: DialogId, body: Option<String>) -> Result<String, u16> {
         let &(call, leg) = self.dialogs.get(&dialog).ok_or(481u16)?;
         let line = self.lines.get_mut(&call).ok_or(481u16)?;
         let caps = match (leg, line.seat.as_mut()) {
@@ -468,11 +464,11 @@ impl Switchboard {
             (Leg::Seat, None) => return Err(481),
         };
         caps.session_version += 1;
-        let Some(sdp) = sdp else {
-            return Ok(negotiate::offer(caps).to_string()); // a re-INVITE without offer asks for ours
+        let Some(body) = body else {
+            return Ok(sdp::offer(caps).to_string()); // a re-INVITE without offer asks for ours
         };
-        let offer: Sdp = sdp.parse().map_err(|_| 400u16)?;
-        let (answer, plan) = negotiate::answer(&offer, caps).map_err(|_| 488u16)?;
+        let offer = sdp::parse(body.as_bytes()).map_err(|_| 400u16)?;
+        let (answer, plan) = sdp::answer(&offer, caps).map_err(|_| 488u16)?;
         let held = plan.held_by_remote;
         if leg == Leg::Caller {
             line.codec = Some(plan.codec);
@@ -674,7 +670,7 @@ impl Switchboard {
         let sockets = self.p.ports.take(now()).map_err(|_| LegFailure::Failed(503))?;
         let towards = contact.source.map_or(IpAddr::from([127, 0, 0, 1]), |d| d.ip());
         let caps = self.capabilities(towards, sockets.port, codec);
-        let offer = negotiate::offer(&caps);
+        let offer = sdp::offer(&caps);
         let dial = Dial {
             to: contact.uri,
             from: from.expose().into(),
@@ -724,18 +720,18 @@ impl Switchboard {
             }
         }
         match best {
-            Some((_, user, uri, destination)) => Ok((user, contact)),
+            Some((_, user, reach)) => Ok((user, reach)),
             None if any => Err(LegFailure::Busy),
             None => Err(LegFailure::Nobody),
         }
     }
 
-    async fn seat_answered(&mut self, dialog: DialogId, sdp: &str) {
+    async fn seat_answered(&mut self, dialog: DialogId, body: &str) {
         let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) else { return };
         let seed = self.p.rng.random();
         let Some(line) = self.lines.get_mut(&call) else { return };
         let Some(seat) = line.seat.as_mut() else { return };
-        let plan = sdp.parse::<Sdp>().ok().and_then(|answer| negotiate::accept(&seat.offer, &answer).ok());
+        let plan = sdp::parse(body.as_bytes()).ok().and_then(|answer| sdp::accept(&seat.offer, &answer).ok());
         let (Some(plan), Some(sockets)) = (plan, seat.sockets.take()) else {
             self.hang_up(call, Leg::Seat);
             self.fail_seat(call, LegFailure::Failed(488));
@@ -798,7 +794,7 @@ impl Switchboard {
                     let ms = record.answered.map_or(0, |a| record.ended.ms_since(a));
                     (p.display().to_string(), ms as u32)
                 }),
-                rtp: line.stats.take().map(|s| s.to_json()),
+                rtp: line.stats.take().map(|s| rtp_figures(&s)),
             };
             self.write(WriteJob::End(call, record, extras));
         }
@@ -829,7 +825,7 @@ impl Switchboard {
             codecs.retain(|c| *c != first);
             codecs.insert(0, first);
         }
-        Capabilities::new(addr, port, codecs)
+        super::phone::capabilities(addr, port, codecs)
     }
 }
 
@@ -846,14 +842,22 @@ fn local_address(towards: IpAddr) -> IpAddr {
 
 type Negotiated = (String, Option<MediaPlan>, Option<Sdp>);
 
-fn negotiate_caller(caps: &Capabilities, sdp: Option<&str>) -> Result<Negotiated, u16> {
-    let Some(sdp) = sdp else {
-        let offer = negotiate::offer(caps);
+fn negotiate_caller(caps: &Capabilities, body: Option<&str>) -> Result<Negotiated, u16> {
+    let Some(body) = body else {
+        let offer = sdp::offer(caps);
         return Ok((offer.to_string(), None, Some(offer)));
     };
-    let offer: Sdp = sdp.parse().map_err(|_| 400u16)?;
-    let (answer, plan) = negotiate::answer(&offer, caps).map_err(|_| 488u16)?;
+    let offer = sdp::parse(body.as_bytes()).map_err(|_| 400u16)?;
+    let (answer, plan) = sdp::answer(&offer, caps).map_err(|_| 488u16)?;
     Ok((answer.to_string(), Some(plan), None))
+}
+
+fn rtp_figures(s: &Stats) -> serde_json::Value {
+    serde_json::json!({
+        "packets_in": s.packets_in, "packets_out": s.packets_out, "lost": s.lost, "late": s.late,
+        "duplicates": s.duplicates, "jitter_ms": s.jitter_ms, "delay_ms": s.delay_ms, "rtt_ms": s.rtt_ms,
+        "concealed_ms": s.concealed_ms, "remote_loss": s.remote_loss,
+    })
 }
 
 /// A flow's run, as the call machine drives it.
@@ -861,11 +865,24 @@ pub struct RunFlow(pub Run);
 
 impl Flow for RunFlow {
     fn step(&mut self, input: crate::dialplan::Input) -> Reply {
-        self.0.step(input)
+        let reply = self.0.step(input);
+        for trouble in self.0.take_troubles() {
+            tracing::warn!("dialplan: {trouble}");
+        }
+        reply
     }
 
     fn counters(&self) -> FlowCounters {
         let c = self.0.counters();
-        FlowCounters { steps: c.steps, retries: c.retries, verify_questions: c.verify_questions, flows: c.flows }
+        FlowCounters {
+            steps: c.steps,
+            retries: c.retries,
+            verify_questions: c.verify_questions,
+            flows: self.0.flows().to_vec(),
+        }
+    }
+
+    fn outcome_if_left(&self) -> Option<Outcome> {
+        Some(self.0.outcome_on_hangup())
     }
 }

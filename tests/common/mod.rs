@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use zongji::dialplan::set::FlowSet;
+use zongji::dialplan::FlowSet;
 use zongji::engines::Engines;
 use zongji::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use zongji::server::phone::{Act, CallResult, Phone, PhoneNews, PhoneSettings, Step, When};
@@ -139,7 +139,7 @@ pub async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
 /// A caller's recording of audio-fixtures/.
 pub fn say(name: &str) -> Act {
     let file = root().join("audio-fixtures").join(format!("{name}.wav"));
-    Act::Say(zongji::audio::wav::read_file(&file).expect("a fixture"), name.into())
+    Act::Say(zongji::server::sound::read(&file).expect("a fixture"), name.into())
 }
 
 /// Says something when the prompt has ended.
@@ -160,4 +160,11 @@ pub fn keys_into(ms: u32, keys: &str) -> Step {
 /// Hangs up after this many milliseconds.
 pub fn hang_up(ms: u32) -> Step {
     Step { when: When::After(ms), act: Act::HangUp }
+}
+
+/// A sine of so many seconds.
+pub fn tone(hz: f32, seconds: usize) -> Vec<i16> {
+    let mut pcm = vec![0; 8000 * seconds];
+    zongji::audio::ToneGenerator::new(zongji::audio::Tone::sine(hz, 8000.0)).fill(&mut pcm);
+    pcm
 }

@@ -130,9 +130,8 @@ fn step(when: When, act: Act) -> anyhow::Result<Step> {
 
 fn say(dir: &Path, name: &str) -> anyhow::Result<Act> {
     let wav = dir.join(format!("{name}.wav"));
-    let pcm = crate::audio::wav::read_file(&wav).map_err(|e| {
-        anyhow::anyhow!("{}: {e}; run the demo from the project's folder, or give --fixtures DIR", wav.display())
-    })?;
+    let pcm = crate::server::sound::read(&wav)
+        .map_err(|e| anyhow::anyhow!("{e}; run the demo from the project's folder, or give --fixtures DIR"))?;
     let described = std::fs::read_to_string(dir.join(format!("{name}.toml"))).unwrap_or_default();
     let text = toml::from_str::<toml::Table>(&described)
         .ok()
