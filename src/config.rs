@@ -318,4 +318,11 @@ impl Config {
         check::check(&config, &mut found);
         found.into_result(config)
     }
+
+    /// Checks settings that were changed after reading (by the command line), as a file's are.
+    pub fn checked(self) -> Result<Config, Vec<ConfigProblem>> {
+        let mut found = read::Problems::new("", Path::new("settings"));
+        check::check(&self, &mut found);
+        found.into_result(self)
+    }
 }

@@ -129,6 +129,14 @@ fn a_missing_or_unreadable_file_says_what_to_do() {
     assert!(Config::load(Some(dir.path())).expect_err("a folder")[0].what.contains("cannot be read"));
 }
 
+#[test]
+fn settings_changed_by_hand_are_checked_like_a_file() {
+    let mut c = Config::default().checked().expect("the defaults go together");
+    c.sip.max_calls = 9_999;
+    let found = c.checked().expect_err("too many calls");
+    assert!(found[0].to_string().starts_with("settings: 9999 calls need"), "{}", found[0]);
+}
+
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "(\\PC|\n){0,200}") {

@@ -5,6 +5,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,11 +38,13 @@ impl Store {
     /// [`Store::open`] with another limit to wait for foreign locks.
     pub(super) async fn open_waiting(path: &Path, busy: Duration) -> Result<Store, StoreError> {
         let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(|e| no_access(folder, &e))?;
+        // Names and numbers lie in it: for nobody but the user who runs us.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| no_access(folder, &e))?;
         if path.is_dir() {
             return Err(StoreError::NoAccess { path: path.into(), why: "it is a folder".into() });
         }
         let lock = lock(path)?;
+        open_private(path)?; // SQLite gives the WAL the rights of the file it finds
         let options = settings(path, busy).create_if_missing(true);
         let write = pool(1, busy).connect_with(options.clone()).await.map_err(|e| StoreError::opening(path, e))?;
         MIGRATIONS.run(&write).await.map_err(|e| StoreError::migrating(path, e))?;
@@ -104,13 +107,19 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&name).map_err(|e| no_access(&name, &e))?;
+    let file = open_private(&name)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked(path.into())),
         Err(TryLockError::Error(e)) => Err(no_access(&name, &e)),
     }
+}
+
+/// Opens a file, making it where it is missing; nobody else may read a file that we make.
+fn open_private(path: &Path) -> Result<File, StoreError> {
+    let mut how = File::options();
+    how.create(true).truncate(false).read(true).write(true).mode(0o600);
+    how.open(path).map_err(|e| no_access(path, &e))
 }
 
 fn no_access(path: &Path, e: &std::io::Error) -> StoreError {

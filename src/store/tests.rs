@@ -552,6 +552,19 @@ async fn a_second_process_is_told_that_the_file_is_in_use() {
 }
 
 #[tokio::test]
+async fn nobody_else_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_dir, store) = demo().await;
+    let folder = store.path().parent().expect("a folder");
+    let mode = |p: &std::path::Path| p.metadata().expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(folder), 0o700);
+    for file in std::fs::read_dir(folder).expect("readable") {
+        let file = file.expect("an entry").path();
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_database_of_ours_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let text = dir.path().join("a.db");

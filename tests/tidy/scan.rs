@@ -73,8 +73,12 @@ impl Source {
         at_root && after.starts_with("::")
     }
 
-    /// Whether the file has a module of that name, so that the name alone is not a crate.
-    pub fn declares_module(&self, name: &str) -> bool {
+    /// Whether the file has or imports a module of that name, so that the name alone is not a crate.
+    pub fn has_module(&self, name: &str) -> bool {
+        let tail = format!("::{name}");
+        if self.uses.iter().any(|(path, _)| path.ends_with(&tail)) {
+            return true;
+        }
         words(&self.code, name).any(|at| {
             let after = self.code[at + name.len()..].trim_start();
             self.code[..at].trim_end().ends_with("mod") && after.starts_with([';', '{'])
