@@ -6,12 +6,12 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::Receiver;
-use zongji::sip::{
-    Account, Credential, Dial, DialogId, EndWhy, Served, SipAgent, SipError, SipEvent, SipSettings,
-};
+use zongji::sip::{Account, Credential, Dial, DialogId, EndWhy, Served, SipAgent, SipError, SipEvent, SipSettings};
 
-const OFFER: &str = "v=0\r\no=a 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 8\r\n";
-const ANSWER: &str = "v=0\r\no=b 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40002 RTP/AVP 8\r\n";
+const OFFER: &str =
+    "v=0\r\no=a 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 8\r\n";
+const ANSWER: &str =
+    "v=0\r\no=b 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40002 RTP/AVP 8\r\n";
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn settings() -> SipSettings {
@@ -326,6 +326,58 @@ async fn a_late_offer_is_made_in_the_200_and_answered_in_the_ack() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_says_when_to_come_back_and_is_repeated_until_confirmed() {
+    let mut b = Side::new(SipSettings { t1: Duration::from_millis(50), ..settings() }).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    // A datagram far above what the library's own socket would take whole.
+    let long = format!("{OFFER}{}", "a=x-padding:0123456789012345678901234567890123456789\r\n".repeat(500));
+    let invite = c.request("INVITE", "400", "no", 1, "", "", &long);
+    c.send(&invite).await;
+    let SipEvent::Invite { dialog, sdp, .. } = b.next().await else { panic!("a call") };
+    assert_eq!(sdp, Some(long));
+    b.agent.reject(dialog, 486, Some(7)).await;
+    let busy = c.final_answer().await;
+    assert!(busy.starts_with("SIP/2.0 486") && header(&busy, "Retry-After") == "7", "{busy}");
+    assert_eq!(c.final_answer().await, busy, "it comes again");
+    let branch = header(&invite, "Via").to_string();
+    let ack = c.request("ACK", "400", "no", 1, &tag_of(&busy), "", "");
+    let own = header(&ack, "Via").to_string();
+    c.send(&ack.replace(&own, &branch)).await;
+    tokio::time::timeout(Duration::from_millis(60), c.hear()).await.ok(); // one may be on its way
+    assert!(c.hears_nothing(500).await, "it goes on after the ACK");
+    b.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_nobody_reads_events_new_calls_are_sent_away() {
+    let b = Side::new(SipSettings { event_queue: 1, ..settings() }).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    c.send(&c.request("INVITE", "400", "one", 1, "", "", OFFER)).await;
+    assert!(c.hear().await.starts_with("SIP/2.0 100"));
+    c.send(&c.request("INVITE", "400", "two", 1, "", "", OFFER)).await;
+    let full = c.final_answer().await;
+    assert!(full.starts_with("SIP/2.0 503") && !header(&full, "Retry-After").is_empty(), "{full}");
+    assert_eq!(b.agent.counters().calls, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_agents_talk_over_ipv6() {
+    let v6 = || SipSettings { bind: "[::1]:0".parse().unwrap(), ..SipSettings::default() };
+    if UdpSocket::bind("[::1]:0").await.is_err() {
+        eprintln!("!!! SKIPPED: this machine has no IPv6 loopback");
+        return;
+    }
+    for more in ["", ";transport=tcp"] {
+        let (mut a, mut b) = (Side::new(v6()).await, Side::new(v6()).await);
+        let (out, into) = connected(&mut a, &mut b, more).await;
+        b.agent.hangup(into).await;
+        assert_eq!(a.next().await, SipEvent::Bye { dialog: out });
+        a.settled().await;
+        b.settled().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_nobody_confirms_is_repeated_and_then_hung_up() {
     let mut b = Side::new(SipSettings { t1: Duration::from_millis(10), ..settings() }).await;
     let c = Client::new(b.agent.local_addr()).await;
@@ -487,8 +539,11 @@ async fn the_password_is_shown_only_to_the_realm_it_is_for() {
         assert!(server.request_heard().await.starts_with("ACK "));
         if shown {
             let again = server.request_heard().await;
-            assert!(again.starts_with("INVITE ") && again.contains("realm=\"rogue\"") && again.contains("qop=auth,")
-                || again.contains("qop=auth\r\n"), "{again}");
+            assert!(
+                again.starts_with("INVITE ") && again.contains("realm=\"rogue\"") && again.contains("qop=auth,")
+                    || again.contains("qop=auth\r\n"),
+                "{again}"
+            );
             server.send(&refuse(&again, "486 Busy Here", "")).await;
         } else {
             assert!(server.hears_nothing(300).await, "it answered a stranger's challenge");

@@ -149,10 +149,13 @@ fn to_header(text: &str) -> (String, bool) {
     let lower = text.to_ascii_lowercase();
     let at = lower.find("\nto").or_else(|| lower.find("\nt:")).unwrap();
     let value = text[at + 1..].split_once(':').unwrap().1;
-    let line: String = value.split("\r\n").scan(0, |n, l| {
-        *n += 1;
-        (*n == 1 || l.starts_with(' ')).then_some(l)
-    }).collect();
+    let line: String = value
+        .split("\r\n")
+        .scan(0, |n, l| {
+            *n += 1;
+            (*n == 1 || l.starts_with(' ')).then_some(l)
+        })
+        .collect();
     let user = line.split("sip:").nth(1).and_then(|r| r.split('@').next()).unwrap_or_default();
     (user.to_string(), line.replace(' ', "").contains(";tag="))
 }
@@ -219,25 +222,37 @@ async fn every_torture_message_gets_what_the_rfcs_say_over_udp_and_tcp() {
         eprintln!("!!! SKIPPED: {DATA}/verdicts.csv is not there; the RFC 4475/5118 messages were NOT tried");
         return;
     };
-    let agent = busy_agent(&["watson", "j.user", "null-%00-null", "user", "resource"]).await;
-    let (mut tried, mut wrong) = (0, Vec::new());
+    let slots = std::sync::Arc::new(tokio::sync::Semaphore::new(8));
+    let mut running = tokio::task::JoinSet::new();
     for line in verdicts.lines().skip(1) {
-        let fields = csv(line);
-        let (suite, file, class, expect) = (&fields[0], &fields[1], &fields[3], &fields[4]);
-        let bytes = std::fs::read(Path::new(DATA).join(suite).join(file)).expect("a message of the list");
         for tcp in [false, true] {
-            if let Err(why) = judge(file, class, expect, &bytes, &agent, tcp).await {
-                wrong.push(why);
-            }
-            still_answers(agent.local_addr(), tcp, file).await;
-            tried += 1;
+            let (fields, slots) = (csv(line), slots.clone());
+            running.spawn(async move {
+                let _slot = slots.acquire().await;
+                one_message(&fields, tcp).await
+            });
         }
+    }
+    let (mut tried, mut wrong) = (0, Vec::new());
+    while let Some(done) = running.join_next().await {
+        tried += 1;
+        wrong.extend(done.expect("no panic").err());
     }
     assert!(wrong.is_empty(), "{} of {tried} wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(tried >= 100, "only {tried} messages");
+}
+
+/// Sends one message of the list; several share a Call-ID, so each gets an agent that has not seen it yet.
+async fn one_message(fields: &[String], tcp: bool) -> Result<(), String> {
+    let (suite, file, class, expect) = (&fields[0], &fields[1], &fields[3], &fields[4]);
+    let bytes = std::fs::read(Path::new(DATA).join(suite).join(file)).expect("a message of the list");
+    let agent = busy_agent(&["watson", "j.user", "null-%00-null", "user"]).await;
+    let judged = judge(file, class, expect, &bytes, &agent, tcp).await;
+    still_answers(agent.local_addr(), tcp, file).await;
     settled(&agent).await;
-    assert_eq!(agent.counters().panics, 0);
-    eprintln!("torture: {tried} messages, {:?}", agent.counters());
+    assert_eq!(agent.counters().panics, 0, "{file} made the library panic");
+    agent.shutdown().await;
+    judged
 }
 
 /// Waits until no call and no dialog is left.

@@ -192,9 +192,8 @@ impl SipAgent {
 
     /// A live incoming dialog that has no final response yet.
     fn unanswered(&self, d: DialogId) -> Option<InviteDialog> {
-        let open = |e: &mut super::hub::Entry| {
-            (e.respond.is_some() && !e.answered && !e.over).then(|| e.dialog.clone())
-        };
+        let open =
+            |e: &mut super::hub::Entry| (e.respond.is_some() && !e.answered && !e.over).then(|| e.dialog.clone());
         self.hub.entry(d, open).flatten()
     }
 
@@ -206,6 +205,7 @@ impl SipAgent {
             return;
         }
         let Some(dialog) = self.hub.entry(d, |e| (!e.over).then(|| e.dialog.clone())).flatten() else { return };
+        self.hub.finish(d, EndWhy::HungUp).await;
         let hub = self.hub.clone();
         // The BYE takes a round trip, or 64*T1 if the other side is gone: nobody waits for that.
         tokio::spawn(async move {
@@ -217,7 +217,6 @@ impl SipAgent {
                 hub.forget(d);
             }
         });
-        self.hub.finish(d, EndWhy::HungUp).await;
     }
 
     /// Places a call. What becomes of it comes as events of the returned dialog.
@@ -273,15 +272,19 @@ impl SipAgent {
     fn invite(&self, dial: &Dial, peer: SocketAddr, tcp: bool) -> Result<InviteOption, SipError> {
         let bad = |what: &str, why| SipError::BadAddress(what.to_string(), why);
         let at = self.hub.address_for(peer);
-        let from = if dial.from.starts_with("sip:") { dial.from.clone() } else {
+        let from = if dial.from.starts_with("sip:") {
+            dial.from.clone()
+        } else {
             format!("sip:{}@{at}", uri::escape_user(&dial.from))
         };
         let user = uri::SipUri::parse(&from).map_err(|_| bad(&from, "not a SIP address"))?.user.unwrap_or_default();
         let clean = |s: &str| s.chars().filter(|c| !c.is_control() && *c != '"' && *c != '\\').collect::<String>();
         let token = |n: &str| !n.is_empty() && n.bytes().all(super::wire::is_token_byte);
-        let headers = dial.headers.iter().filter(|(n, _)| token(n)).map(|(n, v)| {
-            Header::Other(n.clone(), v.chars().filter(|c| !c.is_control()).collect())
-        });
+        let headers = dial
+            .headers
+            .iter()
+            .filter(|(n, _)| token(n))
+            .map(|(n, v)| Header::Other(n.clone(), v.chars().filter(|c| !c.is_control()).collect()));
         let random: u128 = rand::random();
         Ok(InviteOption {
             caller_display_name: dial.display.as_deref().map(clean).filter(|d| !d.is_empty()),

@@ -89,7 +89,8 @@ impl Calls {
 
     /// Whether an INVITE with this From-tag and number was let in already.
     pub fn has_incoming(&self, call_id: &str, from_tag: &str, number: u32) -> bool {
-        let this = |l: &Leg| matches!(&l.kind, Kind::In { peer_tag, cseq, .. } if peer_tag == from_tag && *cseq == number);
+        let this =
+            |l: &Leg| matches!(&l.kind, Kind::In { peer_tag, cseq, .. } if peer_tag == from_tag && *cseq == number);
         self.legs.get(call_id).is_some_and(|legs| legs.iter().any(this))
     }
 

@@ -114,10 +114,7 @@ async fn set_up(hub: &Arc<Hub>, tx: &mut Transaction, id: DialogId, call_id: Str
     let user = if to_user.is_empty() { "zongji" } else { to_user.as_str() };
     let contact = contact(hub, user, source, tcp).ok_or(400u16)?;
     let (states, receiver) = hub.layer.new_dialog_state_channel();
-    let dialog = hub
-        .layer
-        .get_or_create_server_invite(tx, states, None, Some(contact))
-        .map_err(|_| 400u16)?;
+    let dialog = hub.layer.get_or_create_server_invite(tx, states, None, Some(contact)).map_err(|_| 400u16)?;
     hub.gate.calls(|c| c.set_tag(id, &dialog.id().local_tag));
     insert(hub, id, &dialog, Some(tx.tu_sender.clone()));
     super::counters::bump(&hub.gate.counters.calls_in);
@@ -190,8 +187,7 @@ pub(super) async fn watch(hub: Arc<Hub>, id: DialogId, dialog: InviteDialog, mut
 }
 
 async fn early(hub: &Hub, id: DialogId, dialog: &InviteDialog, response: &rsipstack::sip::Response) {
-    let tell = dialog.role() == TransactionRole::Client
-        && hub.entry(id, |e| !e.answered && !e.over).unwrap_or(false);
+    let tell = dialog.role() == TransactionRole::Client && hub.entry(id, |e| !e.answered && !e.over).unwrap_or(false);
     if tell {
         let code = response.status_code.code();
         hub.tell(SipEvent::Progress { dialog: id, code, sdp: text(&response.body) }).await;
@@ -295,10 +291,7 @@ fn plain_key(text: &str) -> Option<char> {
 async fn terminated(hub: &Hub, id: DialogId, dialog: &InviteDialog, reason: TerminatedReason) {
     let server = dialog.role() == TransactionRole::Server;
     let (answered, respond) = hub.entry(id, |e| (e.answered, e.respond.clone())).unwrap_or((true, None));
-    let remote_bye = matches!(
-        (server, &reason),
-        (true, TerminatedReason::UacBye) | (false, TerminatedReason::UasBye)
-    );
+    let remote_bye = matches!((server, &reason), (true, TerminatedReason::UacBye) | (false, TerminatedReason::UasBye));
     if server && remote_bye && !answered {
         // A BYE before our answer: the INVITE still wants one (RFC 3261 section 15.1.2).
         let code = StatusCode::RequestTerminated;

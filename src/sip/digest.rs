@@ -153,7 +153,15 @@ fn hasher(algorithm: &str) -> Option<fn(&str) -> String> {
 
 /// Digest response for a client or a test (RFC 7616 section 3.4.1, qop=auth).
 #[cfg(test)]
-pub(super) fn answer(algorithm: &str, user: &str, realm: &str, password: &str, nonce: &str, uri: &str, nc: u32) -> String {
+pub(super) fn answer(
+    algorithm: &str,
+    user: &str,
+    realm: &str,
+    password: &str,
+    nonce: &str,
+    uri: &str,
+    nc: u32,
+) -> String {
     let hash = hasher(algorithm).expect("an algorithm we know");
     let a1 = hash(&format!("{user}:{realm}:{password}"));
     let a2 = hash(&format!("REGISTER:{uri}"));

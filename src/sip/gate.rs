@@ -22,6 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+/// Requests inside its calls a source may send per 2 s: far more than people make, far less than a flood.
+const INSIDE_PER_2S: u32 = 400;
 /// Answers to REGISTER kept for retransmissions.
 const MAX_ANSWERS: usize = 4096;
 
@@ -47,6 +49,7 @@ pub(super) struct Gate {
 
 struct State {
     admission: Admission,
+    inside: Admission,
     registrar: Registrar,
     calls: Calls,
     answers: HashMap<(SocketAddr, String), (Vec<u8>, Mono)>,
@@ -63,6 +66,7 @@ impl Gate {
         let nonce_key: [u8; 32] = Sha256::digest([&secret[..], b"nonce"].concat()).into();
         let state = State {
             admission: Admission::new(settings.requests_per_2s),
+            inside: Admission::new(INSIDE_PER_2S.max(settings.requests_per_2s)),
             registrar: Registrar::new(nonce_key, settings.realm.clone(), &settings.accounts),
             calls: Calls::new(linger),
             answers: HashMap::new(),
@@ -107,6 +111,7 @@ impl Gate {
         let mut state = lock(&self.state);
         state.calls.tidy(now);
         state.admission.forget_idle(now);
+        state.inside.forget_idle(now);
         state.answers.retain(|_, (_, at)| now.since(*at) < Duration::from_secs(32));
         state.registrar.tidy(now)
     }
@@ -124,7 +129,11 @@ impl Gate {
                 // Answering garbage is a service too: an unknown sender gets only so much of it.
                 let allowed = self.settings.trusts(source.ip()) || lock(&self.state).admission.admit(source.ip(), now);
                 bump(if allowed { &self.counters.malformed } else { &self.counters.limited });
-                return if allowed { self.refuse(&wire, source, refusal) } else { Outcome::Drop { close: refusal.close } };
+                return if allowed {
+                    self.refuse(&wire, source, refusal)
+                } else {
+                    Outcome::Drop { close: refusal.close }
+                };
             }
             Verdict::Ok => match &wire.start {
                 Start::Response { .. } => self.response(&wire, source, tcp),
@@ -164,7 +173,13 @@ impl Gate {
         hex(&hash.finalize()[..8])
     }
 
-    fn pass(&self, wire: &Wire, source: SocketAddr, tcp: bool, call: Option<DialogId>) -> Result<Outcome, Option<Refusal>> {
+    fn pass(
+        &self,
+        wire: &Wire,
+        source: SocketAddr,
+        tcp: bool,
+        call: Option<DialogId>,
+    ) -> Result<Outcome, Option<Refusal>> {
         match canonical(wire, source, tcp) {
             Some(bytes) => {
                 bump(&self.counters.passed);
@@ -211,25 +226,27 @@ impl Gate {
         let mut state = lock(&self.state);
         let inside = state.calls.has_dialog(&ids.call_id, &ids.to_tag);
         let begun = state.calls.has_incoming(&ids.call_id, &ids.from_tag, ids.number);
-        match method {
+        let ours = match method {
             // A CANCEL and the ACK of a refusal carry the INVITE's From-tag and number.
-            "ACK" | "CANCEL" if begun || inside => {
-                drop(state);
-                return self.pass(wire, source, tcp, None);
+            "ACK" | "CANCEL" => begun || inside,
+            "INVITE" if ids.to_tag.is_empty() => begun,
+            _ => inside,
+        };
+        let trusted = self.settings.trusts(source.ip());
+        if ours {
+            let allowed = trusted || state.inside.admit(source.ip(), now);
+            drop(state);
+            if !allowed {
+                bump(&self.counters.limited);
+                return Ok(Outcome::Drop { close: false });
             }
-            "ACK" => return Err(None),
-            "INVITE" if begun && ids.to_tag.is_empty() => {
-                drop(state);
-                return self.pass(wire, source, tcp, None);
-            }
-            _ if inside => {
-                drop(state);
-                return self.pass(wire, source, tcp, None);
-            }
-            _ => {}
+            return self.pass(wire, source, tcp, None);
+        }
+        if method == "ACK" {
+            return Err(None);
         }
         // From here on it is new to us, and counted.
-        if !self.settings.trusts(source.ip()) && !state.admission.admit(source.ip(), now) {
+        if !trusted && !state.admission.admit(source.ip(), now) {
             bump(&self.counters.limited);
             return Ok(Outcome::Drop { close: false });
         }
@@ -258,7 +275,10 @@ impl Gate {
         if self.draining() {
             return Refusal::new(503, "Going down").with("Retry-After", retry_after(random));
         }
-        Refusal::new(200, "OK").with("Allow", ALLOW).with("Accept", "application/sdp").with("Accept-Encoding", "identity")
+        Refusal::new(200, "OK")
+            .with("Allow", ALLOW)
+            .with("Accept", "application/sdp")
+            .with("Accept-Encoding", "identity")
     }
 
     fn new_call(&self, state: &mut State, wire: &Wire, ids: &Ids, random: u64) -> Result<DialogId, Refusal> {
@@ -285,7 +305,8 @@ impl Gate {
         random: u64,
     ) -> Outcome {
         let branch = Via::all(wire).and_then(|v| v.first().map(|v| v.branch().to_string())).unwrap_or_default();
-        let ids = format!("{branch} {} {}", wire.get("call-id").unwrap_or_default(), wire.get("cseq").unwrap_or_default());
+        let ids =
+            format!("{branch} {} {}", wire.get("call-id").unwrap_or_default(), wire.get("cseq").unwrap_or_default());
         let key = (source, ids);
         if let Some((bytes, _)) = state.answers.get(&key) {
             return Outcome::Reply { bytes: bytes.clone(), close: false, event: None };
@@ -322,11 +343,10 @@ fn realms(wire: &Wire) -> Vec<String> {
     let challenges = wire.all("www-authenticate").chain(wire.all("proxy-authenticate"));
     let realm = |c: &str| {
         let (_, fields) = c.split_once(' ')?;
-        let found = split_outside(fields, ',')?.into_iter().find_map(|f| {
+        split_outside(fields, ',')?.into_iter().find_map(|f| {
             let (name, value) = f.split_once('=')?;
             name.trim().eq_ignore_ascii_case("realm").then(|| value.trim().trim_matches('"').to_string())
-        });
-        found
+        })
     };
     // A challenge we cannot read has a realm nobody configured.
     challenges.map(|c| realm(c).unwrap_or_default()).collect()
@@ -347,12 +367,7 @@ impl Ids {
         if from_tag.is_empty() {
             from_tag = super::reply::OLD_TAG.trim_start_matches(";tag=").to_string();
         }
-        Some(Ids {
-            call_id: wire.get("call-id")?.to_string(),
-            from_tag,
-            to_tag: tag("to")?,
-            number: cseq(wire)?.0,
-        })
+        Some(Ids { call_id: wire.get("call-id")?.to_string(), from_tag, to_tag: tag("to")?, number: cseq(wire)?.0 })
     }
 }
 
@@ -453,6 +468,14 @@ mod tests {
         assert!(from("192.0.2.1:5060"));
         assert!(!from("192.0.2.66:5060"));
         assert_eq!(g.counters.snapshot().foreign_challenges, 1);
+    }
+
+    #[test]
+    fn even_inside_a_call_a_flood_is_cut() {
+        let g = gate(9);
+        let invite = message("INVITE", "400", 1, "");
+        let passed = (0..2000).filter(|_| send(&g, &invite, 1) == 0).count();
+        assert_eq!(passed as u32, 1 + INSIDE_PER_2S);
     }
 
     proptest! {

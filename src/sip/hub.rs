@@ -72,9 +72,8 @@ impl Hub {
         stream: Option<&TcpConnection>,
     ) -> Option<Answer> {
         let gate = self.gate.clone();
-        let judged = catch_unwind(AssertUnwindSafe(|| {
-            gate.inspect(data, source, stream.is_some(), now(), rand::random())
-        }));
+        let judged =
+            catch_unwind(AssertUnwindSafe(|| gate.inspect(data, source, stream.is_some(), now(), rand::random())));
         let (bytes, call) = match judged {
             Ok(Outcome::Pass { bytes, call }) => (bytes, call),
             Ok(Outcome::Reply { bytes, close, event }) => {
@@ -197,10 +196,9 @@ impl MessageInspector for Mend {
     fn before_send(&self, mut message: SipMessage, _: Option<&SipAddr>) -> SipMessage {
         if let SipMessage::Request(request) = &mut message {
             for header in request.headers.iter_mut() {
-                // RFC 3261 section 25.1: qop is a bare token in an answer; strict registrars insist.
                 match header {
-                    Header::Authorization(h) => h.0 = h.0.replace("qop=\"auth\"", "qop=auth"),
-                    Header::ProxyAuthorization(h) => h.0 = h.0.replace("qop=\"auth\"", "qop=auth"),
+                    Header::Authorization(h) => h.0 = mend_authorization(&h.0),
+                    Header::ProxyAuthorization(h) => h.0 = mend_authorization(&h.0),
                     _ => {}
                 }
             }
@@ -211,6 +209,12 @@ impl MessageInspector for Mend {
     fn after_received(&self, message: SipMessage, _: Option<&SipAddr>) -> SipMessage {
         message
     }
+}
+
+/// qop is a bare token in an answer (RFC 3261 section 25.1), and RFC 8760 writes SHA-256 with a hyphen; strict
+/// registrars insist on both.
+fn mend_authorization(value: &str) -> String {
+    value.replace("qop=\"auth\"", "qop=auth").replace("algorithm=SHA256", "algorithm=SHA-256")
 }
 
 /// Connections the library opens by itself (a dialog whose own one broke) are read by it, not by us: only

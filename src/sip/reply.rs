@@ -11,8 +11,17 @@ pub(super) const OLD_TAG: &str = ";tag=zj-rfc2543";
 
 /// Headers the SIP library needs; the rest stays outside.
 const PASSED: [&str; 11] = [
-    "call-id", "cseq", "max-forwards", "record-route", "content-type", "retry-after", "reason", "www-authenticate",
-    "proxy-authenticate", "expires", "min-expires",
+    "call-id",
+    "cseq",
+    "max-forwards",
+    "record-route",
+    "content-type",
+    "retry-after",
+    "reason",
+    "www-authenticate",
+    "proxy-authenticate",
+    "expires",
+    "min-expires",
 ];
 
 /// Builds the answer to `wire`. `tag` is our To-tag, put where the request had none.
@@ -92,9 +101,13 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Ve
     }
     let to = NameAddr::parse(wire.get("to")?)?.write();
     let _ = write!(out, "From: {from}\r\nTo: {to}\r\n");
-    contact(wire, source, tcp, request, &mut out)?;
+    contact(wire, source, tcp, &mut out)?;
     for (name, value) in wire.headers.iter().filter(|(n, _)| PASSED.contains(&n.as_str())) {
-        let _ = write!(out, "{name}: {value}\r\n");
+        if name.ends_with("-authenticate") {
+            let _ = write!(out, "{name}: {}\r\n", library_algorithm(value));
+        } else {
+            let _ = write!(out, "{name}: {value}\r\n");
+        }
     }
     if out.bytes().any(|b| b < 0x20 && !matches!(b, b'\r' | b'\n' | b'\t')) {
         return None;
@@ -106,7 +119,16 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Ve
     Some(bytes)
 }
 
-fn contact(wire: &Wire, source: SocketAddr, tcp: bool, request: bool, out: &mut String) -> Option<()> {
+/// The library knows SHA-256 (RFC 8760) only without its hyphen; [`super::hub::Mend`] puts it back.
+fn library_algorithm(challenge: &str) -> String {
+    let lower = challenge.to_ascii_lowercase();
+    match lower.find("algorithm").and_then(|at| lower[at..].find("sha-").map(|i| at + i)) {
+        Some(at) => format!("{}SHA{}", &challenge[..at], &challenge[at + 4..]),
+        None => challenge.to_string(),
+    }
+}
+
+fn contact(wire: &Wire, source: SocketAddr, tcp: bool, out: &mut String) -> Option<()> {
     let first = match wire.get("contact") {
         Some(header) => split_outside(header, ',')?.into_iter().next(),
         None => None,
@@ -117,7 +139,8 @@ fn contact(wire: &Wire, source: SocketAddr, tcp: bool, request: bool, out: &mut 
     let makes_dialog = matches!(wire.method(), "INVITE" | "UPDATE");
     match (given, uri) {
         (Some(mut c), Some(u)) => {
-            if request && !reachable(&u.host, source.ip()) {
+            // With a route recorded the next hop is the route's, and the Contact must stay as it was.
+            if wire.get("record-route").is_none() && !reachable(&u.host, source.ip()) {
                 let user = u.user.map(|n| format!("{}@", super::uri::escape_user(&n))).unwrap_or_default();
                 c.uri = format!("sip:{user}{source}{transport}");
             }
@@ -144,7 +167,9 @@ fn reachable(host: &Host, source: IpAddr) -> bool {
     };
     let local = |ip: &IpAddr| match ip {
         IpAddr::V4(a) => a.is_private() || a.is_loopback() || a.is_link_local(),
-        IpAddr::V6(a) => a.is_loopback() || (a.segments()[0] & 0xfe00) == 0xfc00 || (a.segments()[0] & 0xffc0) == 0xfe80,
+        IpAddr::V6(a) => {
+            a.is_loopback() || (a.segments()[0] & 0xfe00) == 0xfc00 || (a.segments()[0] & 0xffc0) == 0xfe80
+        }
     };
     *ip == source || !(odd(ip) || local(ip) || ip.is_ipv4() != source.is_ipv4())
 }
@@ -186,7 +211,9 @@ mod tests {
         let refusal = Refusal::new(404, "Not Found").with("X", "a\r\nInjected: b");
         let out = String::from_utf8(stateless(&w, source, "t1", "zj", &refusal)).unwrap();
         assert!(out.starts_with("SIP/2.0 404 Not Found\r\n"));
-        assert!(out.contains("rport=7") && out.contains("received=127.0.0.1") && out.contains("To: sip:400@h;tag=t1\r\n"));
+        assert!(
+            out.contains("rport=7") && out.contains("received=127.0.0.1") && out.contains("To: sip:400@h;tag=t1\r\n")
+        );
         assert!(!out.contains("\r\nInjected"));
         let back = Wire::parse(out.as_bytes()).unwrap();
         assert_eq!(sanity::check(&back), sanity::Verdict::Ok);

@@ -11,7 +11,15 @@ pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE,
 const KNOWN: [&str; 6] = ["MESSAGE", "NOTIFY", "PRACK", "PUBLISH", "REFER", "SUBSCRIBE"];
 /// Headers of which one is the law.
 const SINGLE: [&str; 10] = [
-    "from", "to", "call-id", "cseq", "max-forwards", "content-length", "content-type", "expires", "min-expires",
+    "from",
+    "to",
+    "call-id",
+    "cseq",
+    "max-forwards",
+    "content-length",
+    "content-type",
+    "expires",
+    "min-expires",
     "timestamp",
 ];
 /// Headers whose whole value is one 32-bit number.
@@ -205,8 +213,7 @@ fn method_served(method: &str) -> Check {
     if ALLOW.split(", ").any(|m| m == method) {
         return Ok(());
     }
-    let (code, reason) =
-        if KNOWN.contains(&method) { (405, "Method Not Allowed") } else { (501, "Not Implemented") };
+    let (code, reason) = if KNOWN.contains(&method) { (405, "Method Not Allowed") } else { (501, "Not Implemented") };
     Err(Refusal::new(code, reason).with("Allow", ALLOW))
 }
 

@@ -53,7 +53,14 @@ impl SipUri {
                 if user.is_empty() {
                     return Err(BadUri::Syntax);
                 }
-                Ok(SipUri { scheme, user: Some(user), host: name, port: None, params: rest[cut..].into(), headers: None })
+                Ok(SipUri {
+                    scheme,
+                    user: Some(user),
+                    host: name,
+                    port: None,
+                    params: rest[cut..].into(),
+                    headers: None,
+                })
             }
             _ => Err(BadUri::Scheme),
         }
