@@ -1,5 +1,18 @@
 //! Layer 1. Sound as samples: 8 kHz mono frames of 20 ms and what is done to them.
 
+pub mod conceal;
+pub mod detect;
 pub mod frame;
+pub mod g711;
+pub mod mix;
+pub mod resample;
+pub mod tone;
+pub mod wav;
 
+pub use conceal::Concealer;
+pub use detect::tone_power;
 pub use frame::{AudioFrame, FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE};
+pub use g711::Law;
+pub use mix::Mixer;
+pub use resample::Resampler;
+pub use tone::{Tone, ToneGenerator};

@@ -1,1 +1,10 @@
-//! Layer 1. Session descriptions: parse, write, offer/answer.
+//! Layer 1. Session descriptions (RFC 8866) and what two of them agree on (RFC 3264).
+
+pub mod negotiate;
+pub mod parse;
+pub mod session;
+pub mod write;
+
+pub use negotiate::{Capabilities, MediaPlan, NegotiationError, accept, answer, carry_version, offer};
+pub use parse::{SdpError, parse};
+pub use session::{Attribute, Codec, Connection, Direction, Media, Origin, Session};

@@ -1,0 +1,290 @@
+//! One direction out: frames and keys become packets on a steady clock; another leg's packets are passed on.
+
+use super::Mixed;
+use super::packet::{HEADER, Header, RtpView};
+use super::receiver::law;
+use super::telephone_event::{EventSender, Turn};
+use crate::audio::{AudioFrame, FRAME_SAMPLES, Law, Tone, ToneGenerator};
+use crate::clock::Mono;
+use crate::sdp::MediaPlan;
+
+/// Samples in 10 ms.
+const TEN_MS: usize = 80;
+/// Without a tick for so long, time has passed that the timestamps must show.
+const MISSED: u64 = 30;
+
+/// Counters of the direction out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SenderCounts {
+    /// Packets sent.
+    pub packets: u64,
+    /// Their bytes, headers included.
+    pub bytes: u64,
+    /// Payload bytes only, as RTCP counts.
+    pub payload: u64,
+    /// Keys begun.
+    pub keys: u64,
+    /// Keys refused because too many were waiting.
+    pub keys_refused: u64,
+}
+
+/// How a relayed stream's numbers become ours.
+#[derive(Debug, Clone, Copy)]
+struct Relay {
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    last: u32,
+}
+
+/// The sending half of a leg.
+#[derive(Debug)]
+pub struct Sender {
+    ssrc: u32,
+    /// Of the next packet.
+    sequence: u16,
+    /// Of the first sample in `waiting`, or of the next frame.
+    timestamp: u32,
+    payload_type: u8,
+    event_type: Option<u8>,
+    law: Law,
+    /// Samples per packet.
+    length: usize,
+    /// Codes not sent yet.
+    waiting: Vec<u8>,
+    /// The next sound packet begins a talkspurt.
+    spurt: bool,
+    last_tick: Option<Mono>,
+    events: EventSender,
+    inband: Option<ToneGenerator>,
+    relay: Option<Relay>,
+    counts: SenderCounts,
+}
+
+impl Sender {
+    /// SSRC, first sequence number and timestamp come from the seed.
+    pub(super) fn new(plan: &MediaPlan, numbers: &mut Mixed) -> Self {
+        Sender {
+            ssrc: numbers.next() as u32,
+            sequence: numbers.next() as u16,
+            timestamp: numbers.next() as u32,
+            payload_type: plan.payload_type,
+            event_type: plan.dtmf_pt,
+            law: law(plan.codec),
+            length: length(plan),
+            waiting: Vec::with_capacity(8 * TEN_MS),
+            spurt: true,
+            last_tick: None,
+            events: EventSender::new(),
+            inband: None,
+            relay: None,
+            counts: SenderCounts::default(),
+        }
+    }
+
+    /// A new agreement; the stream goes on.
+    pub fn replan(&mut self, plan: &MediaPlan) {
+        if law(plan.codec) != self.law {
+            self.drop_waiting();
+        }
+        self.payload_type = plan.payload_type;
+        self.event_type = plan.dtmf_pt;
+        self.law = law(plan.codec);
+        self.length = length(plan);
+    }
+
+    /// Our source number.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Timestamp that a sample sent at `now` would have, for reports.
+    pub fn timestamp_at(&self, now: Mono) -> u32 {
+        let since = self.last_tick.map_or(0, |last| now.since(last).as_micros() as u64 / 125);
+        self.timestamp.wrapping_add(self.waiting.len() as u32).wrapping_add(since as u32)
+    }
+
+    /// Counters so far.
+    pub fn counts(&self) -> SenderCounts {
+        self.counts
+    }
+
+    /// Queues a key; false if it is none, or too many wait.
+    pub fn key(&mut self, key: char) -> bool {
+        let queued = self.events.queue(key);
+        self.counts.keys_refused += u64::from(!queued);
+        queued
+    }
+
+    /// The tick's frame. True if `out` now holds a packet.
+    pub fn push(&mut self, now: Mono, frame: &AudioFrame, out: &mut Vec<u8>) -> bool {
+        self.keep_time(now);
+        self.relay = None;
+        if self.waiting.is_empty() && !self.events.idle() {
+            if self.event_type.is_none() {
+                self.begin_inband();
+            } else if let Some(sent) = self.event(out) {
+                return sent;
+            }
+        }
+        match &mut self.inband {
+            Some(tone) => {
+                let mut pcm = [0; FRAME_SAMPLES];
+                tone.fill(&mut pcm);
+                if tone.ended() {
+                    self.inband = None;
+                }
+                self.law.encode(&pcm, &mut self.waiting);
+            }
+            None => self.law.encode(&frame.pcm, &mut self.waiting),
+        }
+        self.flush(out)
+    }
+
+    /// A further packet of the same tick (10 ms packets): true if `out` now holds it.
+    pub fn push_more(&mut self, out: &mut Vec<u8>) -> bool {
+        self.length < FRAME_SAMPLES && self.flush(out)
+    }
+
+    /// Passes on a packet of a leg with the same codec. Gaps and order of its sequence numbers and timestamps
+    /// stay visible; only their offsets are ours.
+    pub fn relay(&mut self, now: Mono, packet: &RtpView<'_>, out: &mut Vec<u8>) -> bool {
+        // Static G.711 types are sound; of the dynamic ones, sound is never as short as an event.
+        let sound = matches!(packet.payload_type(), 0 | 8) || packet.payload().len() >= TEN_MS / 2;
+        let payload_type = match (sound, self.event_type) {
+            (true, _) => self.payload_type,
+            (false, Some(event_type)) => event_type,
+            (false, None) => return false,
+        };
+        let fresh = match self.relay {
+            // The same stream, without a jump of more than two seconds.
+            Some(relay) if relay.ssrc == packet.ssrc() => {
+                (packet.timestamp().wrapping_sub(relay.last) as i32).unsigned_abs() > 16_000
+            }
+            _ => true,
+        };
+        if fresh {
+            self.keep_time(now);
+            self.drop_waiting();
+            self.relay = Some(Relay {
+                ssrc: packet.ssrc(),
+                sequence: self.sequence.wrapping_sub(packet.sequence()),
+                timestamp: self.timestamp.wrapping_sub(packet.timestamp()),
+                last: packet.timestamp(),
+            });
+        }
+        let Some(relay) = &mut self.relay else { return false };
+        relay.last = packet.timestamp();
+        let header = Header {
+            marker: packet.marker() || fresh,
+            payload_type,
+            sequence: packet.sequence().wrapping_add(relay.sequence),
+            timestamp: packet.timestamp().wrapping_add(relay.timestamp),
+            ssrc: self.ssrc,
+        };
+        header.write(out);
+        out.extend_from_slice(packet.payload());
+        // What we send ourselves afterwards follows the newest packet passed on.
+        let next = header.sequence.wrapping_add(1);
+        if (next.wrapping_sub(self.sequence) as i16) > 0 || fresh {
+            self.sequence = next;
+            self.timestamp = header.timestamp.wrapping_add(if sound { packet.payload().len() as u32 } else { 0 });
+            self.last_tick = Some(now);
+            self.spurt = true;
+        }
+        self.count(out.len());
+        true
+    }
+
+    /// Nothing is sent from here on for a while (hold): what waits is old then.
+    pub fn pause(&mut self) {
+        self.drop_waiting();
+        self.spurt = true;
+        self.relay = None;
+    }
+
+    /// Timestamps follow the clock across ticks that were left out.
+    fn keep_time(&mut self, now: Mono) {
+        if let Some(last) = self.last_tick {
+            let gone = now.ms_since(last);
+            if gone >= MISSED {
+                self.drop_waiting();
+                // One frame is what the last tick itself accounted for, if it was a tick of ours.
+                let missed = if self.relay.is_some() { gone } else { gone.saturating_sub(20) };
+                self.timestamp = self.timestamp.wrapping_add((missed * 8) as u32);
+                self.spurt = true;
+            }
+        }
+        self.last_tick = Some(now);
+    }
+
+    fn drop_waiting(&mut self) {
+        self.timestamp = self.timestamp.wrapping_add(self.waiting.len() as u32);
+        self.waiting.clear();
+    }
+
+    fn begin_inband(&mut self) {
+        if self.inband.is_none() {
+            self.inband = self.events.take().and_then(Tone::key).map(ToneGenerator::new);
+            self.counts.keys += u64::from(self.inband.is_some());
+        }
+    }
+
+    /// The tick's event packet; none if sound flows in it.
+    fn event(&mut self, out: &mut Vec<u8>) -> Option<bool> {
+        let Turn::Event(packet) = self.events.turn(self.timestamp) else { return None };
+        let header = Header {
+            marker: packet.marker,
+            payload_type: self.event_type?,
+            sequence: self.sequence,
+            timestamp: packet.timestamp,
+            ssrc: self.ssrc,
+        };
+        header.write(out);
+        out.extend_from_slice(&packet.event.bytes());
+        self.counts.keys += u64::from(packet.marker);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES as u32);
+        self.count(out.len());
+        Some(true)
+    }
+
+    /// Sends one packet of what waits, if there is enough for one.
+    fn flush(&mut self, out: &mut Vec<u8>) -> bool {
+        if self.waiting.len() < self.length {
+            return false;
+        }
+        // Whoever does not call `push_more` still keeps up: what piles up goes in one packet.
+        let length = if self.waiting.len() > self.length + FRAME_SAMPLES - TEN_MS && self.length < FRAME_SAMPLES {
+            FRAME_SAMPLES
+        } else {
+            self.length
+        };
+        let header = Header {
+            marker: self.spurt,
+            payload_type: self.payload_type,
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            ssrc: self.ssrc,
+        };
+        header.write(out);
+        out.extend_from_slice(&self.waiting[..length]);
+        self.waiting.copy_within(length.., 0);
+        self.waiting.truncate(self.waiting.len() - length);
+        self.spurt = false;
+        self.sequence = self.sequence.wrapping_add(1);
+        self.timestamp = self.timestamp.wrapping_add(length as u32);
+        self.count(out.len());
+        true
+    }
+
+    fn count(&mut self, length: usize) {
+        self.counts.packets += 1;
+        self.counts.bytes += length as u64;
+        self.counts.payload += (length - HEADER) as u64;
+    }
+}
+
+fn length(plan: &MediaPlan) -> usize {
+    usize::from((plan.ptime_ms / 10).clamp(1, 6)) * TEN_MS
+}

@@ -1,0 +1,305 @@
+//! Offer and answer (RFC 3264) for one audio stream of G.711 and telephone events (RFC 4733).
+
+use super::session::{Attribute, Codec, Connection, Direction, Media, Origin, Session, kind_of};
+use std::net::{IpAddr, SocketAddr};
+
+/// The payload type we offer for telephone events; nearly everyone does.
+const EVENT_PAYLOAD_TYPE: u8 = 101;
+/// Milliseconds of sound in our packets, unless the peer asks otherwise.
+const PTIME_MS: u8 = 20;
+/// Longest packets we make and ask for, in milliseconds.
+const MAX_PTIME_MS: u8 = 60;
+
+/// What we can do and where we are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The address the peer shall send to.
+    pub addr: IpAddr,
+    /// Our RTP port.
+    pub port: u16,
+    /// Our RTCP port; `a=rtcp` is written when it is not `port + 1`.
+    pub rtcp_port: u16,
+    /// Codecs, the preferred one first.
+    pub codecs: Vec<Codec>,
+    /// Whether RFC 4733 keys are wanted.
+    pub telephone_event: bool,
+    /// Which way media shall flow, seen from us.
+    pub direction: Direction,
+    /// `o=` session id: the same for the life of a dialog.
+    pub session_id: u64,
+    /// `o=` version: to be raised when the description changes ([`carry_version`] does it).
+    pub session_version: u64,
+}
+
+/// What was agreed: all that the media side needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaPlan {
+    /// Where to send RTP. Unspecified (`0.0.0.0`) when the peer holds the old way; then `we_send` is false.
+    pub remote: SocketAddr,
+    /// Where to send RTCP: `a=rtcp` (RFC 3605), else the next port.
+    pub remote_rtcp: SocketAddr,
+    /// The codec we send.
+    pub codec: Codec,
+    /// Its payload type.
+    pub payload_type: u8,
+    /// Payload type of telephone events, if both sides know them.
+    pub dtmf_pt: Option<u8>,
+    /// Milliseconds of sound in each packet we send: a multiple of 10 from 10 to 60.
+    pub ptime_ms: u8,
+    /// Whether we may send.
+    pub we_send: bool,
+    /// Whether we expect to receive.
+    pub we_receive: bool,
+    /// The peer put us on hold: it does not want our sound.
+    pub held_by_remote: bool,
+}
+
+/// Why there is no agreement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NegotiationError {
+    /// Nothing in it that we can do: answer 488.
+    #[error("no acceptable media: {0}")]
+    NotAcceptable(String),
+}
+
+fn refuse<T>(why: impl Into<String>) -> Result<T, NegotiationError> {
+    Err(NegotiationError::NotAcceptable(why.into()))
+}
+
+/// Answers an offer: the first audio stream we can do is taken, all others are refused with port 0, in
+/// their order. The answer names one codec, so that none changes within the call.
+pub fn answer(offer: &Session, ours: &Capabilities) -> Result<(Session, MediaPlan), NegotiationError> {
+    let mut why = String::from("no audio stream is offered");
+    let mut taken: Option<(usize, MediaPlan)> = None;
+    for (index, media) in offer.media.iter().enumerate() {
+        match plan(offer, media, &ours.codecs, ours.telephone_event, ours.direction) {
+            Ok(plan) => {
+                taken = Some((index, plan));
+                break;
+            }
+            Err(NegotiationError::NotAcceptable(reason)) if media.kind == "audio" => why = reason,
+            Err(_) => {}
+        }
+    }
+    let Some((chosen, plan)) = taken else { return refuse(why) };
+    let media = offer.media.iter().enumerate();
+    let media = media.map(|(i, m)| if i == chosen { accepted(m, &plan, ours) } else { refused(m) }).collect();
+    // RFC 3264, 6: the answer's t= equals the offer's.
+    let answer = Session { times: offer.times.clone(), media, ..frame(ours) };
+    Ok((answer, plan))
+}
+
+/// Our offer: one audio stream.
+pub fn offer(ours: &Capabilities) -> Session {
+    let mut media = audio(ours, "RTP/AVP", PTIME_MS);
+    for codec in &ours.codecs {
+        add_codec(&mut media, *codec, codec.static_payload_type());
+    }
+    if ours.telephone_event {
+        add_events(&mut media, EVENT_PAYLOAD_TYPE);
+    }
+    media.attributes.push(Attribute::flag(ours.direction.as_str()));
+    Session { media: vec![media], ..frame(ours) }
+}
+
+/// What the peer's answer to our `offer` agrees on.
+pub fn accept(offer: &Session, answer: &Session) -> Result<MediaPlan, NegotiationError> {
+    let Some(index) = offer.media.iter().position(|m| m.kind == "audio" && m.port != 0) else {
+        return refuse("our offer has no audio stream");
+    };
+    let Some(media) = answer.media.get(index) else {
+        return refuse("the answer has no line for the audio stream offered");
+    };
+    if media.kind != "audio" {
+        return refuse(format!("the answer has {} where audio was offered", media.kind));
+    }
+    let ours = &offer.media[index];
+    let codecs: Vec<Codec> = ours.formats.iter().filter_map(|f| codec_of(ours, f.parse().ok()?)).collect();
+    let mut plan = plan(answer, media, &codecs, event_type(ours).is_some(), offer.direction_of(ours))?;
+    // In an answer the peer's order counts (RFC 3264, 7); `plan` went by ours.
+    let first = media.formats.iter().filter_map(|f| f.parse().ok()).find_map(|pt| Some((codec_of(media, pt)?, pt)));
+    if let Some((codec, payload_type)) = first.filter(|(codec, _)| codecs.contains(codec)) {
+        (plan.codec, plan.payload_type) = (codec, payload_type);
+    }
+    Ok(plan)
+}
+
+/// Sets the version of our next description in a dialog: that of the previous one if nothing else changed,
+/// one more if anything did (RFC 3264, 8).
+pub fn carry_version(previous: &Session, next: &mut Session) {
+    next.origin.session_id.clone_from(&previous.origin.session_id);
+    next.origin.version.clone_from(&previous.origin.version);
+    if next != previous {
+        let version: u64 = previous.origin.version.parse().unwrap_or(0);
+        next.origin.version = (version + 1).to_string();
+    }
+}
+
+/// What can be agreed with the peer on one stream of its description.
+fn plan(
+    theirs: &Session,
+    media: &Media,
+    codecs: &[Codec],
+    events: bool,
+    our_direction: Direction,
+) -> Result<MediaPlan, NegotiationError> {
+    if media.kind != "audio" {
+        return refuse(format!("{} is not supported", media.kind));
+    }
+    if media.port == 0 {
+        return refuse("the audio stream is refused (port 0)");
+    }
+    if !matches!(media.protocol.as_str(), "RTP/AVP" | "RTP/AVPF") {
+        return refuse(format!("transport {} is not supported, only RTP/AVP", media.protocol));
+    }
+    let Some((codec, payload_type)) = choose(media, codecs) else {
+        return refuse(format!("none of the codecs in \"{}\" is G.711 (PCMA, PCMU)", media.formats.join(" ")));
+    };
+    let Some(connection) = theirs.connection_of(media) else {
+        return refuse("there is no c= line for the audio stream");
+    };
+    let Some(ip) = connection.ip() else {
+        return refuse(format!("the address {} is not a numeric unicast one", connection.address));
+    };
+    // Sound sent to a group or a broadcast address would be an amplifier in other hands.
+    if ip.is_multicast() || ip == IpAddr::from([255, 255, 255, 255]) {
+        return refuse(format!("the address {ip} is not a unicast one"));
+    }
+    let their_direction = theirs.direction_of(media);
+    // RFC 3264, 8.4: hold as RFC 2543 wrote it.
+    let nowhere = ip.is_unspecified();
+    let they_want = their_direction.receives() && !nowhere;
+    let remote = SocketAddr::new(ip, media.port);
+    Ok(MediaPlan {
+        remote,
+        remote_rtcp: rtcp_address(media, remote),
+        codec,
+        payload_type,
+        dtmf_pt: event_type(media).filter(|_| events),
+        ptime_ms: ptime(media),
+        we_send: our_direction.sends() && they_want,
+        we_receive: our_direction.receives() && their_direction.sends(),
+        held_by_remote: !they_want,
+    })
+}
+
+/// Our most preferred codec that the stream has, with the payload type it has there.
+fn choose(media: &Media, codecs: &[Codec]) -> Option<(Codec, u8)> {
+    let types = || media.formats.iter().filter_map(|f| f.parse::<u8>().ok()).filter(|&pt| pt < 128);
+    codecs.iter().find_map(|&codec| types().find(|&pt| codec_of(media, pt) == Some(codec)).map(|pt| (codec, pt)))
+}
+
+/// What a payload type of a stream means: by `a=rtpmap`, or by RFC 3551 for the static ones.
+fn codec_of(media: &Media, payload_type: u8) -> Option<Codec> {
+    let by_name = |name: &str| [Codec::Pcma, Codec::Pcmu].into_iter().find(|c| c.name().eq_ignore_ascii_case(name));
+    match rtpmap(media, payload_type) {
+        Some((name, rate, channels)) => {
+            by_name(name).filter(|_| rate == "8000" && matches!(channels, None | Some("1")))
+        }
+        None => [Codec::Pcma, Codec::Pcmu].into_iter().find(|c| c.static_payload_type() == payload_type),
+    }
+}
+
+/// (name, rate, channels) of a payload type's `a=rtpmap`.
+fn rtpmap(media: &Media, payload_type: u8) -> Option<(&str, &str, Option<&str>)> {
+    media.attributes.iter().filter(|a| a.name.eq_ignore_ascii_case("rtpmap")).find_map(|a| {
+        let (number, encoding) = a.value.as_deref()?.trim_start().split_once(' ')?;
+        if number.parse() != Ok(payload_type) {
+            return None;
+        }
+        let mut parts = encoding.trim().split('/');
+        Some((parts.next()?, parts.next().unwrap_or("8000"), parts.next()))
+    })
+}
+
+/// The payload type of telephone events at 8 kHz.
+fn event_type(media: &Media) -> Option<u8> {
+    media.formats.iter().filter_map(|f| f.parse().ok()).filter(|pt| (96..128).contains(pt)).find(|&pt| {
+        rtpmap(media, pt).is_some_and(|(name, rate, _)| name.eq_ignore_ascii_case("telephone-event") && rate == "8000")
+    })
+}
+
+/// Milliseconds of sound per packet that suit the peer: what it asks for, within what it bears.
+fn ptime(media: &Media) -> u8 {
+    let number = |name| media.attribute(name).and_then(|v| v.trim().parse::<f32>().ok()).filter(|v| *v > 0.0);
+    let asked = number("ptime").unwrap_or(f32::from(PTIME_MS));
+    let most = number("maxptime").unwrap_or(f32::from(MAX_PTIME_MS));
+    let tens = (asked.min(most).min(f32::from(MAX_PTIME_MS)) / 10.0) as u8;
+    tens.max(1) * 10
+}
+
+fn rtcp_address(media: &Media, remote: SocketAddr) -> SocketAddr {
+    let next = SocketAddr::new(remote.ip(), remote.port().checked_add(1).unwrap_or(remote.port()));
+    let Some(value) = media.attribute("rtcp") else { return next };
+    let mut fields = value.split_ascii_whitespace();
+    let Some(port) = fields.next().and_then(|p| p.parse().ok()).filter(|&p: &u16| p != 0) else { return next };
+    // Reports go only to the host that the sound goes to: another one named here would be somebody else's.
+    SocketAddr::new(remote.ip(), port)
+}
+
+/// Everything of our descriptions but the streams.
+fn frame(ours: &Capabilities) -> Session {
+    Session {
+        origin: Origin {
+            username: "-".into(),
+            session_id: ours.session_id.to_string(),
+            version: ours.session_version.to_string(),
+            address: format!("{} {}", kind_of(ours.addr), ours.addr),
+        },
+        name: "-".into(),
+        connection: Some(Connection::new(ours.addr)),
+        times: vec!["0 0".into()],
+        attributes: vec![],
+        media: vec![],
+    }
+}
+
+fn audio(ours: &Capabilities, protocol: &str, ptime_ms: u8) -> Media {
+    let mut attributes = vec![];
+    if ours.port.checked_add(1) != Some(ours.rtcp_port) {
+        attributes.push(Attribute::new("rtcp", ours.rtcp_port.to_string()));
+    }
+    attributes.push(Attribute::new("ptime", ptime_ms.to_string()));
+    attributes.push(Attribute::new("maxptime", MAX_PTIME_MS.to_string()));
+    Media {
+        kind: "audio".into(),
+        port: ours.port,
+        ports: None,
+        protocol: protocol.into(),
+        formats: vec![],
+        connection: None,
+        attributes,
+    }
+}
+
+fn add_codec(media: &mut Media, codec: Codec, payload_type: u8) {
+    media.formats.push(payload_type.to_string());
+    media.attributes.push(Attribute::new("rtpmap", format!("{payload_type} {}/8000", codec.name())));
+}
+
+fn add_events(media: &mut Media, payload_type: u8) {
+    media.formats.push(payload_type.to_string());
+    media.attributes.push(Attribute::new("rtpmap", format!("{payload_type} telephone-event/8000")));
+    media.attributes.push(Attribute::new("fmtp", format!("{payload_type} 0-15")));
+}
+
+fn accepted(offered: &Media, plan: &MediaPlan, ours: &Capabilities) -> Media {
+    let mut media = audio(ours, &offered.protocol, plan.ptime_ms);
+    add_codec(&mut media, plan.codec, plan.payload_type);
+    if let Some(payload_type) = plan.dtmf_pt {
+        add_events(&mut media, payload_type);
+    }
+    media.attributes.push(Attribute::flag(Direction::new(plan.we_send, plan.we_receive).as_str()));
+    media.attributes.extend(offered.attributes.iter().filter(|a| a.name == "mid").cloned());
+    media
+}
+
+/// RFC 3264, 6: a refused stream keeps its place, kind and formats, with port 0.
+fn refused(offered: &Media) -> Media {
+    let attributes = offered.attributes.iter().filter(|a| a.name == "mid").cloned().collect();
+    Media { port: 0, ports: None, connection: None, attributes, ..offered.clone() }
+}
+
+#[cfg(test)]
+#[path = "negotiate_tests.rs"]
+mod tests;

@@ -1,0 +1,194 @@
+//! Offers as phones, trunks and PBXs write them, and what we make of them.
+
+use super::*;
+use crate::sdp::parse;
+
+fn ours() -> Capabilities {
+    Capabilities {
+        addr: "192.0.2.9".parse().unwrap(),
+        port: 40000,
+        rtcp_port: 40001,
+        codecs: vec![Codec::Pcma, Codec::Pcmu],
+        telephone_event: true,
+        direction: Direction::SendRecv,
+        session_id: 77,
+        session_version: 1,
+    }
+}
+
+fn described(media: &str) -> Session {
+    let body = format!("v=0\r\no=- 1 1 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n{media}");
+    parse(body.as_bytes()).unwrap()
+}
+
+fn planned(media: &str) -> MediaPlan {
+    answer(&described(media), &ours()).unwrap().1
+}
+
+fn refusal(media: &str) -> String {
+    answer(&described(media), &ours()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_usual_offer_gets_our_preferred_codec_and_keys() {
+    let offer = described(
+        "m=audio 5004 RTP/AVP 0 8 18 96\r\na=rtpmap:96 telephone-event/8000\r\na=fmtp:96 0-16\r\na=ptime:20\r\na=sendrecv\r\n",
+    );
+    let (answer, plan) = answer(&offer, &ours()).unwrap();
+    assert_eq!(
+        plan,
+        MediaPlan {
+            remote: "198.51.100.7:5004".parse().unwrap(),
+            remote_rtcp: "198.51.100.7:5005".parse().unwrap(),
+            codec: Codec::Pcma,
+            payload_type: 8,
+            dtmf_pt: Some(96),
+            ptime_ms: 20,
+            we_send: true,
+            we_receive: true,
+            held_by_remote: false,
+        }
+    );
+    assert_eq!(
+        answer.to_string(),
+        "v=0\r\no=- 77 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 40000 RTP/AVP 8 96\r\n\
+         a=ptime:20\r\na=maxptime:60\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:96 telephone-event/8000\r\na=fmtp:96 0-15\r\n\
+         a=sendrecv\r\n"
+    );
+}
+
+#[test]
+fn other_streams_are_refused_in_their_place() {
+    let offer = described(
+        "m=video 6000 RTP/AVP 96\r\na=mid:v\r\nm=audio 5002 RTP/SAVP 8\r\nm=audio 5004 RTP/AVP 8\r\nm=audio 5008 RTP/AVP 8\r\nm=image 7000 udptl t38\r\n",
+    );
+    let (answer, plan) = answer(&offer, &ours()).unwrap();
+    assert_eq!(plan.remote.port(), 5004);
+    let lines: Vec<(&str, u16)> = answer.media.iter().map(|m| (m.kind.as_str(), m.port)).collect();
+    assert_eq!(lines, [("video", 0), ("audio", 0), ("audio", 40000), ("audio", 0), ("image", 0)]);
+    assert_eq!(answer.media[0].attribute("mid"), Some("v"));
+    assert_eq!(answer.media[4].formats, ["t38"]);
+    assert!(parse(answer.to_string().as_bytes()).is_ok());
+}
+
+#[test]
+fn hold_is_understood_in_all_its_forms() {
+    let sendonly = planned("m=audio 5004 RTP/AVP 8\r\na=sendonly\r\n");
+    assert_eq!((sendonly.we_send, sendonly.we_receive, sendonly.held_by_remote), (false, true, true));
+    let inactive = planned("m=audio 5004 RTP/AVP 8\r\na=inactive\r\n");
+    assert_eq!((inactive.we_send, inactive.we_receive, inactive.held_by_remote), (false, false, true));
+    let recvonly = planned("m=audio 5004 RTP/AVP 8\r\na=recvonly\r\n");
+    assert_eq!((recvonly.we_send, recvonly.we_receive, recvonly.held_by_remote), (true, false, false));
+    let old = planned("m=audio 5004 RTP/AVP 8\r\nc=IN IP4 0.0.0.0\r\n");
+    assert_eq!((old.we_send, old.we_receive, old.held_by_remote), (false, true, true));
+    let (answer, _) = answer(&described("m=audio 5004 RTP/AVP 8\r\na=sendonly\r\n"), &ours()).unwrap();
+    assert_eq!(answer.media[0].direction(), Some(Direction::RecvOnly));
+}
+
+#[test]
+fn we_can_put_the_peer_on_hold() {
+    let ours = Capabilities { direction: Direction::SendOnly, ..ours() };
+    let plan = accept(&offer(&ours), &described("m=audio 5004 RTP/AVP 8\r\na=recvonly\r\n")).unwrap();
+    assert_eq!((plan.we_send, plan.we_receive, plan.held_by_remote), (true, false, false));
+}
+
+#[test]
+fn the_peer_decides_how_long_our_packets_are() {
+    for (lines, expected) in [
+        ("", 20),
+        ("a=ptime:30\r\n", 30),
+        ("a=ptime:10\r\n", 10),
+        ("a=ptime:40\r\na=maxptime:20\r\n", 20),
+        ("a=ptime:200\r\n", 60),
+        ("a=ptime:5\r\n", 10),
+        ("a=ptime:35.5\r\n", 30),
+        ("a=ptime:x\r\na=maxptime:150\r\n", 20),
+        ("a=maxptime:10\r\n", 10),
+        ("a=ptime:nan\r\n", 20),
+    ] {
+        assert_eq!(planned(&format!("m=audio 5004 RTP/AVP 8\r\n{lines}")).ptime_ms, expected, "{lines}");
+    }
+}
+
+#[test]
+fn a_payload_type_means_what_its_rtpmap_says() {
+    let dynamic = planned("m=audio 5004 RTP/AVP 18 97\r\na=rtpmap:97 pcmu/8000/1\r\n");
+    assert_eq!((dynamic.codec, dynamic.payload_type), (Codec::Pcmu, 97));
+    assert!(refusal("m=audio 5004 RTP/AVP 8\r\na=rtpmap:8 PCMA/16000\r\n").contains("G.711"));
+    let other_rate = planned("m=audio 5004 RTP/AVP 8 101\r\na=rtpmap:101 telephone-event/48000\r\n");
+    assert_eq!(other_rate.dtmf_pt, None);
+}
+
+#[test]
+fn rtcp_goes_to_the_port_named_but_to_no_other_host() {
+    let plan = planned("m=audio 5004 RTP/AVP 8\r\na=rtcp:53020 IN IP4 203.0.113.66\r\n");
+    assert_eq!(plan.remote_rtcp, "198.51.100.7:53020".parse().unwrap());
+    let far = planned("m=audio 65535 RTP/AVP 8\r\n");
+    assert_eq!(far.remote_rtcp.port(), 65535);
+}
+
+#[test]
+fn ipv6_works_both_ways() {
+    let ours = Capabilities { addr: "2001:db8::9".parse().unwrap(), rtcp_port: 45000, ..ours() };
+    let offer = described("m=audio 5004 RTP/AVP 8\r\nc=IN IP6 2001:db8::7\r\n");
+    let (answer, plan) = answer(&offer, &ours).unwrap();
+    assert_eq!(plan.remote, "[2001:db8::7]:5004".parse().unwrap());
+    assert!(answer.to_string().contains("c=IN IP6 2001:db8::9\r\n"));
+    assert_eq!(answer.media[0].attribute("rtcp"), Some("45000"));
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_a_reason() {
+    assert!(refusal("").contains("no audio"));
+    assert!(refusal("m=video 5004 RTP/AVP 96\r\n").contains("no audio"));
+    assert!(refusal("m=audio 5004 RTP/AVP 18 9\r\n").contains("G.711"));
+    assert!(refusal("m=audio 5004 RTP/SAVP 8\r\n").contains("RTP/SAVP"));
+    assert!(refusal("m=audio 5004 RTP/AVP 8\r\nc=IN IP4 239.1.2.3\r\n").contains("unicast"));
+    assert!(refusal("m=audio 5004 RTP/AVP 8\r\nc=IN IP4 239.1.2.3/127\r\n").contains("unicast"));
+    assert!(refusal("m=audio 5004 RTP/AVP 8\r\nc=IN IP4 phone.example\r\n").contains("phone.example"));
+    assert!(refusal("m=audio 0 RTP/AVP 8\r\n").contains("port 0"));
+}
+
+#[test]
+fn our_own_offer_is_answered_and_accepted() {
+    let offer = offer(&ours());
+    let theirs = Capabilities {
+        addr: "198.51.100.7".parse().unwrap(),
+        port: 5004,
+        rtcp_port: 5005,
+        codecs: vec![Codec::Pcmu],
+        ..ours()
+    };
+    let parsed = parse(offer.to_string().as_bytes()).unwrap();
+    assert_eq!(parsed, offer);
+    let (answer, their_plan) = answer(&parsed, &theirs).unwrap();
+    let plan = accept(&offer, &answer).unwrap();
+    assert_eq!((plan.codec, plan.payload_type, plan.dtmf_pt), (Codec::Pcmu, 0, Some(101)));
+    assert_eq!((plan.remote, their_plan.remote.port()), ("198.51.100.7:5004".parse().unwrap(), 40000));
+}
+
+#[test]
+fn in_an_answer_the_peers_order_of_codecs_counts() {
+    let plan = accept(&offer(&ours()), &described("m=audio 5004 RTP/AVP 0 8\r\n")).unwrap();
+    assert_eq!((plan.codec, plan.payload_type, plan.dtmf_pt), (Codec::Pcmu, 0, None));
+}
+
+#[test]
+fn a_refused_or_strange_answer_is_no_agreement() {
+    for media in ["m=audio 0 RTP/AVP 8\r\n", "", "m=video 5004 RTP/AVP 8\r\n", "m=audio 5004 RTP/AVP 18\r\n"] {
+        assert!(accept(&offer(&ours()), &described(media)).is_err(), "{media}");
+    }
+    let only_a = Capabilities { codecs: vec![Codec::Pcma], ..ours() };
+    assert!(accept(&offer(&only_a), &described("m=audio 5004 RTP/AVP 0\r\n")).is_err(), "never offered");
+}
+
+#[test]
+fn the_version_rises_only_when_something_changed() {
+    let first = offer(&ours());
+    let mut same = offer(&Capabilities { session_version: 9, ..ours() });
+    carry_version(&first, &mut same);
+    assert_eq!(same.origin.version, "1");
+    let mut held = offer(&Capabilities { direction: Direction::SendOnly, ..ours() });
+    carry_version(&first, &mut held);
+    assert_eq!(held.origin.version, "2");
+}
