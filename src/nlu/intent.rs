@@ -7,8 +7,8 @@
 use super::features::{self, Features, KINDS};
 use super::normalise::normalise;
 use super::pinyin::toneless;
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 
@@ -25,6 +25,10 @@ const STEP: f32 = 2.0;
 const PENALTY: f32 = 1e-3;
 /// Probability given at once to the intent one of whose examples was said.
 const KNOWN_SHARE: f32 = 0.98;
+/// How often an example is shown with its concepts alone, or without them: so that neither kind of evidence is
+/// trusted beyond its worth when the other is unknown.
+const DROP_WORDS: f32 = 0.2;
+const DROP_CONCEPTS: f32 = 0.4;
 /// Folds held back in turn to fit the temperature; one is enough when there are many examples.
 const FOLDS: usize = 4;
 const MANY: usize = 1000;
@@ -111,7 +115,12 @@ struct Weights {
 }
 
 /// A sparse vector: (feature, value).
-type Vector = Vec<(u32, f32)>;
+#[derive(Debug, Clone, Default)]
+struct Vector {
+    items: Vec<(u32, f32)>,
+    /// How many of them are words and sounds; concepts follow.
+    words: usize,
+}
 
 impl Space {
     fn new(all: &[Features]) -> Space {
@@ -132,9 +141,11 @@ impl Space {
 
     /// TF-IDF, unit length within each kind, kinds weighted.
     fn vector(&self, f: &Features) -> Vector {
-        let mut out = Vector::new();
+        let mut out = Vec::new();
+        let mut words = 0;
         for (kind, weight) in f.kinds.iter().zip(KIND_WEIGHT) {
             let from = out.len();
+            words = from; // ends as the number of items before the last kind, the concepts
             let mut square = 0.0;
             for (h, n) in kind {
                 // unknown features lengthen the vector too: an utterance of mostly new words must not look certain
@@ -148,7 +159,7 @@ impl Space {
             let scale = if square > 0.0 { weight / square.sqrt() } else { 0.0 };
             out[from..].iter_mut().for_each(|(_, v)| *v *= scale);
         }
-        out
+        Vector { items: out, words }
     }
 }
 
@@ -163,7 +174,7 @@ impl Weights {
 
     fn logits(&self, x: &Vector) -> Vec<f32> {
         let mut z = self.bias.clone();
-        for (f, v) in x {
+        for (f, v) in &x.items {
             z.iter_mut().zip(self.row(*f)).for_each(|(z, w)| *z += v * w);
         }
         z
@@ -180,6 +191,11 @@ impl Weights {
             let step = STEP / (1.0 + epoch as f32 / 8.0);
             for &i in &order {
                 let (x, label) = xs[i];
+                let x = match rng.random::<f32>() {
+                    r if r < DROP_WORDS => &x.items[x.words..],
+                    r if r > 1.0 - DROP_CONCEPTS => &x.items[..x.words],
+                    _ => &x.items[..],
+                };
                 let mut z = vec![0.0; labels];
                 for (f, v) in x {
                     z.iter_mut().zip(w.row(*f)).for_each(|(z, w)| *z += v * w);

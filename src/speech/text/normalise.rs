@@ -161,7 +161,7 @@ fn rules() -> &'static [Rule] {
                 |c| if group(c, 3) == "%" { format!("百分之{}到百分之{}", amount(group(c, 1)), amount(group(c, 2))) } else { say_range(c) },
             ),
             // a minus sign is one only where no range can be meant
-            rule(r"(^|[ ，。：:是为到达了差])-(\d)", |c| format!("{}负{}", group(c, 1), group(c, 2))),
+            rule(r"(^|[ ，。：:是为到达了差幅])-(\d)", |c| format!("{}负{}", group(c, 1), group(c, 2))),
             rule(r"(\d+(?:\.\d+)?)\s*([%‰])", say_percent),
             rule(r"\b(\d{1,3})/(\d{1,3})\b", |c| format!("{}分之{}", quantity(group(c, 2)), quantity(group(c, 1)))),
             rule(r"(\d+(?:\.\d+)?)\s*(?i)(kg|km|cm|mm|ml|kw|min|m²|㎡|℃|°|g|m|l|w|v|h|s)([^A-Za-z]|$)", say_unit),
@@ -252,7 +252,7 @@ fn signs(text: &str) -> String {
             '#' => out.push_str("井号"),
             '*' => out.push_str("星号"),
             '%' => out.push_str("百分号"),
-            '/' if !beside_latin(chars.get(i + 1)) => out.push_str("每"),
+            '/' if !beside_latin(chars.get(i + 1)) => out.push('每'),
             '"' | '“' | '”' | '‘' | '’' | '「' | '」' | '《' | '》' | '/' | '\\' | '_' | '^' | '|' | '<' | '>' =>
                 {}
             ' ' | '\t' | '\r' | '\u{3000}' => {
@@ -304,7 +304,7 @@ mod tests {
             ("5kg大米", "五公斤大米"),
             ("-5℃", "负五度"),
             ("温度为-12.5度", "温度为负十二点五度"),
-            ("涨幅-3%", "涨幅，百分之三"),
+            ("涨幅-3%", "涨幅负百分之三"),
             ("1/3", "三分之一"),
             ("第2步", "第二步"),
             ("按#号键结束", "按井号键结束"),
@@ -316,7 +316,7 @@ mod tests {
             ("１２８元", "一百二十八元"),
             ("版本1.2.3", "版本一点二点三"),
             ("等2分钟", "等两分钟"),
-            ("2026", "二千零二十六"),
+            ("2026", "两千零二十六"),
         ] {
             assert_eq!(normalise(text), expected, "{text}");
         }

@@ -126,14 +126,15 @@ fn cut(s: &[(Spoken, String)]) -> usize {
         let particle = next.is_some_and(|c| "的了吗呢吧着过们地得么".contains(c));
         let number =
             |c: Option<char>| c.is_some_and(|c| "零一二两三四五六七八九十百千万亿点幺年月日号元角分".contains(c));
-        s[n - 1].0.word_end && !particle && !(number(before) && number(next)) && !is_pronoun_like(before)
+        let inside_number = number(before) && number(next);
+        s[n - 1].0.word_end && !particle && !inside_number && !leans_on_next(before)
     };
     let limit = LONGEST.min(s.len() - 1);
     (2..=limit).filter(|n| good(*n)).min_by_key(|n| n.abs_diff(want)).unwrap_or(limit)
 }
 
 /// Words that lean on what follows: 请, 把, 在 … no cut after them.
-fn is_pronoun_like(c: Option<char>) -> bool {
+fn leans_on_next(c: Option<char>) -> bool {
     c.is_some_and(|c| "请把在给为您我你和或与是不被将从向对跟按说这那每第".contains(c))
 }
 
