@@ -1,1 +1,4 @@
+//! Behaviour of the whole, one file a theme.
 
+
+mod simulated_calls;
