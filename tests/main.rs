@@ -1,4 +1,3 @@
 //! Behaviour of the whole, one file a theme.
 
-
 mod simulated_calls;

@@ -14,8 +14,7 @@ pub enum Verdict {
 /// Voiced sound without meaning that is shorter than this does not end a prompt, in milliseconds.
 const NOISE_MS: u32 = 700;
 /// Words that only say "I am listening".
-const BACKCHANNELS: [&str; 14] =
-    ["嗯", "啊", "哦", "噢", "呃", "额", "唔", "哎", "诶", "欸", "嗯哼", "好", "对", "是"];
+const BACKCHANNELS: [&str; 14] = ["嗯", "啊", "哦", "噢", "呃", "额", "唔", "哎", "诶", "欸", "嗯哼", "好", "对", "是"];
 /// Words that do so with a particle or twice.
 const LONGER: [&str; 9] = ["好的", "好好", "对对", "对对对", "是的", "是是", "嗯好", "嗯对", "明白"];
 

@@ -373,7 +373,8 @@ impl Call {
         if open && !self.ear.is_open() {
             self.ear.open(rule);
         } else if !open && self.ear.is_open() {
-            let begun = matches!(&self.turn.awaiting, Awaiting::Answer(l) if matches!(l.speech, Speech::Onset | Speech::Open));
+            let begun =
+                matches!(&self.turn.awaiting, Awaiting::Answer(l) if matches!(l.speech, Speech::Onset | Speech::Open));
             if begun {
                 self.void_speech(now, true);
             }

@@ -501,7 +501,7 @@ impl Call {
     }
 }
 
-const fn signal_of(input: &CallInput) -> Signal {
+pub(super) const fn signal_of(input: &CallInput) -> Signal {
     match input {
         CallInput::Established => Signal::Established,
         CallInput::SeatRinging => Signal::SeatRinging,

@@ -26,19 +26,16 @@ impl RandomFlow {
     }
 
     fn prompt(&mut self) -> Prompt {
-        let text = self.dice.pick(&["您好", "请说您要办的业务", "请稍等", "您的订单已发出，请查收", " ", "好的"]).to_string();
+        let text =
+            self.dice.pick(&["您好", "请说您要办的业务", "请稍等", "您的订单已发出，请查收", " ", "好的"]).to_string();
         let rate = *self.dice.pick(&[1.0, 0.8, f32::NAN, 9.0]);
         Prompt { shown: text.clone(), text, audio: None, rate, barge_in: self.dice.chance(700) }
     }
 
     fn listen(&mut self) -> Listen {
         let d = &mut self.dice;
-        let kind = *d.pick(&[
-            AnswerKind::Open,
-            AnswerKind::YesNo,
-            AnswerKind::Choice,
-            AnswerKind::Digits { min: 4, max: 6 },
-        ]);
+        let kind =
+            *d.pick(&[AnswerKind::Open, AnswerKind::YesNo, AnswerKind::Choice, AnswerKind::Digits { min: 4, max: 6 }]);
         let max = *d.pick(&[0, 1, 1, 4, 6]);
         let terminator = d.chance(500).then_some('#');
         let choice = Choice { name: "一".into(), say: vec!["一".into()], key: Some('1'), value: Value::Int(1) };

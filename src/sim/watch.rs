@@ -32,7 +32,8 @@ pub struct Watch {
     stopped: BTreeSet<PromptId>,
     requests: u32,
     ended: u32,
-    loud_at: Mono,
+    /// When the caller last heard something, or was listened to.
+    loud_at: Option<Mono>,
 }
 
 type Check = Result<(), String>;
@@ -62,9 +63,9 @@ impl Watch {
         let loud = frame.pcm[0] != 0 || frame.pcm[80] != 0;
         let ours = matches!(call.state(), State::Talking) && !held && call.phase() != Phase::Listening;
         if loud || !ours {
-            self.loud_at = now;
+            self.loud_at = Some(now);
         }
-        must(now.ms_since(self.loud_at) < LONGEST_SILENCE_MS, "the caller hears nothing and nobody listens")
+        must(now.ms_since(*self.loud_at.get_or_insert(now)) < LONGEST_SILENCE_MS, "the caller hears nothing and nobody listens")
     }
 
     /// What the call puts out.
@@ -163,7 +164,7 @@ impl Watch {
             }),
             CallEvent::Action { outcome, .. } if outcome == "timeout" => self.saw("action timeout"),
             CallEvent::Trouble(_) => {
-                self.loud_at = now;
+                self.loud_at = Some(now);
                 self.saw("trouble");
             }
             CallEvent::Ended(_) => self.ended += 1,
