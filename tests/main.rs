@@ -7,6 +7,7 @@ mod barge_in;
 mod call_control;
 mod calls_by_keys;
 mod calls_by_voice;
+mod simulated_calls;
 mod sip_peers;
 mod sip_torture;
 mod sipp_peers;

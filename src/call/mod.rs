@@ -9,10 +9,32 @@
 //! 5. after each of these, drain `poll_output()` and carry it out;
 //! 6. the last output is [`CallOutput::Finished`]; then drop it.
 
+pub mod cdr;
+pub mod ear;
 pub mod event;
+pub mod flow;
 pub mod input;
+pub mod judge;
+pub mod keys;
+pub mod life;
+mod listen;
+pub mod machine;
+pub mod mouth;
 pub mod output;
+pub mod settings;
+mod talk;
+#[cfg(test)]
+mod tests;
+pub mod timer;
+pub mod tone;
+pub mod transfer;
+pub mod turn;
 
 pub use event::{CallEvent, CallRecord, EndReason, HungUpBy, Timings, TransferStage, Turn};
+pub use flow::{Flow, FlowCounters};
 pub use input::{CallInput, Heard, LegFailure};
+pub use life::{Stage, State};
+pub use machine::Call;
 pub use output::CallOutput;
+pub use settings::{CallSettings, Phrases};
+pub use turn::Phase;

@@ -1,0 +1,354 @@
+//! The life of a call as one table: every state, every signal, one answer.
+
+use super::{EndReason, HungUpBy};
+
+/// How far the way to a seat is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// A seat is being chosen and called.
+    Dialling,
+    /// Its phone rings.
+    Ringing,
+    /// It hears the briefing.
+    Briefing,
+    /// The last words fade out before the two are joined.
+    Joining,
+}
+
+/// Where a call is. Every state but the last has a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The INVITE is here and nobody has taken it (5 s).
+    Offered,
+    /// 180 is out (the answer delay).
+    Ringing,
+    /// 200 is out, its ACK is not in (32 s).
+    Answering,
+    /// The caller talks with the flow (the call's total limit).
+    Talking,
+    /// The caller waits for a person (ring limit, briefing limit).
+    Transferring(Stage),
+    /// Caller and seat talk (the bridge limit).
+    Bridged,
+    /// The last words are being said (a minute).
+    Ending,
+    /// Over.
+    Ended,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [State; 11] = [
+        State::Offered,
+        State::Ringing,
+        State::Answering,
+        State::Talking,
+        State::Transferring(Stage::Dialling),
+        State::Transferring(Stage::Ringing),
+        State::Transferring(Stage::Briefing),
+        State::Transferring(Stage::Joining),
+        State::Bridged,
+        State::Ending,
+        State::Ended,
+    ];
+}
+
+/// What can happen to a call, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// The call was taken.
+    Accepted,
+    /// The 200 is acknowledged.
+    Established,
+    /// The seat's phone rings.
+    SeatRinging,
+    /// The seat answered.
+    SeatAnswered,
+    /// The seat could not be had.
+    SeatFailed,
+    /// The caller hung up.
+    CallerLeft,
+    /// The seat hung up.
+    SeatLeft,
+    /// A leg holds or resumes.
+    Hold,
+    /// A key.
+    Key,
+    /// An utterance was understood, or not.
+    Heard,
+    /// Sound of a prompt, or none.
+    Prompt,
+    /// An action or a ticket came back.
+    Done,
+    /// A person or the program's end ends the call.
+    Terminate,
+    /// The state's deadline.
+    Deadline,
+    /// Everything has been said.
+    Drained,
+    /// No sound from the caller for too long.
+    NoMedia,
+    /// Held for too long.
+    HeldTooLong,
+}
+
+impl Signal {
+    /// All of them.
+    pub const ALL: [Signal; 17] = [
+        Signal::Accepted,
+        Signal::Established,
+        Signal::SeatRinging,
+        Signal::SeatAnswered,
+        Signal::SeatFailed,
+        Signal::CallerLeft,
+        Signal::SeatLeft,
+        Signal::Hold,
+        Signal::Key,
+        Signal::Heard,
+        Signal::Prompt,
+        Signal::Done,
+        Signal::Terminate,
+        Signal::Deadline,
+        Signal::Drained,
+        Signal::NoMedia,
+        Signal::HeldTooLong,
+    ];
+}
+
+/// What the table answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It means nothing here.
+    Drop,
+    /// The state's own machine takes it (turn, transfer, mouth).
+    Take,
+    /// A new state.
+    Go(State),
+    /// The way to the seat is over; the flow is told and talks on.
+    Back,
+    /// A seat that nobody wants any more answered: hang up on it.
+    DropSeat,
+    /// The call is over.
+    End(Close),
+}
+
+/// Why a call is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// The caller hung up before the answer.
+    GaveUp,
+    /// The caller hung up.
+    CallerLeft,
+    /// Ended by us before the answer.
+    Refused,
+    /// Nobody took the offer in time.
+    NotTaken,
+    /// The answer was never acknowledged.
+    NoAck,
+    /// All was said.
+    Said,
+    /// The last words took too long.
+    EndingLimit,
+    /// Caller and seat reached the limit.
+    BridgeLimit,
+    /// The caller's sound stopped.
+    NoMedia,
+    /// The caller held us too long.
+    HeldTooLong,
+    /// A person or the program's end ended it.
+    Terminated,
+}
+
+impl Close {
+    /// The status that refuses the INVITE, when there was no answer yet.
+    pub const fn reject(self) -> Option<u16> {
+        match self {
+            Close::Refused => Some(503),
+            Close::NotTaken => Some(480),
+            _ => None,
+        }
+    }
+
+    /// Whether the caller's leg is gone already.
+    pub const fn caller_gone(self) -> bool {
+        matches!(self, Close::GaveUp | Close::CallerLeft)
+    }
+
+    /// The reason in the record.
+    pub fn reason(self) -> EndReason {
+        let (cause, by, sentence) = match self {
+            Close::GaveUp => (16, HungUpBy::Caller, "the caller hung up before the answer"),
+            Close::CallerLeft => (16, HungUpBy::Caller, "the caller hung up"),
+            Close::Refused => (41, HungUpBy::Us, "the call was refused: the hotline is stopping"),
+            Close::NotTaken => (102, HungUpBy::Us, "the call was not taken in time"),
+            Close::NoAck => (102, HungUpBy::Us, "our answer was never acknowledged: look for NAT or a lost ACK"),
+            Close::Said => (16, HungUpBy::Us, "the flow came to its end"),
+            Close::EndingLimit => (102, HungUpBy::Us, "the last words took too long"),
+            Close::BridgeLimit => (102, HungUpBy::Us, "caller and seat reached the longest time allowed"),
+            Close::NoMedia => (41, HungUpBy::Us, "no sound came from the caller: look for a blocked RTP path"),
+            Close::HeldTooLong => (102, HungUpBy::Us, "the caller held the call too long"),
+            Close::Terminated => (31, HungUpBy::Us, "the call was ended by the operator or the program's end"),
+        };
+        EndReason { cause, by, sentence: sentence.into() }
+    }
+}
+
+/// The table.
+pub const fn answer(state: State, signal: Signal) -> Step {
+    match state {
+        State::Offered => offered(signal),
+        State::Ringing => ringing(signal),
+        State::Answering => answering(signal),
+        State::Talking => talking(signal),
+        State::Transferring(stage) => transferring(stage, signal),
+        State::Bridged => bridged(signal),
+        State::Ending => ending(signal),
+        State::Ended => Step::Drop,
+    }
+}
+
+const fn offered(signal: Signal) -> Step {
+    match signal {
+        Signal::Accepted => Step::Go(State::Ringing),
+        Signal::CallerLeft => Step::End(Close::GaveUp),
+        Signal::Terminate => Step::End(Close::Refused),
+        Signal::Deadline => Step::End(Close::NotTaken),
+        Signal::SeatAnswered => Step::DropSeat,
+        _ => Step::Drop,
+    }
+}
+
+const fn ringing(signal: Signal) -> Step {
+    match signal {
+        Signal::Deadline => Step::Go(State::Answering),
+        Signal::CallerLeft => Step::End(Close::GaveUp),
+        Signal::Terminate => Step::End(Close::Refused),
+        Signal::SeatAnswered => Step::DropSeat,
+        _ => Step::Drop,
+    }
+}
+
+const fn answering(signal: Signal) -> Step {
+    match signal {
+        Signal::Established => Step::Go(State::Talking),
+        Signal::CallerLeft => Step::End(Close::CallerLeft),
+        Signal::Terminate => Step::End(Close::Terminated),
+        Signal::Deadline => Step::End(Close::NoAck),
+        Signal::Hold => Step::Take,
+        Signal::SeatAnswered => Step::DropSeat,
+        _ => Step::Drop,
+    }
+}
+
+const fn talking(signal: Signal) -> Step {
+    match signal {
+        Signal::Hold | Signal::Key | Signal::Heard | Signal::Prompt | Signal::Done => Step::Take,
+        Signal::Deadline => Step::Go(State::Ending),
+        Signal::CallerLeft => Step::End(Close::CallerLeft),
+        Signal::Terminate => Step::End(Close::Terminated),
+        Signal::NoMedia => Step::End(Close::NoMedia),
+        Signal::HeldTooLong => Step::End(Close::HeldTooLong),
+        Signal::SeatAnswered => Step::DropSeat,
+        _ => Step::Drop,
+    }
+}
+
+const fn transferring(stage: Stage, signal: Signal) -> Step {
+    match (stage, signal) {
+        (Stage::Dialling, Signal::SeatRinging) => Step::Go(State::Transferring(Stage::Ringing)),
+        (Stage::Dialling | Stage::Ringing, Signal::SeatAnswered) => Step::Go(State::Transferring(Stage::Briefing)),
+        // Said to the end, or long enough: join them.
+        (Stage::Briefing, Signal::Drained | Signal::Deadline) => Step::Go(State::Transferring(Stage::Joining)),
+        (Stage::Joining, Signal::Deadline) => Step::Go(State::Bridged),
+        (_, Signal::Deadline | Signal::SeatFailed | Signal::SeatLeft) => Step::Back,
+        (_, Signal::Hold | Signal::Key | Signal::Prompt) => Step::Take,
+        (_, Signal::CallerLeft) => Step::End(Close::CallerLeft),
+        (_, Signal::Terminate) => Step::End(Close::Terminated),
+        (_, Signal::NoMedia) => Step::End(Close::NoMedia),
+        (_, Signal::HeldTooLong) => Step::End(Close::HeldTooLong),
+        _ => Step::Drop,
+    }
+}
+
+const fn bridged(signal: Signal) -> Step {
+    match signal {
+        Signal::SeatLeft | Signal::SeatFailed => Step::Back,
+        Signal::Hold | Signal::Key => Step::Take,
+        Signal::CallerLeft => Step::End(Close::CallerLeft),
+        Signal::Terminate => Step::End(Close::Terminated),
+        Signal::Deadline => Step::End(Close::BridgeLimit),
+        Signal::NoMedia => Step::End(Close::NoMedia),
+        Signal::HeldTooLong => Step::End(Close::HeldTooLong),
+        _ => Step::Drop,
+    }
+}
+
+const fn ending(signal: Signal) -> Step {
+    match signal {
+        Signal::Prompt | Signal::Hold => Step::Take,
+        Signal::Drained => Step::End(Close::Said),
+        Signal::Deadline => Step::End(Close::EndingLimit),
+        Signal::CallerLeft => Step::End(Close::CallerLeft),
+        Signal::Terminate => Step::End(Close::Terminated),
+        Signal::NoMedia => Step::End(Close::NoMedia),
+        Signal::SeatAnswered => Step::DropSeat,
+        _ => Step::Drop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_has_a_way_out_when_nothing_happens() {
+        for start in State::ALL {
+            let (mut state, mut steps) = (start, 0);
+            while state != State::Ended {
+                steps += 1;
+                assert!(steps < 10, "{start:?} is stuck at {state:?}");
+                state = match answer(state, Signal::Deadline) {
+                    Step::Go(next) => next,
+                    Step::Back => State::Talking,
+                    Step::End(_) => State::Ended,
+                    other => panic!("{state:?} answers its deadline with {other:?}"),
+                };
+            }
+        }
+    }
+
+    #[test]
+    fn the_caller_may_hang_up_and_we_may_end_it_in_every_state() {
+        for state in State::ALL.into_iter().filter(|&s| s != State::Ended) {
+            for signal in [Signal::CallerLeft, Signal::Terminate] {
+                let Step::End(close) = answer(state, signal) else { panic!("{state:?} does not end at {signal:?}") };
+                assert_eq!(close.caller_gone(), signal == Signal::CallerLeft);
+                assert!(!close.reason().sentence.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn an_ended_call_answers_nothing() {
+        assert!(Signal::ALL.into_iter().all(|s| answer(State::Ended, s) == Step::Drop));
+    }
+
+    #[test]
+    fn a_seat_that_leaves_brings_the_caller_back_in_every_stage() {
+        for state in State::ALL {
+            let wanted = matches!(state, State::Transferring(_) | State::Bridged);
+            assert_eq!(answer(state, Signal::SeatLeft) == Step::Back, wanted, "{state:?}");
+            assert_eq!(answer(state, Signal::SeatFailed) == Step::Back, wanted, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn before_the_answer_a_call_is_refused_not_hung_up() {
+        for state in [State::Offered, State::Ringing] {
+            let Step::End(close) = answer(state, Signal::Terminate) else { panic!() };
+            assert_eq!(close.reject(), Some(503));
+        }
+        let Step::End(close) = answer(State::Talking, Signal::Terminate) else { panic!() };
+        assert_eq!(close.reject(), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! Turns: answers, silence, failing engines, actions, recordings, the record of it all.
+
+use super::*;
+use crate::dialplan::{ActionCall, TicketDraft, Value};
+use std::collections::BTreeMap;
+
+fn action(filler: Option<Prompt>, timeout_ms: u32) -> Await {
+    Await::Action(ActionCall { name: "orders.get".into(), args: BTreeMap::new(), timeout_ms, filler, idempotent: true })
+}
+
+fn ticket() -> Await {
+    Await::Ticket(TicketDraft {
+        category: "投诉".into(),
+        priority: "P1".into(),
+        sla: "24h".into(),
+        title: "t".into(),
+        facts: Value::Null,
+        recording_ms: None,
+    })
+}
+
+fn speak(rig: &mut Rig, heard: Heard) {
+    rig.voice(600);
+    rig.pass(700);
+    rig.answer(heard);
+}
+
+#[test]
+fn all_prompts_of_a_reply_are_ordered_at_once_and_play_in_a_row() {
+    let mut rig = Rig::new(vec![reply(&["您好", "欢迎致电", "请讲"], listen(|_| {}))]);
+    assert_eq!(rig.spoken(), ["您好", "欢迎致电", "请讲"]);
+    rig.pass(3000);
+    assert!(rig.heard.iter().all(|f| f.pcm.iter().all(|&s| s != 0)), "no gap");
+}
+
+#[test]
+fn silence_is_counted_from_the_end_of_the_prompt() {
+    let mut rig = Rig::new(vec![reply(&["请讲"], listen(|l| l.no_input_ms = 2000)), reply(&[], listen(|_| {}))]);
+    rig.pass(2960);
+    assert_eq!(rig.told(), vec![Input::Start]);
+    rig.pass(100);
+    assert_eq!(rig.told(), vec![Input::Start, Input::NoInput]);
+}
+
+#[test]
+fn a_short_answer_is_over_after_a_short_pause() {
+    let mut rig = Rig::new(vec![reply(&[], listen(|l| l.pause = Pause::Short))]);
+    rig.voice(300);
+    rig.pass(360);
+    assert_eq!(rig.count(|o| matches!(o, CallOutput::SpeechEnd { .. })), 0);
+    rig.pass(20);
+    assert_eq!(rig.count(|o| matches!(o, CallOutput::SpeechEnd { .. })), 1);
+}
+
+#[test]
+fn a_late_answer_of_an_old_turn_changes_nothing() {
+    let mut rig = Rig::new(vec![reply(&[], listen(|_| {})), reply(&[], listen(|_| {}))]);
+    speak(&mut rig, intent("order_query"));
+    let old = rig.call.turn();
+    rig.voice(600);
+    rig.pass(700);
+    assert!(rig.call.turn() > old);
+    rig.handle(CallInput::Heard { turn: old, heard: intent("complaint") });
+    assert_eq!(rig.told().len(), 2);
+    rig.answer(intent("refund"));
+    rig.answer(intent("refund"));
+    assert_eq!(rig.told().len(), 3, "and one answer counts once");
+}
+
+#[test]
+fn a_recogniser_that_never_answers_costs_five_seconds_and_an_apology() {
+    let mut rig = Rig::new(vec![reply(&[], listen(|_| {})), reply(&["请再说一遍"], listen(|_| {}))]);
+    rig.voice(600);
+    rig.pass(600 + 4980);
+    assert_eq!(rig.told().len(), 1);
+    rig.pass(40);
+    assert!(matches!(rig.last_told(), Some(Input::Heard(u)) if u.meaning == Meaning::NoMatch));
+    assert!(rig.spoken().iter().any(|t| t.contains("按键")));
+    assert!(rig.events().iter().any(|e| matches!(e, CallEvent::Trouble(_))));
+}
+
+#[test]
+fn after_two_failures_only_keys_count_where_there_are_keys() {
+    let again = || reply(&[], listen(|_| {}));
+    let mut rig = Rig::new(vec![again(), again(), again(), reply(&[], listen(|l| l.keys.max = 0))]);
+    let broken = || Heard { result: Err("broken".into()), ..intent("") };
+    speak(&mut rig, broken());
+    rig.pass(1100);
+    speak(&mut rig, broken());
+    rig.pass(1100);
+    let before = rig.count(|o| matches!(o, CallOutput::SpeechStart { .. }));
+    rig.voice(800);
+    assert_eq!(rig.count(|o| matches!(o, CallOutput::SpeechStart { .. })), before);
+    rig.key('1');
+    rig.voice(800);
+    assert_eq!(rig.count(|o| matches!(o, CallOutput::SpeechStart { .. })), before + 1, "no keys here: speech again");
+}
+
+#[test]
+fn keys_end_by_length_terminator_or_pause() {
+    let digits = || {
+        listen(|l| {
+            l.kind = AnswerKind::Digits { min: 4, max: 6 };
+            l.keys = KeyRule { min: 4, max: 6, terminator: Some('#'), gap_ms: 2000 };
+        })
+    };
+    let mut rig = Rig::new(vec![reply(&[], digits()), reply(&[], digits()), reply(&[], digits())]);
+    rig.keys("123456");
+    rig.keys("3826#");
+    rig.keys("99");
+    rig.pass(1980);
+    rig.key('9');
+    rig.pass(2020);
+    let told: Vec<Input> = rig.told().split_off(1);
+    assert_eq!(told, ["123456", "3826", "999"].map(|k| Input::Keys(k.into())));
+    assert!(rig.events().iter().all(|e| !matches!(e, CallEvent::Key(k) if *k != '*')), "digit strings are hidden");
+}
+
+#[test]
+fn an_action_with_its_own_filler_speaks_after_400_ms_and_others_after_1500() {
+    for (filler, ms) in [(Some(words("正在查询", false)), 400), (None, 1500)] {
+        let mut rig = Rig::new(vec![reply(&[], action(filler, 9000))]);
+        rig.pass(ms - 20);
+        assert!(rig.spoken().is_empty());
+        rig.pass(40);
+        assert_eq!(rig.spoken().len(), 1);
+    }
+}
+
+#[test]
+fn a_quick_action_needs_no_filler_and_a_lost_one_times_out() {
+    let mut rig = Rig::new(vec![reply(&[], action(None, 3000)), reply(&["没有查到"], listen(|_| {}))]);
+    rig.pass(3020);
+    let timeout = Input::Action { outcome: "timeout".into(), data: Value::Null };
+    assert_eq!(rig.last_told(), Some(timeout));
+    let done = |request| CallInput::ActionDone { request, outcome: "ok".into(), data: Value::Null };
+    rig.handle(done(RequestId(1)));
+    assert_eq!(rig.told().len(), 2, "the late answer changes nothing");
+    assert!(rig.events().iter().any(|e| matches!(e, CallEvent::Action { ms: 3000..=3020, .. })));
+}
+
+#[test]
+fn a_ticket_that_is_not_safe_is_told_as_none() {
+    let mut rig = Rig::new(vec![reply(&[], ticket()), reply(&[], ticket()), reply(&[], listen(|_| {}))]);
+    let safe = Value::map([("no", Value::text("T-1"))]);
+    rig.handle(CallInput::TicketDone { request: RequestId(1), ticket: Some(safe.clone()) });
+    assert_eq!(rig.last_told(), Some(Input::Ticket(Some(safe))));
+    assert!(rig.events().iter().any(|e| matches!(e, CallEvent::Ticket { no, .. } if no == "T-1")));
+    rig.pass(5020);
+    assert_eq!(rig.last_told(), Some(Input::Ticket(None)));
+}
+
+#[test]
+fn the_times_of_a_turn_are_what_the_caller_waited() {
+    let mut rig =
+        Rig::new(vec![reply(&[], listen(|_| {})), reply(&[], action(None, 9000)), reply(&["到了"], listen(|_| {}))]);
+    rig.voice(600);
+    rig.pass(600);
+    assert_eq!(rig.count(|o| matches!(o, CallOutput::SpeechEnd { .. })), 1);
+    rig.prompt_ms = 0;
+    rig.pass(100);
+    rig.answer(intent("order_query"));
+    rig.pass(300);
+    rig.handle(CallInput::ActionDone { request: RequestId(1), outcome: "ok".into(), data: Value::Null });
+    rig.pass(60);
+    let prompt = rig.last_prompt();
+    rig.handle(CallInput::PromptAudio { prompt, pcm: ramp(1600), last: true });
+    rig.tick(false);
+    let timings = rig.turns()[0].timings;
+    assert_eq!(timings, Timings { endpoint: 600, recognise: 98, understand: 2, act: 300, first_audio: 80 });
+    assert_eq!(rig.turns()[0].reply, "到了");
+}
+
+#[test]
+fn a_recording_lies_between_the_tone_and_the_long_pause() {
+    let mut rig =
+        Rig::new(vec![reply(&["请在提示音后讲话"], Await::Record { max_ms: 60_000 }), reply(&[], listen(|_| {}))]);
+    rig.pass(1400);
+    assert_eq!(rig.count(|o| matches!(o, CallOutput::Synthesise { .. })), 1, "the tone needs no voice");
+    rig.pass(200);
+    rig.voice(2000);
+    rig.pass(2600);
+    let Some(Input::Recorded { from_ms, to_ms }) = rig.last_told() else { panic!("{:?}", rig.told()) };
+    assert!((1360..=1420).contains(&from_ms), "from {from_ms}");
+    assert!((6060..=6120).contains(&to_ms), "to {to_ms}");
+    assert_eq!(rig.count(|o| matches!(o, CallOutput::SpeechStart { .. })), 0);
+}
+
+#[test]
+fn a_recording_ends_with_a_hash_and_an_empty_one_by_itself() {
+    let record = || reply(&[], Await::Record { max_ms: 60_000 });
+    let mut rig = Rig::new(vec![record(), record(), reply(&[], listen(|_| {}))]);
+    rig.pass(500);
+    rig.voice(1000);
+    rig.key('#');
+    assert!(matches!(rig.last_told(), Some(Input::Recorded { from_ms, to_ms }) if to_ms > from_ms));
+    rig.pass(9000);
+    assert!(matches!(rig.last_told(), Some(Input::Recorded { from_ms, to_ms }) if to_ms == from_ms));
+}
+
+#[test]
+fn a_prompt_that_never_comes_does_not_hold_the_call() {
+    let mut rig = Rig::new(vec![reply(&[], listen(|_| {})), reply(&["到了"], listen(|_| {}))]);
+    rig.prompt_ms = 0;
+    rig.key('1');
+    rig.pass(3020);
+    assert!(rig.events().iter().any(|e| matches!(e, CallEvent::Trouble(why) if why.contains("到了"))));
+    assert_eq!(rig.call.phase(), Phase::Listening);
+    assert_eq!(rig.count(|o| matches!(o, CallOutput::StopSynthesis(_))), 1);
+}
+
+#[test]
+fn holding_stops_the_clock_and_the_words_and_loses_neither() {
+    let mut rig = Rig::new(vec![reply(&["请讲"], listen(|l| l.no_input_ms = 2000))]);
+    rig.pass(500);
+    rig.handle(CallInput::Hold { leg: Leg::Caller, held: true });
+    rig.pass(10_000);
+    assert_eq!(rig.told().len(), 1);
+    rig.handle(CallInput::Hold { leg: Leg::Caller, held: false });
+    rig.tick(false);
+    assert_eq!(rig.heard.last().unwrap().pcm[0], 4001, "the word goes on where it was");
+    rig.pass(480 + 2040);
+    assert_eq!(rig.last_told(), Some(Input::NoInput));
+}
+
+#[test]
+fn a_flow_that_runs_in_a_circle_is_ended_with_words() {
+    let circle = (0..600).map(|_| reply(&[], listen(|l| l.keys.max = 1))).collect();
+    let mut rig = Rig::new(circle);
+    for _ in 0..600 {
+        rig.key('1');
+    }
+    assert_eq!(rig.call.state(), State::Ending);
+    rig.pass(1500);
+    assert_eq!(rig.record().map(|r| r.outcome), Some(Outcome::Failed));
+}
