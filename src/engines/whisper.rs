@@ -152,6 +152,25 @@ mod tests {
     }
 
     #[test]
+    fn a_model_without_weights_is_refused_politely() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../shared/data/models/asr/whisper_stub/for-tests-ggml-tiny.bin");
+        if !path.exists() {
+            eprintln!("SKIPPED: no {}", path.display());
+            return;
+        }
+        match Whisper::load(&path, 1) {
+            Ok(whisper) => {
+                // Weights of nothing: whatever it hears must come back as a transcript, not as a crash.
+                let mut stream = whisper.open(Arc::new(Grammar::of(["订单"]))).expect("opened");
+                stream.feed(&[0; 8000]).expect("fed");
+                assert!(stream.finish().is_ok_and(|t| t.engine.starts_with("whisper-")));
+            }
+            Err(error) => assert!(error.to_string().contains("for-tests-ggml-tiny"), "{error}"),
+        }
+    }
+
+    #[test]
     fn the_hint_holds_the_grammars_words_and_no_nul() {
         let mut grammar = Grammar::of(["订单", "退\0款"]);
         grammar.fragments = vec![Phrase { text: "地址".into(), weight: 0.0 }];
