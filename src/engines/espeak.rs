@@ -109,12 +109,12 @@ fn converse(mut child: Child, text: &str) -> Result<Vec<u8>, String> {
     let _ = child.kill();
     let status = child.wait();
     let _ = reader.join();
-    written.map_err(|e| format!("it took no text: {e}"))?;
-    match heard {
-        Err(_) => Err(format!("no answer within {} s", LIMIT.as_secs())),
-        Ok(Err(e)) => Err(e.to_string()),
-        Ok(Ok(wav)) if wav.is_empty() => Err(format!("it gave no sound ({status:?})")),
-        Ok(Ok(wav)) => Ok(wav),
+    match (heard, written) {
+        (Err(_), _) => Err(format!("no answer within {} s", LIMIT.as_secs())),
+        (Ok(Err(e)), _) => Err(e.to_string()),
+        (Ok(Ok(wav)), Err(e)) if wav.is_empty() => Err(format!("it took no text: {e}")),
+        (Ok(Ok(wav)), Ok(())) if wav.is_empty() => Err(format!("it gave no sound ({status:?})")),
+        (Ok(Ok(wav)), _) => Ok(wav),
     }
 }
 
