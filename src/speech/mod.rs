@@ -2,6 +2,7 @@
 
 pub mod grammar;
 pub mod scripted;
+pub mod text;
 pub mod traits;
 pub mod transcript;
 
