@@ -191,7 +191,11 @@ mod tests {
         for (labels, want) in units.iter().zip(numbers(&golden["phrase_scores"])) {
             let labels: Vec<u8> = numbers(labels).into_iter().map(|u| u as u8).collect();
             let ours = scorer.score(&labels);
-            assert!((ours - (want - best)).abs() < 0.02 * (want - best).abs(), "{ours}, the reference has {}", want - best);
+            assert!(
+                (ours - (want - best)).abs() < 0.02 * (want - best).abs(),
+                "{ours}, the reference has {}",
+                want - best
+            );
         }
     }
 

@@ -77,7 +77,7 @@ impl Synthesizer for Espeak {
             let (rate, pcm) = self.run(&text, voice, request.rate.clamp(0.5, 2.0), request.pitch.clamp(0.5, 2.0))?;
             let sound = resample(&to_float(trimmed(&pcm)), rate, 8000).map_err(|why| self.failed(&why))?;
             let mut pcm = levelled(sound);
-            pcm.resize(pcm.len() + 8 * usize::from(pause_ms), 0);
+            pcm.resize(pcm.len() + 8 * pause_ms as usize, 0);
             if !sink(pcm) {
                 return Ok(());
             }
@@ -109,12 +109,12 @@ fn converse(mut child: Child, text: &str) -> Result<Vec<u8>, String> {
     let _ = child.kill();
     let status = child.wait();
     let _ = reader.join();
-    written.map_err(|e| format!("it took no text: {e}"))?;
-    match heard {
-        Err(_) => Err(format!("no answer within {} s", LIMIT.as_secs())),
-        Ok(Err(e)) => Err(e.to_string()),
-        Ok(Ok(wav)) if wav.is_empty() => Err(format!("it gave no sound ({status:?})")),
-        Ok(Ok(wav)) => Ok(wav),
+    match (heard, written) {
+        (Err(_), _) => Err(format!("no answer within {} s", LIMIT.as_secs())),
+        (Ok(Err(e)), _) => Err(e.to_string()),
+        (Ok(Ok(wav)), Err(e)) if wav.is_empty() => Err(format!("it took no text: {e}")),
+        (Ok(Ok(wav)), Ok(())) if wav.is_empty() => Err(format!("it gave no sound ({status:?})")),
+        (Ok(Ok(wav)), _) => Ok(wav),
     }
 }
 
@@ -157,10 +157,8 @@ fn trimmed(pcm: &[i16]) -> &[i16] {
 }
 
 /// Phrases as numbered pinyin.
-fn mandarin(text: &str) -> Vec<(String, u16)> {
-    let word = |s: &reading::ToneSyllable| {
-        format!("{}{}", spell(s.initial, s.last).replace('v', "ü"), s.tone)
-    };
+fn mandarin(text: &str) -> Vec<(String, u32)> {
+    let word = |s: &reading::ToneSyllable| format!("{}{}", spell(s.initial, s.r#final).replace('v', "ü"), s.tone);
     reading::phrases(text)
         .into_iter()
         .map(|p| (p.syllables.iter().map(word).collect::<Vec<_>>().join(" "), p.pause_ms))
@@ -168,7 +166,7 @@ fn mandarin(text: &str) -> Vec<(String, u16)> {
 }
 
 /// Phrases between the marks that make a pause.
-fn english(text: &str) -> Vec<(String, u16)> {
+fn english(text: &str) -> Vec<(String, u32)> {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find([',', '.', '?', '!', ';', ':', '，', '。', '？', '！']) {
@@ -190,7 +188,7 @@ fn english(text: &str) -> Vec<(String, u16)> {
     out
 }
 
-fn push(out: &mut Vec<(String, u16)>, text: &str, pause_ms: u16) {
+fn push(out: &mut Vec<(String, u32)>, text: &str, pause_ms: u32) {
     if text.chars().any(char::is_alphanumeric) {
         out.push((text.trim().to_owned(), pause_ms));
     }
@@ -208,7 +206,12 @@ mod tests {
         }
         let request = SpeechRequest { text: text.into(), lang, rate: 1.0, pitch: 1.0, audio: None };
         let mut out = Vec::new();
-        espeak.speak(&request, &mut |p| { out.push(p); true }).expect("spoken");
+        espeak
+            .speak(&request, &mut |p| {
+                out.push(p);
+                true
+            })
+            .expect("spoken");
         Some(out)
     }
 
@@ -216,7 +219,11 @@ mod tests {
     fn english_and_pinyin_are_spoken() {
         let Some(parts) = speak(Lang::En, "Good morning, how can I help?") else { return };
         assert_eq!(parts.len(), 2);
-        assert!(parts.iter().all(|p| p.len() > 2000 && p.len() < 24000), "{:?}", parts.iter().map(Vec::len).collect::<Vec<_>>());
+        assert!(
+            parts.iter().all(|p| p.len() > 2000 && p.len() < 24000),
+            "{:?}",
+            parts.iter().map(Vec::len).collect::<Vec<_>>()
+        );
         let Some(parts) = speak(Lang::Zh, "您好") else { return };
         assert!(parts[0].iter().any(|s| s.unsigned_abs() > 4000));
     }

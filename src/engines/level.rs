@@ -8,12 +8,8 @@ const STRETCH: usize = 80;
 
 /// Brings a phrase to the common loudness and to 16 bit; silence stays silence.
 pub fn levelled(sound: Vec<f32>) -> Vec<i16> {
-    let mut power: Vec<f32> = sound
-        .as_chunks::<STRETCH>()
-        .0
-        .iter()
-        .map(|s| s.iter().map(|x| x * x).sum::<f32>() / STRETCH as f32)
-        .collect();
+    let mut power: Vec<f32> =
+        sound.as_chunks::<STRETCH>().0.iter().map(|s| s.iter().map(|x| x * x).sum::<f32>() / STRETCH as f32).collect();
     power.sort_by(f32::total_cmp);
     let loud = &power[power.len() / 2..];
     let rms = (loud.iter().sum::<f32>() / loud.len().max(1) as f32).sqrt();

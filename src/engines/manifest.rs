@@ -192,11 +192,8 @@ impl Models {
     }
 
     fn read(&self, file: &ModelFile) -> Result<ModelBytes, SpeechError> {
-        let unusable = |why: String, mend: &str| SpeechError::Unusable {
-            model: self.name_of(file),
-            why,
-            mend: mend.to_owned(),
-        };
+        let unusable =
+            |why: String, mend: &str| SpeechError::Unusable { model: self.name_of(file), why, mend: mend.to_owned() };
         let folder = match &self.place {
             // A test holds the checksums of the built-in files; they cannot change afterwards.
             Place::Builtin => {
@@ -312,7 +309,9 @@ mod tests {
         let models = Models::in_folder(folder.path()).expect("a manifest");
         let problems: Vec<String> = models.verify().iter().map(ToString::to_string).collect();
         assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[0].contains("am.int8.onnx") && problems[0].contains("checksum") && problems[0].contains("restore"));
+        assert!(
+            problems[0].contains("am.int8.onnx") && problems[0].contains("checksum") && problems[0].contains("restore")
+        );
         assert!(problems[1].contains("stats.json"));
         assert!(models.recogniser().is_err() && models.voice().is_err());
     }

@@ -171,7 +171,10 @@ fn prompt_cache(settings: &EngineSettings, problems: &mut Vec<String>) -> Arc<Pr
     Arc::new(match on_disk {
         Some((_, Ok(cache))) => cache,
         Some((folder, Err(error))) => {
-            problems.push(format!("prompts are cached in memory only: {}: {error}; make the folder writable", folder.display()));
+            problems.push(format!(
+                "prompts are cached in memory only: {}: {error}; make the folder writable",
+                folder.display()
+            ));
             PromptCache::in_memory(settings.cache_bytes)
         }
         None => PromptCache::in_memory(settings.cache_bytes),
@@ -192,7 +195,80 @@ fn whisper(settings: &EngineSettings, problems: &mut Vec<String>) -> Option<Arc<
 #[cfg(not(feature = "whisper"))]
 fn whisper(settings: &EngineSettings, problems: &mut Vec<String>) -> Option<Arc<dyn Recognizer>> {
     if let Some(file) = &settings.whisper {
-        problems.push(format!("{} is not used: this program was built without whisper (feature `whisper`)", file.display()));
+        problems.push(format!(
+            "{} is not used: this program was built without whisper (feature `whisper`)",
+            file.display()
+        ));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::speech::{Grammar, Lang, SpeechRequest};
+
+    fn hears(engines: &Engines, text: &str) -> bool {
+        let request = SpeechRequest { text: text.into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None };
+        let Some(recogniser) = &engines.recognizer else { return false };
+        let mut stream = recogniser.open(Arc::new(Grammar::of([text, "查物流", "转人工"]))).expect("opened");
+        let feed = |pcm: Vec<i16>| stream.feed(&pcm).is_ok();
+        let mut feed = feed;
+        engines.synthesizer.speak(&request, &mut feed).expect("spoken");
+        stream.finish().is_ok_and(|t| t.accepted && t.text() == text)
+    }
+
+    #[test]
+    fn the_program_alone_hears_what_it_says() {
+        let engines = load(&EngineSettings::default());
+        assert!(hears(&engines, "我要查订单"));
+        assert_eq!(engines.synthesizer.name(), voice::NAME);
+        assert!(engines.whisper.is_none());
+        assert!(engines.problems.iter().all(|p| p.contains("espeak-ng")), "{:?}", engines.problems);
+    }
+
+    #[test]
+    fn a_broken_models_folder_is_named_and_the_built_in_models_serve() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("manifest.toml"), builtin::MANIFEST).expect("written");
+        let settings = EngineSettings { models: Some(folder.path().into()), ..EngineSettings::default() };
+        let engines = load(&settings);
+        let named = |part: &str| engines.problems.iter().any(|p| p.contains(part) && p.contains("restore the file"));
+        assert!(named("syls.json") && named("stats.json"), "{:?}", engines.problems);
+        assert!(hears(&engines, "我要查订单"));
+    }
+
+    #[test]
+    fn without_any_model_the_hotline_still_has_a_tone_and_says_why() {
+        let settings = EngineSettings {
+            models: Some("/nowhere/models".into()),
+            builtin: false,
+            espeak: "/nowhere/espeak-ng".into(),
+            cache: Some("/proc/nowhere".into()),
+            whisper: Some("/nowhere/ggml.bin".into()),
+            ..EngineSettings::default()
+        };
+        let engines = load(&settings);
+        assert!(engines.recognizer.is_none() && engines.whisper.is_none());
+        for part in [
+            "/nowhere/models/manifest.toml",
+            "/nowhere/espeak-ng",
+            "use keys",
+            "hear a tone",
+            "/proc/nowhere",
+            "ggml.bin",
+        ] {
+            assert!(engines.problems.iter().any(|p| p.contains(part)), "{part}: {:?}", engines.problems);
+        }
+        let request = SpeechRequest { text: "您好".into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None };
+        let mut samples = 0;
+        engines
+            .synthesizer
+            .speak(&request, &mut |p| {
+                samples += p.len();
+                true
+            })
+            .expect("a tone");
+        assert!(samples > 1000);
+    }
 }

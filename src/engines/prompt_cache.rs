@@ -193,7 +193,9 @@ impl PromptCache {
 
     fn trim_disk(&self, disk: &mut Disk) {
         while disk.bytes > self.most {
-            let Some(oldest) = disk.files.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone()) else { break };
+            let Some(oldest) = disk.files.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone()) else {
+                break;
+            };
             if let Some((size, _)) = disk.files.remove(&oldest) {
                 disk.bytes -= size;
             }
@@ -270,7 +272,12 @@ mod tests {
 
     fn speak(voice: &dyn Synthesizer, text: &str) -> Vec<i16> {
         let mut out = Vec::new();
-        voice.speak(&request(text), &mut |p| { out.extend(p); true }).expect("spoken");
+        voice
+            .speak(&request(text), &mut |p| {
+                out.extend(p);
+                true
+            })
+            .expect("spoken");
         out
     }
 

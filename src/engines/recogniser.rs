@@ -33,7 +33,7 @@ const COMPILED: usize = 256;
 
 /// What is taken off the blank for phrases, digits and free syllables.
 const PHRASE_BIAS: f32 = 1.0;
-const DIGIT_BIAS: f32 = 0.3;
+const DIGIT_BIAS: f32 = 0.0;
 const LOOP_BIAS: f32 = 0.5;
 /// Rejection threshold and slope of whole phrases, log ratio per unit.
 const PHRASE_CURVE: Curve = Curve { middle: -4.0, width: 0.8 };
@@ -42,7 +42,7 @@ const DIGIT_CURVE: Curve = Curve { middle: -3.0, width: 0.6 };
 /// The same for fragments, against free syllables.
 const SPOT_CURVE: Curve = Curve { middle: -1.6, width: 0.35 };
 /// What a fragment costs whatever its length: short ones fit somewhere by chance.
-const SPOT_PRICE: f32 = 2.0;
+const SPOT_PRICE: f32 = 1.5;
 /// A phrase of at least this many units may also stand amid other speech.
 const SPOTTED_PHRASE: usize = 5;
 /// How much the scores of neighbouring digit strings overstate their difference (frames are not independent).
@@ -310,4 +310,57 @@ fn reading_of(set: &[Found], free: &FreeLoop, fragments: &[Entry]) -> Reading {
     let ratio = set.iter().map(|f| f.gain).sum::<f32>() + SPOT_CURVE.middle * units as f32;
     let pinyin = pinyin.into_iter().map(|(_, p)| p).collect();
     Reading::new(text.join(" "), pinyin, SPOT_CURVE.at(ratio / units as f32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines::builtin;
+
+    fn hear(grammar: Grammar, pcm: &[i16]) -> Transcript {
+        let recogniser = builtin::recogniser().expect("the built-in recogniser");
+        let mut stream = recogniser.open(Arc::new(grammar)).expect("opened");
+        stream.feed(pcm).expect("fed");
+        stream.finish().expect("finished")
+    }
+
+    #[test]
+    fn silence_and_no_sound_are_nothing_heard() {
+        for pcm in [vec![], vec![0; 100], vec![0; 16000]] {
+            let grammar = Grammar { digits: Some(DigitSpan { min: 1, max: 11 }), ..Grammar::of(["订单", "对"]) };
+            let heard = hear(grammar, &pcm);
+            assert!(!heard.accepted, "{heard:?}");
+            assert_eq!(heard.audio_ms as usize, pcm.len() / 8);
+        }
+    }
+
+    #[test]
+    fn a_grammar_it_cannot_pronounce_is_no_fault() {
+        let heard = hear(Grammar::of(["check my order", "", "VIP"]), &[1000; 8000]);
+        assert!(heard.nbest.is_empty() && !heard.accepted);
+        assert!(hear(Grammar::default(), &[1000; 8000]).nbest.is_empty());
+    }
+
+    #[test]
+    fn a_grammar_is_compiled_once_while_it_lives() {
+        let recogniser = builtin::recogniser().expect("the built-in recogniser");
+        let grammar = Arc::new(Grammar::of(["订单"]));
+        let (a, b) = (recogniser.compile(&grammar), recogniser.compile(&grammar));
+        assert!(Arc::ptr_eq(&a, &b));
+        drop(grammar);
+        let kept: Vec<_> = (0..COMPILED + 10).map(|_| Arc::new(Grammar::of(["订单"]))).collect();
+        for g in &kept {
+            recogniser.compile(g);
+        }
+        assert!(recogniser.compiled.lock().expect("no panic").len() <= COMPILED);
+    }
+
+    #[test]
+    fn confidence_rises_with_the_ratio_and_its_middle_is_the_threshold() {
+        for curve in [PHRASE_CURVE, DIGIT_CURVE, SPOT_CURVE] {
+            assert!((curve.at(curve.middle) - 0.5).abs() < 1e-6);
+            assert!(curve.at(-8.0) < curve.at(-2.0) && curve.at(-2.0) < curve.at(0.0));
+            assert!(curve.at(0.0) > 0.95 && curve.at(-1e30) >= 0.0);
+        }
+    }
 }

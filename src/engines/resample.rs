@@ -31,7 +31,8 @@ mod tests {
 
     #[test]
     fn a_tone_keeps_its_pitch_and_a_high_one_does_not_fold_down() {
-        let tone = |hz: f32| (0..22050).map(|i| (i as f32 * hz * std::f32::consts::TAU / 22050.0).sin()).collect::<Vec<_>>();
+        let tone =
+            |hz: f32| (0..22050).map(|i| (i as f32 * hz * std::f32::consts::TAU / 22050.0).sin()).collect::<Vec<_>>();
         let low = resample(&tone(1000.0), 22050, 8000).expect("resampled");
         assert!((low.len() as i64 - 8000).abs() < 10, "{}", low.len());
         let mid = &low[1000..7000];

@@ -133,7 +133,12 @@ mod tests {
 
     fn speak(speaker: &Speaker, request: &SpeechRequest) -> Vec<i16> {
         let mut out = Vec::new();
-        speaker.speak(request, &mut |p| { out.extend(p); true }).expect("spoken");
+        speaker
+            .speak(request, &mut |p| {
+                out.extend(p);
+                true
+            })
+            .expect("spoken");
         out
     }
 
@@ -156,7 +161,12 @@ mod tests {
     #[test]
     fn a_recording_wins_at_any_rate_and_its_absence_is_no_fault() {
         let folder = tempfile::tempdir().expect("a folder");
-        let spec = hound::WavSpec { channels: 2, sample_rate: 16000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+        let spec = hound::WavSpec {
+            channels: 2,
+            sample_rate: 16000,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
         let mut wav = hound::WavWriter::create(folder.path().join("hello.wav"), spec).expect("a file");
         for i in 0..16000 {
             for _ in 0..2 {

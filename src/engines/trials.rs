@@ -9,14 +9,51 @@ use std::sync::{Arc, OnceLock};
 
 /// What callers say to a hotline.
 pub const MENU: [&str; 30] = [
-    "查订单", "查物流", "改地址", "改到公司", "改到家里", "转人工", "人工客服", "投诉", "退款", "退货",
-    "换货", "开发票", "对", "是的", "不对", "不是", "不用了", "没有了", "满意", "不满意",
-    "再说一遍", "返回", "我要查订单", "我要改收货地址", "第一个", "第二个", "最近一单", "挂失", "查余额", "谢谢再见",
+    "查订单",
+    "查物流",
+    "改地址",
+    "改到公司",
+    "改到家里",
+    "转人工",
+    "人工客服",
+    "投诉",
+    "退款",
+    "退货",
+    "换货",
+    "开发票",
+    "对",
+    "是的",
+    "不对",
+    "不是",
+    "不用了",
+    "没有了",
+    "满意",
+    "不满意",
+    "再说一遍",
+    "返回",
+    "我要查订单",
+    "我要改收货地址",
+    "第一个",
+    "第二个",
+    "最近一单",
+    "挂失",
+    "查余额",
+    "谢谢再见",
 ];
 /// What callers also say, and no menu awaits.
 pub const OUTSIDE: [&str; 12] = [
-    "今天天气真好", "你吃饭了没有", "我家的猫跑了", "喂听得到吗", "等一下我找个笔", "孩子别闹",
-    "昨天晚上看电影", "这个颜色我喜欢", "你叫什么名字", "飞机几点起飞", "苹果多少钱一斤", "我在开车",
+    "今天天气真好",
+    "你吃饭了没有",
+    "我家的猫跑了",
+    "喂听得到吗",
+    "等一下我找个笔",
+    "孩子别闹",
+    "昨天晚上看电影",
+    "这个颜色我喜欢",
+    "你叫什么名字",
+    "飞机几点起飞",
+    "苹果多少钱一斤",
+    "我在开车",
 ];
 
 fn recogniser() -> &'static MandarinRecogniser {
@@ -28,14 +65,20 @@ fn recogniser() -> &'static MandarinRecogniser {
 pub fn say(voice: &dyn Synthesizer, text: &str, rate: f32, pitch: f32) -> Vec<i16> {
     let request = SpeechRequest { text: text.into(), lang: Lang::Zh, rate, pitch, audio: None };
     let mut out = vec![0; 1600];
-    voice.speak(&request, &mut |p| { out.extend(p); true }).expect("spoken");
+    voice
+        .speak(&request, &mut |p| {
+            out.extend(p);
+            true
+        })
+        .expect("spoken");
     out.extend([0; 1600]);
     out
 }
 
 /// Through A-law, with white noise `snr` dB under the speech.
 pub fn telephone(pcm: &[i16], snr: Option<f32>) -> Vec<i16> {
-    let power = pcm.iter().map(|s| f32::from(*s).powi(2)).sum::<f32>() / pcm.iter().filter(|s| **s != 0).count().max(1) as f32;
+    let power =
+        pcm.iter().map(|s| f32::from(*s).powi(2)).sum::<f32>() / pcm.iter().filter(|s| **s != 0).count().max(1) as f32;
     let noise = snr.map_or(0.0, |db| (power / 10f32.powf(db / 10.0)).sqrt());
     let mut seed = 7u32;
     pcm.iter()
@@ -80,7 +123,10 @@ fn a_menu_is_understood_from_our_own_voice_on_the_telephone() {
         .iter()
         .enumerate()
         .filter_map(|(i, text)| {
-            let heard = hear(&telephone(&say(&voice, text, [0.9, 1.0, 1.1][i % 3], [0.9, 1.0, 1.1][i / 3 % 3]), Some(25.0)), &grammar);
+            let heard = hear(
+                &telephone(&say(&voice, text, [0.9, 1.0, 1.1][i % 3], [0.9, 1.0, 1.1][i / 3 % 3]), Some(25.0)),
+                &grammar,
+            );
             (heard.text() != *text || !heard.accepted).then(|| format!("{text} -> {:?}", heard.nbest.first()))
         })
         .collect();
@@ -93,10 +139,16 @@ fn table() {
     let ours = Arc::new(builtin::voice().expect("a voice"));
     let mut voices: Vec<(String, Box<dyn Fn(&str, usize) -> Vec<i16>>)> = Vec::new();
     let v = Arc::clone(&ours);
-    voices.push(("ours".into(), Box::new(move |t, i| say(v.as_ref(), t, [0.85, 1.0, 1.15][i % 3], [0.85, 1.0, 1.2][i / 3 % 3]))));
+    voices.push((
+        "ours".into(),
+        Box::new(move |t, i| say(v.as_ref(), t, [0.85, 1.0, 1.15][i % 3], [0.85, 1.0, 1.2][i / 3 % 3])),
+    ));
     let e = Espeak::new("espeak-ng");
     if e.check().is_ok() {
-        voices.push(("espeak".into(), Box::new(move |t, i| say(&e, t, [0.85, 1.0, 1.1][i % 3], [0.8, 1.0, 1.3][i / 3 % 3]))));
+        voices.push((
+            "espeak".into(),
+            Box::new(move |t, i| say(&e, t, [0.85, 1.0, 1.1][i % 3], [0.8, 1.0, 1.3][i / 3 % 3])),
+        ));
     }
     let menu = Arc::new(Grammar::of(MENU));
     for (name, voice) in &voices {
@@ -121,7 +173,11 @@ fn table() {
                 }
             }
             let mean = |v: &[f32]| v.iter().sum::<f32>() / v.len() as f32;
-            println!("{name} {snr:?}: right {right}/30 accepted {accepted}, outside accepted {false_accept}/12, confidence in {:.2} out {:.2}", mean(&ins), mean(&outs));
+            println!(
+                "{name} {snr:?}: right {right}/30 accepted {accepted}, outside accepted {false_accept}/12, confidence in {:.2} out {:.2}",
+                mean(&ins),
+                mean(&outs)
+            );
         }
     }
     digits_table(&voices);
@@ -132,7 +188,10 @@ fn table() {
 type Voices = [(String, Box<dyn Fn(&str, usize) -> Vec<i16>>)];
 
 fn spoken_digits(number: &str) -> String {
-    number.chars().map(|c| "零幺二三四五六七八九".chars().nth(c.to_digit(10).unwrap_or(0) as usize).unwrap_or('零')).collect()
+    number
+        .chars()
+        .map(|c| "零幺二三四五六七八九".chars().nth(c.to_digit(10).unwrap_or(0) as usize).unwrap_or('零'))
+        .collect()
 }
 
 fn digits_table(voices: &Voices) {
@@ -155,7 +214,11 @@ fn digits_table(voices: &Voices) {
                 accepted += usize::from(t.accepted);
                 us += t.compute_us;
                 if t.text() != *n {
-                    println!("  {name} {label} {n} -> {} {:.2}", t.text(), t.nbest.first().map_or(0.0, |h| h.confidence));
+                    println!(
+                        "  {name} {label} {n} -> {} {:.2}",
+                        t.text(),
+                        t.nbest.first().map_or(0.0, |h| h.confidence)
+                    );
                 }
             }
             println!("{name} {label}: right {right}/8, in five {in_five}, accepted {accepted}, {} us", us / 8);
@@ -165,19 +228,51 @@ fn digits_table(voices: &Voices) {
         for (i, text) in MENU.iter().enumerate() {
             let t = hear(&telephone(&voice(text, i), Some(20.0)), &g);
             if t.text() != *text {
-                println!("  {name} menu+digits {text} -> {} {:.2}", t.text(), t.nbest.first().map_or(0.0, |h| h.confidence));
+                println!(
+                    "  {name} menu+digits {text} -> {} {:.2}",
+                    t.text(),
+                    t.nbest.first().map_or(0.0, |h| h.confidence)
+                );
                 taken += 1;
             }
         }
         let only = Arc::new(Grammar { digits: Some(DigitSpan { min: 4, max: 11 }), ..Grammar::default() });
-        let wrongly: Vec<f32> = OUTSIDE.iter().chain(&MENU).enumerate()
-            .map(|(i, t)| hear(&telephone(&voice(t, i), Some(20.0)), &only).nbest.first().map_or(0.0, |h| h.confidence)).collect();
-        println!("{name} menu phrases lost to digits: {taken}/30; no digits accepted as digits: {}/42", wrongly.iter().filter(|c| **c >= 0.5).count());
+        let wrongly: Vec<f32> = OUTSIDE
+            .iter()
+            .chain(&MENU)
+            .enumerate()
+            .map(|(i, t)| hear(&telephone(&voice(t, i), Some(20.0)), &only).nbest.first().map_or(0.0, |h| h.confidence))
+            .collect();
+        println!(
+            "{name} menu phrases lost to digits: {taken}/30; no digits accepted as digits: {}/42",
+            wrongly.iter().filter(|c| **c >= 0.5).count()
+        );
     }
 }
 
 fn open_table(voices: &Voices) {
-    let fragments = ["订单", "物流", "快递", "地址", "改", "修改", "投诉", "人工", "客服", "退款", "退货", "发票", "态度", "密码", "余额", "账单", "没收到", "坏了", "取消", "公司"];
+    let fragments = [
+        "订单",
+        "物流",
+        "快递",
+        "地址",
+        "改",
+        "修改",
+        "投诉",
+        "人工",
+        "客服",
+        "退款",
+        "退货",
+        "发票",
+        "态度",
+        "密码",
+        "余额",
+        "账单",
+        "没收到",
+        "坏了",
+        "取消",
+        "公司",
+    ];
     let said: [(&str, &[&str]); 14] = [
         ("你好我想查一下我的订单到哪里了", &["订单"]),
         ("麻烦帮我改一下收货地址", &["改", "地址"]),
@@ -208,9 +303,17 @@ fn open_table(voices: &Voices) {
                 extra += got.iter().filter(|g| !g.is_empty() && !text.contains(**g)).count();
                 bad += usize::from(want.is_empty() && t.accepted);
                 us += t.compute_us;
-                println!("  {name} {snr:?} {text} -> {} {:.2} {}", t.text(), t.nbest.first().map_or(0.0, |h| h.confidence), t.nbest.first().map_or(String::new(), |h| h.pinyin.join(" ")));
+                println!(
+                    "  {name} {snr:?} {text} -> {} {:.2} {}",
+                    t.text(),
+                    t.nbest.first().map_or(0.0, |h| h.confidence),
+                    t.nbest.first().map_or(String::new(), |h| h.pinyin.join(" "))
+                );
             }
-            println!("{name} {snr:?} open: fragments {hit}/{total}, false {extra}, outside accepted {bad}/4, {} us", us / 14);
+            println!(
+                "{name} {snr:?} open: fragments {hit}/{total}, false {extra}, outside accepted {bad}/4, {} us",
+                us / 14
+            );
         }
     }
 }
@@ -255,7 +358,8 @@ fn people_table() {
         let c: Vec<char> = text.chars().collect();
         c.chunks(3).filter(|p| p.len() > 1).map(|p| p.iter().collect::<String>()).collect::<Vec<_>>()
     };
-    let all: Vec<Phrase> = people.iter().flat_map(|(t, _)| pieces(t)).map(|text| Phrase { text, weight: 0.0 }).collect();
+    let all: Vec<Phrase> =
+        people.iter().flat_map(|(t, _)| pieces(t)).map(|text| Phrase { text, weight: 0.0 }).collect();
     let (mut hit, mut total, mut extra, mut alone) = (0, 0, 0, 0);
     let grammar = Arc::new(Grammar { fragments: all.clone(), ..Grammar::default() });
     for (text, pcm) in &people {
@@ -265,8 +369,13 @@ fn people_table() {
         hit += pieces(text).iter().filter(|p| got.contains(&p.as_str())).count();
         extra += got.iter().filter(|g| !text.contains(**g)).count();
         println!("  {text} -> {} {:.2}", heard.text(), heard.nbest.first().map_or(0.0, |h| h.confidence));
-        let others = Arc::new(Grammar::of(people.iter().map(|p| p.0.clone()).filter(|t| t != text).chain(MENU.map(String::from))));
+        let others = Arc::new(Grammar::of(
+            people.iter().map(|p| p.0.clone()).filter(|t| t != text).chain(MENU.map(String::from)),
+        ));
         alone += usize::from(hear(pcm, &others).accepted);
     }
-    println!("people: fragments {hit}/{total}, false {extra}; accepted as another sentence or a menu phrase {alone}/{}", people.len());
+    println!(
+        "people: fragments {hit}/{total}, false {extra}; accepted as another sentence or a menu phrase {alone}/{}",
+        people.len()
+    );
 }

@@ -1,15 +1,7 @@
-//! The sounds both bundled models are made of: 21 initials and 38 toneless finals, and how pinyin maps to them.
+//! The sounds both bundled models are made of: 21 initials and 38 toneless finals, as the text front end names them.
 
-/// The initials, in the order both models know them.
-pub const INITIALS: [&str; 21] = [
-    "zh", "ch", "sh", "b", "p", "m", "f", "d", "t", "n", "l", "g", "k", "h", "j", "q", "x", "r", "z", "c", "s",
-];
-/// The finals, in the order both models know them; `ii` is the vowel of zi, `iii` that of zhi, `v` is ü.
-pub const FINALS: [&str; 38] = [
-    "a", "o", "e", "ai", "ei", "ao", "ou", "an", "en", "ang", "eng", "er", "i", "ia", "ie", "iao", "iou", "ian", "in",
-    "iang", "ing", "iong", "u", "ua", "uo", "uai", "uei", "uan", "uen", "uang", "ueng", "ong", "v", "ve", "van", "vn",
-    "ii", "iii",
-];
+pub use crate::nlu::pinyin::{FINALS, INITIALS, split};
+
 /// Number of CTC labels: blank, initials, finals.
 pub const UNITS: usize = 1 + INITIALS.len() + FINALS.len();
 /// The CTC blank.
@@ -34,7 +26,7 @@ impl Syllable {
         Some(Syllable { initial, last: position(&FINALS, last)? + 1 + INITIALS.len() as u8 })
     }
 
-    /// From toneless pinyin as it is written (`zhong`, `yuan`, `lv` or `lü`).
+    /// From toneless pinyin as it is written (`zhong`, `yuan`, `lv`).
     pub fn from_pinyin(pinyin: &str) -> Option<Self> {
         let (initial, last) = split(pinyin)?;
         Syllable::from_parts(initial, last)
@@ -54,59 +46,6 @@ impl Syllable {
 
 fn position(list: &[&str], name: &str) -> Option<u8> {
     list.iter().position(|n| *n == name).map(|i| i as u8)
-}
-
-/// Cuts toneless pinyin into initial and final, the final in the models' spelling.
-pub fn split(pinyin: &str) -> Option<(Option<&'static str>, &'static str)> {
-    let plain = pinyin.replace('ü', "v").replace("u:", "v");
-    if let Some(rest) = plain.strip_prefix('y') {
-        return Some((None, known(&after_y(rest))?));
-    }
-    if let Some(rest) = plain.strip_prefix('w') {
-        let last = match rest {
-            "u" => "u".to_owned(),
-            "ei" => "uei".to_owned(),
-            "en" => "uen".to_owned(),
-            other => format!("u{other}"),
-        };
-        return Some((None, known(&last)?));
-    }
-    match plain.as_str() {
-        "n" | "ng" | "m" | "hm" | "hng" => return Some((None, "en")),
-        "ê" => return Some((None, "ei")),
-        _ => {}
-    }
-    let initial = INITIALS.iter().copied().find(|i| plain.starts_with(i));
-    let rest = &plain[initial.map_or(0, str::len)..];
-    let last = match (initial, rest) {
-        (Some("zh" | "ch" | "sh" | "r"), "i") => "iii".to_owned(),
-        (Some("z" | "c" | "s"), "i") => "ii".to_owned(),
-        (Some("j" | "q" | "x"), r) if r.starts_with('u') => format!("v{}", &r[1..]),
-        (_, "ue") => "ve".to_owned(),
-        (_, "iu") => "iou".to_owned(),
-        (_, "ui") => "uei".to_owned(),
-        (_, "un") => "uen".to_owned(),
-        (_, "io") => "o".to_owned(),
-        (_, r) => r.to_owned(),
-    };
-    Some((initial, known(&last)?))
-}
-
-fn after_y(rest: &str) -> String {
-    match rest {
-        "i" | "in" | "ing" => rest.to_owned(),
-        "o" => "o".to_owned(),
-        "ai" => "ai".to_owned(),
-        "ou" => "iou".to_owned(),
-        "u" => "v".to_owned(),
-        "ue" | "uan" | "un" => format!("v{}", &rest[1..]),
-        "v" | "ve" | "van" | "vn" => rest.to_owned(),
-        other => format!("i{other}"),
-    }
-}
-
-fn known(last: &str) -> Option<&'static str> {
-    FINALS.iter().copied().find(|f| *f == last)
 }
 
 /// Writes a syllable as pinyin without tone: the reverse of [`split`].
@@ -154,7 +93,7 @@ mod tests {
             ("yong", None, "iong"),
             ("xue", Some("x"), "ve"),
             ("lve", Some("l"), "ve"),
-            ("lü", Some("l"), "v"),
+            ("lv", Some("l"), "v"),
             ("dui", Some("d"), "uei"),
             ("jun", Some("j"), "vn"),
             ("er", None, "er"),
@@ -184,7 +123,8 @@ mod tests {
     fn the_labels_are_those_of_the_model_file() {
         let front: serde_json::Value =
             serde_json::from_str(include_str!("../../models/asr-first/front.json")).expect("front.json");
-        let names: Vec<&str> = front["units"].as_array().expect("units").iter().map(|u| u.as_str().expect("a name")).collect();
+        let names: Vec<&str> =
+            front["units"].as_array().expect("units").iter().map(|u| u.as_str().expect("a name")).collect();
         let ours: Vec<&str> = ["<b>"].into_iter().chain(INITIALS).chain(FINALS).collect();
         assert_eq!(names, ours);
         assert_eq!(ours.len(), UNITS);

@@ -125,13 +125,25 @@ mod tests {
     use crate::speech::{Lang, SpeechRequest, Synthesizer};
 
     fn frames(pcm: &[i16]) -> Vec<AudioFrame> {
-        pcm.as_chunks::<FRAME_SAMPLES>().0.iter().enumerate().map(|(i, c)| AudioFrame { at: i as u64 * 160, pcm: *c }).collect()
+        pcm.as_chunks::<FRAME_SAMPLES>()
+            .0
+            .iter()
+            .enumerate()
+            .map(|(i, c)| AudioFrame { at: i as u64 * 160, pcm: *c })
+            .collect()
     }
 
     fn speech() -> Vec<i16> {
-        let request = SpeechRequest { text: "我要查订单".into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None };
+        let request =
+            SpeechRequest { text: "我要查订单".into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None };
         let mut out = Vec::new();
-        builtin::voice().expect("a voice").speak(&request, &mut |p| { out.extend(p); true }).expect("spoken");
+        builtin::voice()
+            .expect("a voice")
+            .speak(&request, &mut |p| {
+                out.extend(p);
+                true
+            })
+            .expect("spoken");
         out
     }
 
@@ -171,14 +183,16 @@ mod tests {
     #[test]
     fn doubling_the_rate_keeps_a_tone() {
         let mut vad = EarshotVad::new();
-        let tone: Vec<i16> = (0..1600).map(|i| (8000.0 * (i as f32 * 1000.0 * std::f32::consts::TAU / 8000.0).sin()) as i16).collect();
+        let tone: Vec<i16> =
+            (0..1600).map(|i| (8000.0 * (i as f32 * 1000.0 * std::f32::consts::TAU / 8000.0).sin()) as i16).collect();
         for f in frames(&tone) {
             vad.upsample(&f.pcm);
         }
         let out = vad.waiting.clone();
         assert_eq!(out.len(), 3200);
         for (i, s) in out.iter().enumerate().skip(100) {
-            let want = 8000.0 / 32768.0 * ((i as f32 / 2.0 - HALF as f32) * 1000.0 * std::f32::consts::TAU / 8000.0).sin();
+            let want =
+                8000.0 / 32768.0 * ((i as f32 / 2.0 - HALF as f32) * 1000.0 * std::f32::consts::TAU / 8000.0).sin();
             assert!((s - want).abs() < 0.003, "{i}: {s} {want}");
         }
     }

@@ -92,11 +92,8 @@ impl Vocoder {
                 return 1.0;
             }
             let hz = bin as f32 * 4000.0 / (BINS - 1) as f32;
-            let db = if hz < 3000.0 {
-                -60.0 + (floor + 60.0) * hz / 3000.0
-            } else {
-                floor - floor * (hz - 3000.0) / 5000.0
-            };
+            let db =
+                if hz < 3000.0 { -60.0 + (floor + 60.0) * hz / 3000.0 } else { floor - floor * (hz - 3000.0) / 5000.0 };
             10f32.powf(db / 20.0)
         };
         Curves {
@@ -178,8 +175,7 @@ struct Partials {
 fn partials(frames: &[VoiceFrame], curves: &[Curves], f0: &[f64]) -> Partials {
     let lowest = f0.iter().copied().fold(f64::MAX, f64::min);
     let count = (3900.0 / lowest) as usize;
-    let mut p =
-        Partials { count, amplitude: vec![0.0; count * frames.len()], phase: vec![0.0; count * frames.len()] };
+    let mut p = Partials { count, amplitude: vec![0.0; count * frames.len()], phase: vec![0.0; count * frames.len()] };
     for (t, (frame, c)) in frames.iter().zip(curves).enumerate() {
         let gain = 2.0 * (f0[t] / RATE).sqrt();
         for h in 0..count {

@@ -51,7 +51,8 @@ impl Stats {
             std: Vec<f32>,
         }
         let raw: Raw = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-        let fit = |v: Vec<f32>| <[f32; FRAME]>::try_from(v).map_err(|v| format!("{} values instead of {FRAME}", v.len()));
+        let fit =
+            |v: Vec<f32>| <[f32; FRAME]>::try_from(v).map_err(|v| format!("{} values instead of {FRAME}", v.len()));
         Ok(Stats { mean: fit(raw.mean)?, std: fit(raw.std)? })
     }
 }
@@ -139,7 +140,14 @@ impl MandarinVoice {
     }
 
     /// Network output to vocoder frames, two of 5 ms for each placed one of 10 ms.
-    fn frames(&self, rows: &[Row], placed: &Placed, output: &[f32], syllables: usize, manner: Manner) -> Vec<VoiceFrame> {
+    fn frames(
+        &self,
+        rows: &[Row],
+        placed: &Placed,
+        output: &[f32],
+        syllables: usize,
+        manner: Manner,
+    ) -> Vec<VoiceFrame> {
         let total = output.len() / FRAME;
         // The pitch sinks by some two semitones over a statement, less over a short phrase, hardly over a question.
         let slope = (syllables as f32 / 6.0).min(1.0) * if manner.question { 0.3 } else { 1.0 };
@@ -191,7 +199,7 @@ fn rows(syllables: &[ToneSyllable]) -> Vec<Row> {
         let row = |unit: usize| [unit as f32, tone(Some(s)), before, after, is_first, is_last, class];
         let initial = s.initial.and_then(|n| INITIALS.iter().position(|i| *i == n));
         out.extend(initial.map(|i| row(FIRST_INITIAL + i)));
-        out.extend(FINALS.iter().position(|f| *f == s.last).map(|f| row(FIRST_FINAL + f)));
+        out.extend(FINALS.iter().position(|f| *f == s.r#final).map(|f| row(FIRST_FINAL + f)));
     }
     out.push([SILENCE, 0.0, tone(Some(last)), 0.0, 0.0, 0.0, class]);
     out
@@ -211,7 +219,9 @@ fn durations(rows: &[Row], log_durations: &[[f32; 3]], pace: f32) -> Vec<[usize;
     rows.iter()
         .zip(log_durations)
         .enumerate()
-        .map(|(k, (row, d))| d.map(|d| (d.exp_m1() * scale(k, row)).round_ties_even().clamp(1.0, LONGEST_STATE) as usize))
+        .map(|(k, (row, d))| {
+            d.map(|d| (d.exp_m1() * scale(k, row)).round_ties_even().clamp(1.0, LONGEST_STATE) as usize)
+        })
         .collect()
 }
 
@@ -259,15 +269,16 @@ impl Synthesizer for MandarinVoice {
     }
 
     fn speak(&self, request: &SpeechRequest, sink: &mut dyn FnMut(Vec<i16>) -> bool) -> Result<(), SpeechError> {
-        let manner = |question| Manner {
-            rate: request.rate.clamp(0.5, 2.0),
-            pitch: request.pitch.clamp(0.5, 2.0),
-            question,
-        };
+        let manner =
+            |question| Manner { rate: request.rate.clamp(0.5, 2.0), pitch: request.pitch.clamp(0.5, 2.0), question };
         for phrase in reading::phrases(&request.text) {
-            for part in phrase.syllables.chunks(LONGEST_PHRASE) {
+            let parts = phrase.syllables.chunks(LONGEST_PHRASE);
+            let last = parts.len();
+            for (i, part) in parts.enumerate() {
                 let mut sound = levelled(self.phrase(part, manner(phrase.question))?);
-                sound.resize(sound.len() + 8 * usize::from(phrase.pause_ms) / phrase.syllables.len().div_ceil(LONGEST_PHRASE), 0);
+                if i + 1 == last {
+                    sound.resize(sound.len() + 8 * phrase.pause_ms as usize, 0);
+                }
                 if !sink(sound) {
                     return Ok(());
                 }
@@ -301,7 +312,7 @@ mod tests {
     /// 您好请稍等, as in `tests/golden/make.py`.
     fn syllables() -> Vec<ToneSyllable> {
         [("n", "in", 2), ("h", "ao", 3), ("q", "ing", 2), ("sh", "ao", 1), ("d", "eng", 3)]
-            .map(|(i, l, tone)| ToneSyllable { initial: Some(i), last: l, tone, word_end: false })
+            .map(|(i, l, tone)| ToneSyllable { initial: Some(i), r#final: l, tone, word_end: false })
             .to_vec()
     }
 
@@ -348,11 +359,15 @@ mod tests {
     }
 
     fn say(text: &str, rate: f32, pitch: f32) -> Vec<Vec<i16>> {
-        let request =
-            SpeechRequest { text: text.into(), lang: crate::speech::Lang::Zh, rate, pitch, audio: None };
+        let request = SpeechRequest { text: text.into(), lang: crate::speech::Lang::Zh, rate, pitch, audio: None };
         let mut out = Vec::new();
         let voice = builtin::voice().expect("the built-in voice");
-        voice.speak(&request, &mut |pcm| { out.push(pcm); true }).expect("spoken");
+        voice
+            .speak(&request, &mut |pcm| {
+                out.push(pcm);
+                true
+            })
+            .expect("spoken");
         out
     }
 
@@ -382,7 +397,12 @@ mod tests {
         };
         let mut parts = 0;
         let voice = builtin::voice().expect("the built-in voice");
-        voice.speak(&request, &mut |_| { parts += 1; false }).expect("spoken");
+        voice
+            .speak(&request, &mut |_| {
+                parts += 1;
+                false
+            })
+            .expect("spoken");
         assert_eq!(parts, 1);
     }
 

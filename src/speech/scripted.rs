@@ -1,7 +1,9 @@
 //! Speech without models, for tests and the simulator: what is heard is written down beforehand, what is spoken is a
 //! tone, what is loud is speech. Deterministic.
 
-use super::{Grammar, Hypothesis, Recognizer, RecognizerStream, SpeechError, SpeechRequest, Synthesizer, Transcript, Vad};
+use super::{
+    Grammar, Hypothesis, Recognizer, RecognizerStream, SpeechError, SpeechRequest, Synthesizer, Transcript, Vad,
+};
 use crate::audio::AudioFrame;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -192,9 +194,15 @@ mod tests {
 
     #[test]
     fn a_tone_is_as_long_as_its_text_and_counts_as_speech() {
-        let request = |text: &str| SpeechRequest { text: text.into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None };
+        let request =
+            |text: &str| SpeechRequest { text: text.into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None };
         let mut parts = Vec::new();
-        ToneVoice::default().speak(&request("您好，请稍等。"), &mut |p| { parts.push(p); true }).expect("spoken");
+        ToneVoice::default()
+            .speak(&request("您好，请稍等。"), &mut |p| {
+                parts.push(p);
+                true
+            })
+            .expect("spoken");
         assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [2 * 640 + 800, 3 * 640 + 800]);
         let mut frame = AudioFrame::silence(0);
         let mut vad = EnergyVad::default();

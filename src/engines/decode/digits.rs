@@ -154,7 +154,8 @@ struct Place {
 
 /// The best readings, best first, with a length in `span`.
 pub fn digit_strings(frames: &Frames, span: DigitSpan, want: usize) -> Vec<DigitString> {
-    let syllables = WORDS.map(|(pinyin, _)| Syllable::from_pinyin(pinyin).unwrap_or(Syllable { initial: None, last: 1 }));
+    let syllables =
+        WORDS.map(|(pinyin, _)| Syllable::from_pinyin(pinyin).unwrap_or(Syllable { initial: None, last: 1 }));
     let most = usize::from(span.max).min(LONGEST);
     let mut histories = Histories::new();
     let mut places: Vec<Place> = (0..=most).map(|_| Place { words: [IDLE; WORDS.len()], pause: EMPTY }).collect();

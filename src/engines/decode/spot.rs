@@ -1,7 +1,7 @@
 //! Key fragments anywhere in an utterance: each is compared with what free syllables make of the same stretch.
 
-use super::{Frames, NEVER};
 use super::syllables::FreeLoop;
+use super::{Frames, NEVER};
 use crate::engines::units::BLANK;
 
 /// A fragment that was perhaps said.
