@@ -13,3 +13,5 @@ pub use reply::{
 };
 pub use understood::{Emotion, Global, Meaning, Understood};
 pub use value::Value;
+pub mod parse;
+pub mod problem;
