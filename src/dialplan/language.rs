@@ -190,69 +190,17 @@ impl std::fmt::Debug for Intents {
     }
 }
 
-/// 3826 → 三八二六; anything that is no digit stays.
+/// 3126 → 三幺二六.
 pub fn spell_digits(text: &str) -> String {
-    text.chars().map(|c| c.to_digit(10).and_then(|d| DIGITS.chars().nth(d as usize)).unwrap_or(c)).collect()
-}
-
-const DIGITS: &str = "零一二三四五六七八九";
-
-/// A whole number as it is read, 0..=99,999,999; larger ones digit by digit.
-pub fn spell_int(n: i64) -> String {
-    if !(0..100_000_000).contains(&n) {
-        return spell_digits(&n.to_string()).replace('-', "负");
-    }
-    if n >= 10_000 {
-        let (high, low) = (n / 10_000, n % 10_000);
-        let gap = if low != 0 && low < 1000 { "零" } else { "" };
-        let rest = if low == 0 { String::new() } else { format!("{gap}{}", below_ten_thousand(low, false)) };
-        return format!("{}万{rest}", below_ten_thousand(high, true));
-    }
-    below_ten_thousand(n, true)
-}
-
-/// `first`: nothing stands before it, so 12 is 十二 and not 一十二.
-fn below_ten_thousand(n: i64, first: bool) -> String {
-    if n == 0 {
-        return "零".into();
-    }
-    let (mut out, mut gap) = (String::new(), false);
-    for (unit, name) in [(1000, "千"), (100, "百"), (10, "十"), (1, "")] {
-        let d = (n / unit) % 10;
-        if d == 0 {
-            gap = !out.is_empty();
-            continue;
-        }
-        if gap {
-            out.push('零');
-            gap = false;
-        }
-        let ten = first && unit == 10 && d == 1 && out.is_empty();
-        let two = d == 2 && unit >= 1000;
-        if !ten {
-            out.push_str(if two { "两" } else { &DIGITS[d as usize * 3..d as usize * 3 + 3] });
-        }
-        out.push_str(name);
-    }
-    out
+    nlu::spell::spell_digits(text)
 }
 
 /// Cents → 三百五十元五角.
 pub fn spell_money(cents: i64) -> String {
-    let sign = if cents < 0 { "负" } else { "" };
-    let (yuan, jiao, fen) = (cents.abs() / 100, cents.abs() / 10 % 10, cents.abs() % 10);
-    let mut out = if yuan > 0 || cents.abs() < 10 && fen == 0 { format!("{sign}{}元", spell_int(yuan)) } else { sign.into() };
-    if jiao > 0 {
-        out.push_str(&format!("{}角", spell_int(jiao)));
-    }
-    if fen > 0 {
-        let gap = if jiao == 0 && yuan > 0 { "零" } else { "" };
-        out.push_str(&format!("{gap}{}分", spell_int(fen)));
-    }
-    out
+    nlu::spell::spell_money(cents)
 }
 
-/// `2026-11-22` → 今天, 明天, 后天 or 十一月二十二号 (with the year when it is another); no date stays as it is.
+/// `2026-11-22` → 今天, 明天, 后天 or 十一月二十二日 (with the year when it is another); no date stays as it is.
 pub fn spell_date(text: &str, today: (i32, u8, u8)) -> String {
     let day = text.get(..10).unwrap_or(text);
     let mut parts = day.split('-').map(|p| p.parse::<i32>().ok());
@@ -274,32 +222,16 @@ pub fn spell_date(text: &str, today: (i32, u8, u8)) -> String {
         Some(-1) => return "昨天".into(),
         _ => {}
     }
-    let year = if y == today.0 { String::new() } else { format!("{}年", spell_digits(&y.to_string())) };
-    format!("{year}{}月{}号", spell_int(m.into()), spell_int(d.into()))
+    nlu::spell::spell_date(if y == today.0 { 0 } else { y }, that.month().into(), that.day())
 }
 
 /// `14:30` → 下午两点半; no time stays as it is.
 pub fn spell_time(text: &str) -> String {
-    let mut parts = text.split(':').map(|p| p.parse::<i64>().ok());
-    let (Some(Some(h @ 0..=23)), Some(Some(m @ 0..=59))) = (parts.next(), parts.next()) else {
-        return text.to_string();
-    };
-    let part = match h {
-        0..=5 => "凌晨",
-        6..=11 => "上午",
-        12 => "中午",
-        13..=17 => "下午",
-        _ => "晚上",
-    };
-    let hour = if h > 12 { h - 12 } else { h };
-    let hour = if hour == 2 { "两".to_string() } else { spell_int(hour) };
-    let minute = match m {
-        0 => String::new(),
-        30 => "半".into(),
-        1..=9 => format!("零{}分", spell_int(m)),
-        _ => format!("{}分", spell_int(m)),
-    };
-    format!("{part}{hour}点{minute}")
+    let mut parts = text.split(':').map(|p| p.parse::<u8>().ok());
+    match (parts.next(), parts.next()) {
+        (Some(Some(h @ 0..=23)), Some(Some(m @ 0..=59))) => nlu::spell::spell_time(h, m),
+        _ => text.to_string(),
+    }
 }
 
 /// An address in the parts in which it is read out: after each 省 市 区 县 镇 路 街 号 … a pause; 88号 → 八十八号.
@@ -333,7 +265,7 @@ pub fn address_segments(text: &str) -> Vec<String> {
 fn flush_number(part: &mut String, number: &mut String) {
     let spoken = match number.len() {
         0 => return,
-        1..=3 => spell_int(number.parse().unwrap_or(0)),
+        1..=3 => nlu::spell::spell_int(number.parse().unwrap_or(0)),
         _ => spell_digits(number),
     };
     part.push_str(&spoken);
@@ -345,27 +277,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_as_people_read_them() {
-        let cases = [
-            (0, "零"), (10, "十"), (12, "十二"), (110, "一百一十"), (105, "一百零五"), (2000, "两千"), (2222, "两千二百二十二"),
-            (1001, "一千零一"), (10_010, "一万零一十"), (350_000, "三十五万"), (120_500, "十二万零五百"),
-        ];
-        for (n, said) in cases {
-            assert_eq!(spell_int(n), said);
-        }
-        assert_eq!(spell_money(35_050), "三百五十元五角");
-        assert_eq!(spell_money(105), "一元零五分");
-        assert_eq!(spell_money(0), "零元");
-        assert_eq!(spell_time("14:30"), "下午两点半");
-        assert_eq!(spell_time("noon"), "noon");
-    }
-
-    #[test]
     fn dates_are_near_or_by_month_and_day() {
         let today = (2026, 12, 31);
         assert_eq!(spell_date("2027-01-01", today), "明天");
-        assert_eq!(spell_date("2026-11-22", today), "十一月二十二号");
-        assert_eq!(spell_date("2027-03-02", today), "二零二七年三月二号");
+        assert_eq!(spell_date("2026-11-22", today), "十一月二十二日");
+        assert_eq!(spell_date("2027-03-02", today), "二零二七年三月二日");
+        assert_eq!(spell_time("14:30"), "下午两点半");
         for odd in ["2026-13-40", "soon", "", "2026-02-30", "二零二六年"] {
             assert_eq!(spell_date(odd, today), odd);
         }
@@ -374,7 +291,7 @@ mod tests {
     #[test]
     fn an_address_is_read_in_parts() {
         let parts = address_segments("北京市朝阳区建国路88号国贸大厦1503室");
-        assert_eq!(parts, ["北京市", "朝阳区", "建国路", "八十八号", "国贸大厦一五零三室"]);
+        assert_eq!(parts, ["北京市", "朝阳区", "建国路", "八十八号", "国贸大厦幺五零三室"]);
     }
 
     #[test]

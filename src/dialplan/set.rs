@@ -227,3 +227,45 @@ fn train(hotline: &Hotline, flows: &[Flow]) -> Result<Intents, Box<Problem>> {
         Box::new(Problem::new("E001", &hotline.file, "", At::default(), why, "mend the pattern it names"))
     })
 }
+
+/// The shipped hotline, compiled once for all tests.
+#[cfg(test)]
+pub(crate) fn shipped() -> std::sync::Arc<FlowSet> {
+    use std::sync::{Arc, OnceLock};
+    static SET: OnceLock<Arc<FlowSet>> = OnceLock::new();
+    let compile = || match FlowSet::compile(shipped_files()) {
+        Ok(set) => Arc::new(set),
+        Err(problems) => {
+            let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            panic!("{}", all.join("\n"))
+        }
+    };
+    Arc::clone(SET.get_or_init(compile))
+}
+
+#[cfg(test)]
+pub(crate) fn shipped_files() -> Vec<SourceFile> {
+    let files = [
+        ("dialplans/closing.yaml", include_str!("../../dialplans/closing.yaml")),
+        ("dialplans/complaint.yaml", include_str!("../../dialplans/complaint.yaml")),
+        ("dialplans/emergency.yaml", include_str!("../../dialplans/emergency.yaml")),
+        ("dialplans/hotline.yaml", include_str!("../../dialplans/hotline.yaml")),
+        ("dialplans/human.yaml", include_str!("../../dialplans/human.yaml")),
+        ("dialplans/order_query.yaml", include_str!("../../dialplans/order_query.yaml")),
+    ];
+    files.map(|(path, text)| SourceFile { path: path.into(), text: text.into() }).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_hotline_has_no_errors_and_no_warnings() {
+        let set = shipped();
+        let bad: Vec<String> = set.notes().iter().map(ToString::to_string).collect();
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+        assert_eq!(set.hash().len(), 64);
+        assert!(set.person().is_some());
+    }
+}

@@ -94,9 +94,7 @@ impl Run {
         for def in &flow.slots {
             if let Some(v) = slots.get(&def.name) {
                 self.set_slot(&def.name, v.clone());
-            } else if def.kind == SlotType::OrderRef
-                && let Some(v) = self.named_order(text)
-            {
+            } else if let Some(v) = self.named(&def.kind, text) {
                 self.set_slot(&def.name, v);
             }
         }

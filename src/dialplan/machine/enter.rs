@@ -124,8 +124,11 @@ impl Run {
 
     fn survey(&mut self, place: Place, node: &Node, out: &mut Out) -> Next {
         self.facts.answered |= self.stack.is_empty();
-        // Once a call, and not while an interrupted business still waits.
-        if self.facts.surveyed || self.stack.iter().any(|f| f.digression) {
+        // Not while an interrupted business still waits, and once a call.
+        if self.stack.iter().any(|f| f.digression) {
+            return self.end(out);
+        }
+        if self.facts.surveyed {
             return self.by_outcome(node, "none");
         }
         self.facts.surveyed = true;

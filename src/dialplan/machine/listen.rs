@@ -158,8 +158,29 @@ impl Run {
         found.or_else(|| self.session.profile.get("orders").as_list()).unwrap_or(&[])
     }
 
+    /// What an opening sentence already names: one of the caller's orders, one of the stored addresses.
+    pub(super) fn named(&self, kind: &SlotType, text: &str) -> Option<Value> {
+        match kind {
+            SlotType::OrderRef => self.named_order(text),
+            SlotType::Address => self.named_address(text),
+            _ => None,
+        }
+    }
+
+    /// "改到公司": the label alone is not enough ("公司" may be anything).
+    fn named_address(&self, text: &str) -> Option<Value> {
+        let choices = address_choices(self.session.profile.get("addresses"));
+        let ways = ["改到", "送到", "寄到", "送去", "改成"];
+        let mut named = choices.iter().filter(|c| {
+            let mut whole = c.say.iter().filter(|s| ways.iter().any(|w| s.starts_with(w)));
+            whole.any(|s| language::contains(text, s))
+        });
+        let first = named.next()?;
+        named.next().is_none().then(|| first.value.clone())
+    }
+
     /// The order named in an opening sentence by its item ("我那个冰箱到哪了"), when it is only one.
-    pub(super) fn named_order(&self, text: &str) -> Option<Value> {
+    fn named_order(&self, text: &str) -> Option<Value> {
         let choices = order_choices(self.orders());
         let mut named = choices.iter().filter(|c| {
             let items = c.say.iter().filter(|s| s.chars().count() >= 2);

@@ -24,6 +24,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use verify::Proof;
 
+pub(in crate::dialplan) use answer::mentioned_slots;
+
 /// Visits of one node in a call (since the last opening question).
 const MAX_VISITS: u32 = 10;
 /// Nodes walked through without the caller.
