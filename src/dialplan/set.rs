@@ -44,12 +44,7 @@ impl FlowSet {
     /// Parses, checks and trains. Any error gives every problem of every file; else warnings are kept in
     /// [`FlowSet::notes`].
     pub fn compile(files: Vec<SourceFile>) -> Result<FlowSet, Vec<Problem>> {
-        let (hotline, flows, mut problems) = read(&files);
-        if let Some(h) = &hotline {
-            problems.extend(check::all(h, &flows));
-        }
-        problems.sort_by(|a, b| (a.severity, &a.file, a.line, a.column).cmp(&(b.severity, &b.file, b.line, b.column)));
-        problems.dedup();
+        let (hotline, flows, mut problems) = examine(&files);
         let Some(hotline) = hotline.filter(|_| !problems.iter().any(Problem::is_error)) else {
             return Err(problems);
         };
@@ -61,6 +56,11 @@ impl FlowSet {
             }
         };
         Ok(FlowSet::assemble(hash(&files), hotline, flows, intents, problems))
+    }
+
+    /// Parses and checks without training: every problem of every file, errors first.
+    pub fn inspect(files: &[SourceFile]) -> Vec<Problem> {
+        examine(files).2
     }
 
     fn assemble(
@@ -155,6 +155,16 @@ impl FlowSet {
     pub fn is_personal(&self, slot: &str) -> bool {
         self.personal.contains(slot)
     }
+}
+
+fn examine(files: &[SourceFile]) -> (Option<Hotline>, Vec<Flow>, Vec<Problem>) {
+    let (hotline, flows, mut problems) = read(files);
+    if let Some(h) = &hotline {
+        problems.extend(check::all(h, &flows));
+    }
+    problems.sort_by(|a, b| (a.severity, &a.file, a.line, a.column).cmp(&(b.severity, &b.file, b.line, b.column)));
+    problems.dedup();
+    (hotline, flows, problems)
 }
 
 fn is_hotline(path: &str) -> bool {
@@ -267,5 +277,35 @@ mod tests {
         assert!(bad.is_empty(), "{}", bad.join("\n"));
         assert_eq!(set.hash().len(), 64);
         assert!(set.person().is_some());
+    }
+
+    #[test]
+    fn the_hash_changes_with_any_file_and_not_with_their_order() {
+        let mut files = shipped_files();
+        let before = hash(&files);
+        files.reverse();
+        assert_eq!(hash(&files), before);
+        files[0].text.push('\n');
+        assert_ne!(hash(&files), before);
+    }
+
+    #[test]
+    fn every_problem_of_every_file_is_listed_at_once() {
+        let mut files = shipped_files();
+        for f in &mut files {
+            f.text = f.text.replace("queue: 售后", "queue: 售前").replace("category: 投诉", "category: 头诉");
+        }
+        files[1].text.push_str("colour: red\n");
+        let problems = FlowSet::compile(files).expect_err("broken");
+        let errors: Vec<String> = problems.iter().filter(|p| p.is_error()).map(|p| format!("{}", p.message)).collect();
+        assert_eq!(errors.len(), 4, "{errors:?}");
+        assert!(problems.iter().all(|p| p.line > 0 && !p.picture.is_empty()));
+    }
+
+    #[test]
+    fn a_set_without_a_hotline_or_without_anything_says_what_to_add() {
+        assert!(FlowSet::compile(Vec::new()).expect_err("empty")[0].mend.contains("hotline.yaml"));
+        let flow = shipped_files().remove(5);
+        assert!(FlowSet::compile(vec![flow]).is_err());
     }
 }

@@ -374,4 +374,73 @@ mod tests {
         assert!(literals("[一二三]四五").is_empty());
         assert!(literals(")))((").is_empty());
     }
+
+    use super::super::machine::{Run, Session};
+    use super::super::reply::{Await, Input};
+    use super::super::set::shipped;
+
+    fn open() -> Listen {
+        let mut run = Run::new(shipped(), Session::default());
+        match run.step(Input::Start).then {
+            Await::Listen(l) => *l,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn meaning(text: &str) -> Meaning {
+        shipped().understand(&open(), &Transcript::typed(text)).meaning
+    }
+
+    #[test]
+    fn an_opening_sentence_names_its_business_and_brings_its_number() {
+        let cases = [
+            ("查订单", "order_query"),
+            ("我想看看我那个冰箱到哪了", "order_query"),
+            ("麻烦帮我改一下收货的地址", "change_address"),
+            ("我要投诉你们的快递员", "complaint"),
+            ("茶订单", "order_query"),
+            ("我要退货", "other_business"),
+        ];
+        for (text, intent) in cases {
+            assert_eq!(meaning(text), Meaning::Intent(intent.into()), "{text}");
+        }
+        let u = shipped().understand(&open(), &Transcript::typed("查尾号三八二六的订单"));
+        assert_eq!(u.slots.get("order_ref"), Some(&Value::text("3826")));
+        assert_eq!(meaning("给我转人工客服"), Meaning::Global(Global::Human));
+        assert_eq!(meaning("今天天气怎么样"), Meaning::NoMatch);
+        assert_eq!(meaning(""), Meaning::NoMatch);
+    }
+
+    #[test]
+    fn what_the_recogniser_rejects_is_not_guessed_at() {
+        let mut heard = Transcript::typed("查订单");
+        heard.accepted = false;
+        assert_eq!(shipped().understand(&open(), &heard).meaning, Meaning::NoMatch);
+        let mut heard = Transcript::typed("查订单");
+        heard.nbest[0].confidence = 0.1;
+        assert_eq!(shipped().understand(&open(), &heard).meaning, Meaning::NoMatch);
+        assert_eq!(shipped().understand(&open(), &Transcript::default()).meaning, Meaning::NoMatch);
+    }
+
+    #[test]
+    fn a_sound_without_words_is_understood_by_its_pinyin() {
+        let pinyin: Vec<String> = ["wo", "yao", "tou", "su"].map(String::from).into();
+        let h = Hypothesis { text: String::new(), pinyin, confidence: 0.8 };
+        let heard = Transcript { nbest: vec![h], accepted: true, ..Transcript::default() };
+        assert_eq!(shipped().understand(&open(), &heard).meaning, Meaning::Intent("complaint".into()));
+    }
+
+    #[test]
+    fn a_grammar_holds_what_the_node_can_hear() {
+        let g = shipped().grammar(&open());
+        let fragment = |t: &str| g.fragments.iter().any(|p| p.text == t);
+        assert!(fragment("查订单") && fragment("改地址") && fragment("投诉") && fragment("转人工"));
+        assert!(g.fragments.iter().all(|p| (2..=5).contains(&p.text.chars().count())));
+        assert!(g.phrases.iter().any(|p| p.text == "我想查一下订单" && p.weight == 0.0));
+        assert!(g.phrases.iter().any(|p| p.text == "再说一遍" && p.weight < 0.0));
+        assert!(g.phrases.iter().all(|p| p.text.chars().all(|c| c as u32 >= 0x3400)));
+        let mut keys_only = open();
+        keys_only.speech = false;
+        assert_eq!(shipped().grammar(&keys_only), Grammar::default());
+    }
 }

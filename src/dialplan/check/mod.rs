@@ -30,6 +30,8 @@
 mod graph;
 mod paths;
 mod texts;
+#[cfg(test)]
+mod tests;
 
 use super::hotline::Hotline;
 use super::model::Flow;

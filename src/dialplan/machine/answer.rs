@@ -166,8 +166,8 @@ impl Run {
                 });
                 chosen.map(|o| {
                     self.add_step();
-                    self.just_filled = None;
                     self.take_slots(&u.slots);
+                    self.just_filled = self.fill_named(&u.text);
                     Next::To(o.go.to.clone())
                 })
             }
@@ -195,6 +195,16 @@ impl Run {
                 self.set_slot(name, value.clone());
             }
         }
+    }
+
+    /// "改到公司" where options are offered: the address came along. Gives the slot that was filled.
+    fn fill_named(&mut self, text: &str) -> Option<String> {
+        let set = Arc::clone(&self.set);
+        let flow = &set.flows()[self.here?.flow];
+        let def = flow.slots.iter().find(|d| d.kind == SlotType::Address)?;
+        let value = self.named(&def.kind, text)?;
+        self.set_slot(&def.name, value);
+        Some(def.name.clone())
     }
 
     fn ask_answer(&mut self, node: &Node, slot: &str, u: &Understood) -> Option<Next> {

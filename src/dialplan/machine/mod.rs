@@ -11,6 +11,8 @@ mod global;
 mod last;
 mod listen;
 mod verify;
+#[cfg(test)]
+mod tests;
 
 use super::expr::Scope;
 use super::hotline::Hotline;
@@ -390,7 +392,9 @@ impl Run {
     }
 
     fn end(&mut self, out: &mut Out) -> Next {
-        match self.stack.iter().rposition(|f| f.digression) {
+        // Who has spoken with a person is not asked the old question again.
+        let interrupted = self.stack.iter().rposition(|f| f.digression).filter(|_| !self.facts.bridged);
+        match interrupted {
             Some(i) => {
                 self.stack.truncate(i + 1);
                 self.go_back(out)
