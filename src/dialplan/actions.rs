@@ -1,0 +1,96 @@
+//! The actions a flow may call, as data: what goes in, what comes out, what must have been proved before.
+//!
+//! Backends implement these; flows are checked against them.
+
+use super::model::Level;
+
+/// A business action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Action {
+    /// Its name, `system.verb`.
+    pub name: &'static str,
+    /// What it does, for editors.
+    pub about: &'static str,
+    /// Arguments it must be given.
+    pub inputs: &'static [&'static str],
+    /// Fields of its data that `save:` may take, after `ok`.
+    pub outputs: &'static [&'static str],
+    /// How it can end.
+    pub outcomes: &'static [&'static str],
+    /// How well the caller must be known.
+    pub level: Level,
+    /// Whether the caller must have agreed to a read-back of these arguments on every way to it.
+    pub confirm: &'static [&'static str],
+    /// Whether running it twice with the same arguments does no harm.
+    pub idempotent: bool,
+    /// Time limit when the flow gives none, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// Every action there is.
+pub const ACTIONS: [Action; 4] = [
+    Action {
+        name: "orders.recent",
+        about: "the caller's latest orders, newest first",
+        inputs: &["phone", "limit"],
+        outputs: &["items", "n"],
+        outcomes: &["ok", "empty", "error", "timeout"],
+        level: Level::L0,
+        confirm: &[],
+        idempotent: true,
+        timeout_ms: 3000,
+    },
+    Action {
+        name: "orders.get",
+        about: "one order by full number, last four digits or item; the order says whether it is the caller's (`mine`)",
+        inputs: &["ref", "phone"],
+        outputs: &["order"],
+        outcomes: &["ok", "empty", "error", "timeout"],
+        level: Level::L1,
+        confirm: &[],
+        idempotent: true,
+        timeout_ms: 3000,
+    },
+    Action {
+        name: "orders.change_address",
+        about: "sends an order that has not left yet to another address; `conflict` when it has left",
+        inputs: &["order", "address"],
+        outputs: &[],
+        outcomes: &["ok", "conflict", "error", "timeout"],
+        level: Level::L2,
+        confirm: &["address"],
+        idempotent: true,
+        timeout_ms: 5000,
+    },
+    Action {
+        name: "orders.urge",
+        about: "asks the warehouse to hurry an order",
+        inputs: &["order"],
+        outputs: &[],
+        outcomes: &["ok", "error", "timeout"],
+        level: Level::L1,
+        confirm: &[],
+        idempotent: true,
+        timeout_ms: 3000,
+    },
+];
+
+/// The action of this name.
+pub fn find(name: &str) -> Option<&'static Action> {
+    ACTIONS.iter().find(|a| a.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_action_can_fail_and_confirms_only_its_own_arguments() {
+        for a in &ACTIONS {
+            assert!(a.outcomes.contains(&"ok") && a.outcomes.contains(&"error") && a.outcomes.contains(&"timeout"));
+            assert!(a.confirm.iter().all(|c| a.inputs.contains(c)), "{}", a.name);
+            assert_eq!(find(a.name), Some(a));
+        }
+        assert_eq!(find("orders.burn"), None);
+    }
+}

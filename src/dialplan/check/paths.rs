@@ -1,0 +1,135 @@
+//! What holds on every way through a flow: steps (E012), identity (E013), read-back (E014).
+
+use super::super::actions;
+use super::super::machine::mentioned_slots;
+use super::super::model::{Flow, Kind, Level, Node};
+use super::Checker;
+use super::graph::Graph;
+
+/// Paths tried before the count of steps is given up as a lower bound.
+const MAX_WALK: u32 = 200_000;
+
+pub fn check(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>) {
+    let Some(start) = graph.start else { return };
+    let mut walk = Walk { flow, graph, on_path: vec![false; flow.nodes.len()], left: MAX_WALK, best: Vec::new() };
+    let mut path = Vec::new();
+    walk.go(start, 0, None, &mut path);
+    let steps = walk.best.len() as u32;
+    if steps > u32::from(flow.limits.max_steps) {
+        let names: Vec<&str> = walk.best.iter().map(|n| flow.nodes[*n].id.as_str()).collect();
+        let message = format!(
+            "the longest happy path takes {steps} caller steps ({}); max_steps is {}",
+            names.join(" → "),
+            flow.limits.max_steps
+        );
+        let mend = "ask less, use what is known, or split the business; a read-back right after its ask is no step";
+        c.add("E012", flow.at, message, mend);
+    }
+    for (i, node) in flow.nodes.iter().enumerate() {
+        let Kind::Action { call, with, .. } = &node.kind else { continue };
+        let Some(action) = actions::find(&call.text) else { continue };
+        identity(c, flow, graph, i, node, action);
+        if !action.confirm.is_empty() {
+            let slots: Vec<String> = with
+                .iter()
+                .filter(|(name, _)| action.confirm.contains(&name.text.as_str()))
+                .flat_map(|(_, e)| e.paths().into_iter().filter_map(|p| p.slot().map(str::to_string)))
+                .collect();
+            read_back(c, flow, graph, i, action.name, &slots);
+        }
+    }
+}
+
+fn identity(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>, at: usize, node: &Node, action: &actions::Action) {
+    // At L1 the backend compares the caller's number, which the flow's header promises to hand over.
+    if action.level <= Level::L1 && flow.verify >= action.level {
+        return;
+    }
+    let Some(start) = graph.start else { return };
+    let proves = |n: usize, outcome: &str| {
+        outcome == "pass" && matches!(flow.nodes[n].kind, Kind::Verify { level, .. } if level >= action.level)
+    };
+    let unproven = graph.reach(&[start], |n, e| !proves(n, e.outcome));
+    if unproven[at] {
+        let (name, level) = (action.name, action.level.name());
+        let mend = format!("put a verify node (level: {level}) on every way to it");
+        c.add("E013", node.at, format!("{name} needs {level}, and a way leads here without it"), mend);
+    }
+}
+
+fn read_back(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>, at: usize, action: &str, slots: &[String]) {
+    let agreed = |n: usize, outcome: &str| {
+        let node = &flow.nodes[n];
+        outcome == "agree"
+            && matches!(node.kind, Kind::Confirm)
+            && node.prompt.as_ref().is_some_and(|p| {
+                let said = mentioned_slots(p);
+                slots.iter().all(|s| said.contains(s))
+            })
+    };
+    let fills = |n: &&usize| matches!(&flow.nodes[**n].kind, Kind::Ask { slot } if slots.contains(&slot.text));
+    let nodes: Vec<usize> = (0..flow.nodes.len()).collect();
+    let from: Vec<usize> = graph.start.into_iter().chain(nodes.iter().filter(fills).copied()).collect();
+    if slots.is_empty() || graph.reach(&from, |n, e| !agreed(n, e.outcome))[at] {
+        let node = &flow.nodes[at];
+        let mend = "put a confirm node whose prompt reads the value back ({slots.…}) between asking and acting";
+        c.add("E014", node.at, format!("{action} needs the caller's yes to a read-back on every way to it"), mend);
+    }
+}
+
+/// The longest happy path, counted as the machine counts (see `machine::Counters::steps`).
+struct Walk<'a, 'f> {
+    flow: &'f Flow,
+    graph: &'a Graph<'f>,
+    on_path: Vec<bool>,
+    left: u32,
+    best: Vec<usize>,
+}
+
+impl Walk<'_, '_> {
+    /// Outcomes that are not the happy path.
+    fn unhappy(outcome: &str) -> bool {
+        ["max", "refuse", "error", "timeout", "fail", "busy", "closed", "none"].contains(&outcome)
+    }
+
+    fn go(&mut self, n: usize, depth: u32, filled: Option<&str>, steps: &mut Vec<usize>) {
+        if self.on_path[n] || self.left == 0 || depth > 200 {
+            return;
+        }
+        self.left -= 1;
+        self.on_path[n] = true;
+        let flow = self.flow;
+        let node = &flow.nodes[n];
+        let (counts, filled) = match &node.kind {
+            Kind::Ask { slot } => (true, Some(slot.text.as_str())),
+            Kind::Confirm => {
+                let said = node.prompt.as_ref().map_or_else(Vec::new, mentioned_slots);
+                let read_back = filled.is_some_and(|f| said.iter().any(|s| s == f));
+                (!read_back, None)
+            }
+            Kind::Menu { .. } | Kind::Record { .. } => (true, None),
+            _ => (false, filled),
+        };
+        if counts {
+            steps.push(n);
+        }
+        let mut ends = matches!(node.kind, Kind::End) || self.graph.edges[n].is_empty();
+        for i in 0..self.graph.edges[n].len() {
+            let edge = self.graph.edges[n][i];
+            if Self::unhappy(edge.outcome) {
+                continue;
+            }
+            match edge.to {
+                Some(to) => self.go(to, depth + 1, filled, steps),
+                None => ends = true,
+            }
+        }
+        if ends && steps.len() > self.best.len() {
+            self.best.clone_from(steps);
+        }
+        if counts {
+            steps.pop();
+        }
+        self.on_path[n] = false;
+    }
+}

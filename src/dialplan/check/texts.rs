@@ -1,0 +1,275 @@
+//! Prompts, slots, examples: E004, E010, E011, E015, E017, W101-W106, I201.
+
+use super::super::expr::{Expr, Path};
+use super::super::hotline::Hotline;
+use super::super::model::{Flow, Kind, Node, PiiKind};
+use super::super::problem::{At, Problem};
+use super::super::prompt::{Filter, Template};
+use super::Checker;
+use std::collections::BTreeSet;
+
+/// Longest prompt in characters (about 18 s of speech).
+const MAX_PROMPT: usize = 80;
+/// Likeness from which two examples are the same to a classifier.
+const SAME: f32 = 0.9;
+/// Names every expression may use.
+const KNOWN: [&str; 6] = ["slots", "session", "profile", "caller", "ticket", "csat"];
+
+pub fn check(c: &mut Checker<'_>, flow: &Flow, hotline: &Hotline) {
+    let vars = variables(flow);
+    let mut used: BTreeSet<String> = BTreeSet::new();
+    for node in &flow.nodes {
+        prompts(c, flow, node, &vars, &mut used);
+        expressions(c, flow, node, &vars, &mut used);
+        asked(c, flow, node);
+        filler(c, node);
+    }
+    slots(c, flow, &used);
+    if flow.tests.len() < 3 {
+        let n = flow.tests.len();
+        c.add("W104", flow.at, format!("the flow {} has {n} tests", flow.id), "write at least three under `tests:`");
+    }
+    for intent in &flow.intents {
+        if intent.examples.len() < 25 {
+            let message = format!("the intent `{}` has {} examples", intent.name, intent.examples.len());
+            c.add("I201", intent.at, message, "25 and more are understood better");
+        }
+    }
+    let _ = hotline;
+}
+
+/// Names that actions and set nodes define.
+fn variables(flow: &Flow) -> BTreeSet<String> {
+    let mut vars: BTreeSet<String> = KNOWN.iter().map(|k| k.to_string()).collect();
+    for node in &flow.nodes {
+        match &node.kind {
+            Kind::Action { save, .. } => vars.extend(save.iter().map(|(_, name)| name.clone())),
+            Kind::Set { set } => vars.extend(set.iter().map(|(n, _)| n.text.clone())),
+            _ => {}
+        }
+    }
+    vars
+}
+
+fn templates(node: &Node) -> Vec<&Template> {
+    let mut all: Vec<&Template> = node.prompt.iter().chain(&node.retry.nomatch).chain(&node.retry.noinput).collect();
+    match &node.kind {
+        Kind::Verify { prompts, .. } => all.extend(prompts.values()),
+        Kind::Action { filler, .. } => all.extend(filler),
+        Kind::Ticket { title, .. } => all.extend(title),
+        Kind::Transfer { announce, .. } => all.extend(announce),
+        _ => {}
+    }
+    all
+}
+
+fn prompts(c: &mut Checker<'_>, flow: &Flow, node: &Node, vars: &BTreeSet<String>, used: &mut BTreeSet<String>) {
+    let silent = matches!(
+        node.kind,
+        Kind::Action { .. }
+            | Kind::Branch { .. }
+            | Kind::Set { .. }
+            | Kind::Flow { .. }
+            | Kind::End
+            | Kind::Verify { .. }
+            | Kind::Survey
+            | Kind::Transfer { .. }
+    );
+    if node.prompt.is_none() && !silent {
+        c.add("E004", node.at, format!("the {} node `{}` says nothing", node.kind.name(), node.id), "prompt: \"…\"");
+    }
+    for t in templates(node) {
+        for wording in t.wordings() {
+            if wording.length() > MAX_PROMPT {
+                let message = format!("a prompt of {} characters is too long to listen to", wording.length());
+                c.add("W102", t.at, message, "say it in 80 characters or in two nodes");
+            }
+            for (path, filter) in wording.holes() {
+                known_path(c, flow, path, t.at, vars, used);
+                let spoken = !matches!(&node.kind, Kind::Transfer { announce: Some(a), .. } if std::ptr::eq(a, t));
+                if spoken {
+                    masked(c, flow, path, filter, t.at);
+                }
+            }
+        }
+    }
+}
+
+fn masked(c: &mut Checker<'_>, flow: &Flow, path: &Path, filter: Option<Filter>, at: At) {
+    let slot = path.slot().and_then(|s| flow.slot(s));
+    let pii = slot.map_or(PiiKind::None, |s| s.pii);
+    let name = match path.last_name() {
+        "caller" | "phone" => PiiKind::Phone,
+        "receiver" => PiiKind::Name,
+        _ => pii,
+    };
+    let fine = match name {
+        PiiKind::None => true,
+        PiiKind::Address => matches!(filter, Some(Filter::Segments | Filter::Mask)),
+        PiiKind::Name => matches!(filter, Some(Filter::MaskName | Filter::Mask)),
+        _ => matches!(filter, Some(Filter::Mask)),
+    };
+    if !fine {
+        let filter = match name {
+            PiiKind::Address => "segments",
+            PiiKind::Name => "mask_name",
+            _ => "mask",
+        };
+        let mend = format!("write {{{path}|{filter}}}");
+        c.add("E015", at, format!("the prompt speaks personal data ({path}) without a masking filter"), mend);
+    }
+}
+
+fn known_path(
+    c: &mut Checker<'_>,
+    flow: &Flow,
+    path: &Path,
+    at: At,
+    vars: &BTreeSet<String>,
+    used: &mut BTreeSet<String>,
+) {
+    if path.root == "slots" {
+        let Some(slot) = path.slot() else { return };
+        used.insert(slot.to_string());
+        if flow.slot(slot).is_none() {
+            let known: Vec<&str> = flow.slots.iter().map(|s| s.name.as_str()).collect();
+            c.add("E010", at, format!("there is no slot `{slot}`"), format!("slots are {}", known.join(", ")));
+        }
+    } else if !vars.contains(&path.root) {
+        let mend = "an action saves it (`save:`), or a set node sets it; slots are written slots.name";
+        c.add("E011", at, format!("nothing ever sets `{}`", path.root), mend);
+    }
+}
+
+fn expressions(c: &mut Checker<'_>, flow: &Flow, node: &Node, vars: &BTreeSet<String>, used: &mut BTreeSet<String>) {
+    let mut all: Vec<(&Expr, At)> = Vec::new();
+    all.extend(node.skip_if.iter().map(|(e, at)| (e, *at)));
+    match &node.kind {
+        Kind::Branch { cases } => all.extend(cases.iter().filter_map(|(e, l)| e.as_ref().map(|e| (e, l.at)))),
+        Kind::Set { set } => {
+            all.extend(set.iter().map(|(n, e)| (e, n.at)));
+            for (name, _) in set {
+                if let Some(slot) = name.text.strip_prefix("slots.")
+                    && flow.slot(slot).is_none()
+                {
+                    c.add("E010", name.at, format!("there is no slot `{slot}`"), "declare it under `slots:`");
+                }
+            }
+        }
+        Kind::Action { with, .. } => all.extend(with.iter().map(|(n, e)| (e, n.at))),
+        _ => {}
+    }
+    for (e, at) in all {
+        for path in e.paths() {
+            known_path(c, flow, path, at, vars, used);
+        }
+    }
+}
+
+fn asked(c: &mut Checker<'_>, flow: &Flow, node: &Node) {
+    if let Kind::Ask { slot } | Kind::Record { slot, .. } = &node.kind
+        && flow.slot(&slot.text).is_none()
+    {
+        c.add("E010", slot.at, format!("there is no slot `{}`", slot.text), "declare it under `slots:`");
+    }
+    let question = matches!(node.kind, Kind::Ask { .. });
+    if question && !node.retry.given {
+        let mend = "retry: {nomatch: [\"…\", \"…\"], noinput: [\"…\"]}; without it the hotline's own are said";
+        c.add("W101", node.at, format!("the question `{}` has no prompts for misses", node.id), mend);
+    }
+}
+
+fn filler(c: &mut Checker<'_>, node: &Node) {
+    if let Kind::Action { call, timeout_ms, filler: None, .. } = &node.kind {
+        let limit = timeout_ms.or_else(|| super::super::actions::find(&call.text).map(|a| a.timeout_ms));
+        if limit.is_some_and(|ms| ms >= 1500) {
+            let message = format!("the caller hears nothing while `{}` runs", node.id);
+            c.add("W106", node.at, message, "filler: \"我帮您查一下,请稍等。\"");
+        }
+    }
+}
+
+fn slots(c: &mut Checker<'_>, flow: &Flow, used: &BTreeSet<String>) {
+    for def in &flow.slots {
+        let fills = flow.nodes.iter().any(|n| match &n.kind {
+            Kind::Ask { slot } | Kind::Record { slot, .. } => slot.text == def.name,
+            Kind::Set { set } => set.iter().any(|(n, _)| n.text.strip_prefix("slots.") == Some(&def.name)),
+            _ => false,
+        });
+        let used = used.contains(&def.name);
+        if used && !fills && !def.given {
+            let mend = "ask for it, set it, or say where it comes from (from: session)";
+            c.add("E011", def.at, format!("the slot `{}` is used and never filled", def.name), mend);
+        }
+        if !used && !fills {
+            c.add("W103", def.at, format!("nobody uses the slot `{}`", def.name), "remove it");
+        }
+    }
+}
+
+/// Nearly the same example in two intents, intents and flows named twice.
+pub fn between_flows(c: &mut Checker<'_>, hotline: &Hotline, flows: &[Flow]) {
+    let mut said: Vec<(&Flow, &str, &str, At, Vec<u64>)> = Vec::new();
+    let (mut flow_names, mut intent_names) = (BTreeSet::new(), BTreeSet::new());
+    for flow in flows {
+        if !flow_names.insert(&flow.id) {
+            let message = format!("there are two flows `{}`", flow.id);
+            c.problems.push(Problem::new("E016", &flow.file, &flow.source, flow.at, message, "rename one"));
+        }
+        for intent in &flow.intents {
+            if !intent_names.insert(&intent.name) {
+                let message = format!("the intent `{}` belongs to two flows", intent.name);
+                c.problems.push(Problem::new("E016", &flow.file, &flow.source, intent.at, message, "keep it in one"));
+            }
+            for e in &intent.examples {
+                said.push((flow, &intent.name, &e.text, e.at, grams(&e.text)));
+            }
+        }
+    }
+    for (i, a) in said.iter().enumerate() {
+        for b in &said[i + 1..] {
+            if a.1 != b.1 && dice(&a.4, &b.4) >= SAME {
+                let message = format!("the intent `{}` says nearly the same as `{}`: {} / {}", b.1, a.1, b.2, a.2);
+                let mend = "keep it in one of the two";
+                c.problems.push(Problem::new("E017", &b.0.file, &b.0.source, b.3, message, mend));
+            }
+        }
+    }
+    for oos in &hotline.oos {
+        let own = grams(&oos.text);
+        if let Some(a) = said.iter().find(|a| dice(&a.4, &own) >= SAME) {
+            let message = format!("out of scope and the intent `{}` say nearly the same: {}", a.1, oos.text);
+            let p = Problem::new("E017", &hotline.file, &hotline.source, oos.at, message, "keep it in one of the two");
+            c.problems.push(p);
+        }
+    }
+}
+
+/// Pairs of neighbouring characters, sorted.
+fn grams(text: &str) -> Vec<u64> {
+    let chars: Vec<char> = std::iter::once('^').chain(super::super::language::norm(text).chars()).chain(['$']).collect();
+    let mut grams: Vec<u64> = chars.windows(2).map(|w| (u64::from(u32::from(w[0])) << 32) | u64::from(u32::from(w[1]))).collect();
+    grams.sort_unstable();
+    grams
+}
+
+/// Dice coefficient of two sorted bags.
+fn dice(a: &[u64], b: &[u64]) -> f32 {
+    let total = a.len() + b.len();
+    if total == 0 || a.len().min(b.len()) * 20 < total * 9 {
+        return 0.0; // too different in length to reach the bound
+    }
+    let (mut i, mut j, mut same) = (0, 0, 0);
+    while i < a.len() && j < b.len() {
+        match a[i].cmp(&b[j]) {
+            std::cmp::Ordering::Less => i += 1,
+            std::cmp::Ordering::Greater => j += 1,
+            std::cmp::Ordering::Equal => {
+                same += 1;
+                i += 1;
+                j += 1;
+            }
+        }
+    }
+    2.0 * same as f32 / total as f32
+}

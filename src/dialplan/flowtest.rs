@@ -1,0 +1,483 @@
+//! The tests inside flows, run as text: a pretended caller, a pretended back office, the real machine and the real
+//! understanding. Milliseconds each; no clock, no audio.
+//!
+//! `given:` seeds the world: `caller` (number), `orders` (how many of the demo orders are the caller's, 0..=3),
+//! `status` (of all orders), `voiceprint: pass`, `name`, `elder`, `angry`, `addresses` (labels; default 公司, 家里),
+//! `seats` (`connected`, `busy`, `timeout`, `closed`), `tickets` (`false`: they cannot be written), `fail`
+//! (`{orders.get: timeout}`), `recording_ms` (length of a recording, default 6000).
+
+use super::machine::{Run, Session};
+use super::model::{FlowTest, Kind, TestInput, TestTurn};
+use super::reply::{ActionCall, Await, Input, Listen, Outcome, Reply, TransferResult};
+use super::set::FlowSet;
+use super::understood::Meaning;
+use super::value::Value;
+use crate::speech::{Lang, Transcript};
+use std::sync::Arc;
+
+/// Back-office answers in one turn before the test is stuck.
+const MAX_EVENTS: usize = 200;
+
+/// How a test ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestResult {
+    /// The file.
+    pub file: String,
+    /// The test's line.
+    pub line: u32,
+    /// Its name.
+    pub name: String,
+    /// Why it was not run (audio).
+    pub skipped: Option<String>,
+    /// What failed, in words.
+    pub failure: Option<String>,
+    /// Caller steps used.
+    pub steps: u8,
+    /// How the call ended.
+    pub outcome: Option<Outcome>,
+    /// The dialogue, line by line (masked).
+    pub log: Vec<String>,
+}
+
+impl TestResult {
+    /// Whether it ran and held.
+    pub fn passed(&self) -> bool {
+        self.failure.is_none() && self.skipped.is_none()
+    }
+}
+
+/// Runs every test of a set.
+pub fn run_all(set: &Arc<FlowSet>) -> Vec<TestResult> {
+    let flows = set.flows().iter().flat_map(|f| f.tests.iter().map(move |t| (f.file.as_str(), t)));
+    let shared = set.hotline().tests.iter().map(|t| (set.hotline().file.as_str(), t));
+    flows.chain(shared).map(|(file, test)| run(set, file, test)).collect()
+}
+
+/// Runs one test.
+pub fn run(set: &Arc<FlowSet>, file: &str, test: &FlowTest) -> TestResult {
+    let mut result = TestResult {
+        file: file.to_string(),
+        line: test.at.line,
+        name: test.name.clone(),
+        skipped: None,
+        failure: None,
+        steps: 0,
+        outcome: None,
+        log: Vec::new(),
+    };
+    if let Some(TestInput::Audio(path)) = test.turns.iter().map(|t| &t.input).find(|i| matches!(i, TestInput::Audio(_))) {
+        result.skipped = Some(format!("a turn plays {path}: audio is not run as text"));
+        return result;
+    }
+    let mut stage = Stage::new(set, &test.given);
+    let outcome = stage.play(test);
+    result.failure = outcome.err();
+    result.steps = stage.run.counters().steps;
+    result.outcome = Some(stage.outcome());
+    result.log = stage.log;
+    result
+}
+
+/// The call on stage.
+struct Stage {
+    set: Arc<FlowSet>,
+    run: Run,
+    world: World,
+    log: Vec<String>,
+    heard: String,
+    node: String,
+    path: Vec<String>,
+    actions: Vec<String>,
+    tickets: Vec<Value>,
+    then: Await,
+}
+
+impl Stage {
+    fn new(set: &Arc<FlowSet>, given: &Value) -> Stage {
+        let world = World::new(given);
+        let run = Run::new(Arc::clone(set), world.session());
+        Stage {
+            set: Arc::clone(set),
+            run,
+            world,
+            log: Vec::new(),
+            heard: String::new(),
+            node: String::new(),
+            path: Vec::new(),
+            actions: Vec::new(),
+            tickets: Vec::new(),
+            then: Await::Hangup(Outcome::Abandoned),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match &self.then {
+            Await::Hangup(outcome) => *outcome,
+            _ => self.run.outcome_on_hangup(),
+        }
+    }
+
+    fn play(&mut self, test: &FlowTest) -> Result<(), String> {
+        self.feed(Input::Start)?;
+        for (i, turn) in test.turns.iter().enumerate() {
+            self.turn(turn).map_err(|why| format!("turn {} (line {}): {why}", i + 1, turn.at.line))?;
+        }
+        self.ended(test)
+    }
+
+    fn turn(&mut self, turn: &TestTurn) -> Result<(), String> {
+        let (input, meaning) = self.input(&turn.input)?;
+        if let Some(expected) = &turn.intent {
+            self.meant(expected, meaning.as_ref())?;
+        }
+        self.feed(input)?;
+        if let Some(hear) = &turn.hear {
+            let found = match hear.strip_prefix('~') {
+                Some(part) => self.heard.contains(part),
+                None => self.heard == *hear,
+            };
+            if !found {
+                return Err(format!("expected to hear {hear}, heard: {}", self.heard));
+            }
+        }
+        if let Some(node) = &turn.node
+            && *node != self.node
+        {
+            return Err(format!("expected to be at `{node}`, is at `{}`; heard: {}", self.node, self.heard));
+        }
+        self.slots(&turn.slots)
+    }
+
+    fn slots(&self, expected: &Value) -> Result<(), String> {
+        let Value::Map(expected) = expected else { return Ok(()) };
+        for (name, value) in expected {
+            let found = self.run.slot(name);
+            if !matches(value, found) {
+                return Err(format!("expected the slot {name} to be {}, it is {}", show(value), show(found)));
+            }
+        }
+        Ok(())
+    }
+
+    fn meant(&self, expected: &str, meaning: Option<&Meaning>) -> Result<(), String> {
+        let found = match meaning {
+            Some(Meaning::Intent(name)) => name.clone(),
+            Some(Meaning::Choice(name)) => self.option_intent(name).unwrap_or_else(|| name.clone()),
+            Some(other) => format!("{other:?}"),
+            None => "keys or silence".into(),
+        };
+        if found == expected {
+            return Ok(());
+        }
+        Err(format!("expected the intent {expected}, understood {found}"))
+    }
+
+    /// The intent that a menu's option stands for.
+    fn option_intent(&self, option: &str) -> Option<String> {
+        let Await::Listen(listen) = &self.then else { return None };
+        let flow = &self.set.flows()[self.set.find(&listen.flow)?];
+        let Kind::Menu { options } = &flow.nodes[flow.find(&listen.node)?].kind else { return None };
+        options.iter().find(|o| o.name == option)?.intent.as_ref().map(|i| i.text.clone())
+    }
+
+    fn input(&mut self, input: &TestInput) -> Result<(Input, Option<Meaning>), String> {
+        let shown = match input {
+            TestInput::Say(s) => format!("客户: {s}"),
+            TestInput::Key(k) => format!("按键: {k}"),
+            TestInput::Silence(s) => format!("(静音 {s} 秒)"),
+            TestInput::Audio(_) => return Err("audio is not run as text".into()),
+        };
+        self.log.push(shown);
+        match (&self.then, input) {
+            (Await::Listen(listen), TestInput::Say(text)) => {
+                if !listen.speech {
+                    return Ok((Input::NoInput, None));
+                }
+                let u = self.set.understand(listen, &Transcript::typed(text.clone()));
+                let meaning = u.meaning.clone();
+                Ok((Input::Heard(u), Some(meaning)))
+            }
+            (Await::Listen(listen), TestInput::Key(keys)) => Ok((Input::Keys(pressed(listen, keys)), None)),
+            (Await::Listen(_) | Await::Record { .. }, TestInput::Silence(_)) => Ok((Input::NoInput, None)),
+            (Await::Record { .. }, _) => Ok((Input::Recorded { from_ms: 1000, to_ms: 1000 + self.world.recording_ms }, None)),
+            (Await::Hangup(outcome), _) => Err(format!("the call is over ({})", outcome.name())),
+            (other, _) => Err(format!("nobody listens: {other:?}")),
+        }
+    }
+
+    /// One input, and whatever the back office answers, until the caller is asked again.
+    fn feed(&mut self, input: Input) -> Result<(), String> {
+        self.heard.clear();
+        let mut input = input;
+        for _ in 0..MAX_EVENTS {
+            let reply = self.run.step(input);
+            self.note(&reply);
+            self.then = reply.then;
+            input = match &self.then {
+                Await::Listen(_) | Await::Record { .. } | Await::Hangup(_) => return Ok(()),
+                Await::Action(call) => {
+                    self.actions.push(call.name.clone());
+                    let (outcome, data) = self.world.act(call);
+                    self.log.push(format!("  动作 {} → {outcome}", call.name));
+                    Input::Action { outcome, data }
+                }
+                Await::Ticket(draft) => {
+                    let fields = [("category", &draft.category), ("priority", &draft.priority), ("title", &draft.title)];
+                    let mut fields: Vec<(&str, Value)> = fields.map(|(k, v)| (k, Value::text(v))).into();
+                    fields.push(("recorded", Value::Bool(draft.recording_ms.is_some())));
+                    self.log.push(format!("  工单 {} {}", draft.category, draft.priority));
+                    let ticket = self.world.ticket(self.tickets.len());
+                    if ticket.is_some() {
+                        self.tickets.push(Value::map(fields));
+                    }
+                    Input::Ticket(ticket)
+                }
+                Await::Transfer(order) => {
+                    self.log.push(format!("  转人工 {} → {}", order.queue, self.world.seats.name()));
+                    Input::Transfer(self.world.seats)
+                }
+            };
+        }
+        Err("the flow goes on without the caller".into())
+    }
+
+    fn note(&mut self, reply: &Reply) {
+        for t in &reply.trace {
+            self.node.clone_from(&t.node);
+            self.path.push(format!("{}/{}", t.flow, t.node));
+        }
+        for p in &reply.say {
+            self.log.push(format!("热线: {}", p.shown));
+            self.heard.push_str(&p.text);
+        }
+        if let Await::Listen(listen) = &reply.then {
+            self.node.clone_from(&listen.node);
+        }
+    }
+
+    fn ended(&self, test: &FlowTest) -> Result<(), String> {
+        let expect = &test.expect;
+        if let Some(expected) = &expect.outcome {
+            let found = match self.outcome() {
+                Outcome::Abandoned => "hangup",
+                other => other.name(),
+            };
+            if expected != found {
+                return Err(format!("expected the outcome {expected}, it is {found} (at `{}`)", self.node));
+            }
+        }
+        let steps = self.run.counters().steps;
+        if expect.max_steps.is_some_and(|max| steps > max) {
+            return Err(format!("{steps} steps, at most {} were expected", expect.max_steps.unwrap_or(0)));
+        }
+        let mut rest = self.path.iter();
+        for wanted in &expect.path {
+            let hit = |p: &String| p == wanted || p.rsplit('/').next() == Some(wanted);
+            if !rest.any(hit) {
+                return Err(format!("the path does not lead over `{wanted}` in this order: {}", self.path.join(" ")));
+            }
+        }
+        if let Some(actions) = &expect.actions
+            && *actions != self.actions
+        {
+            return Err(format!("expected the actions {actions:?}, there were {:?}", self.actions));
+        }
+        if !expect.ticket.is_null() && !self.tickets.iter().any(|t| matches(&expect.ticket, t)) {
+            let found: Vec<String> = self.tickets.iter().map(show).collect();
+            return Err(format!("expected a ticket {}, there were [{}]", show(&expect.ticket), found.join(", ")));
+        }
+        self.slots(&expect.slots)
+    }
+}
+
+/// Keys as the call machine hands them over: without the terminator.
+fn pressed(listen: &Listen, keys: &str) -> String {
+    match listen.keys.terminator {
+        Some(t) => keys.strip_suffix(t).unwrap_or(keys).to_string(),
+        None => keys.to_string(),
+    }
+}
+
+/// Records match in part; a label given as text matches a record's `label`.
+fn matches(expected: &Value, found: &Value) -> bool {
+    match (expected, found) {
+        (Value::Map(e), Value::Map(_)) => e.iter().all(|(k, v)| matches(v, found.get(k))),
+        (Value::Text(e), Value::Map(_)) => found.get("label").as_text() == Some(e),
+        (Value::Int(e), Value::Text(f)) => f == &e.to_string(),
+        (Value::Text(e), Value::Text(f)) => e == f || e.len() >= 4 && f.ends_with(e.as_str()),
+        (e, f) => e == f,
+    }
+}
+
+fn show(v: &Value) -> String {
+    match v {
+        Value::Null => "nothing".into(),
+        Value::Map(m) => {
+            let inner: Vec<String> = m.iter().map(|(k, v)| format!("{k}: {}", show(v))).collect();
+            format!("{{{}}}", inner.join(", "))
+        }
+        other => super::prompt::plain_text(other),
+    }
+}
+
+/// The pretended back office.
+struct World {
+    caller: String,
+    profile: Value,
+    orders: Vec<Value>,
+    own: usize,
+    seats: TransferResult,
+    tickets: bool,
+    fail: Value,
+    recording_ms: u64,
+}
+
+impl World {
+    fn new(given: &Value) -> World {
+        let text = |key: &str, default: &str| given.get(key).as_text().unwrap_or(default).to_string();
+        let number = |key: &str, default: i64| given.get(key).as_int().unwrap_or(default);
+        let caller = text("caller", "13800138000");
+        let own = number("orders", 0).clamp(0, 3) as usize;
+        let status = text("status", "packing");
+        let orders = demo_orders(&status, &caller, own);
+        let labels: Vec<String> = match given.get("addresses").as_list() {
+            Some(list) => list.iter().filter_map(|l| l.as_text().map(str::to_string)).collect(),
+            None => vec!["公司".into(), "家里".into()],
+        };
+        let addresses = labels.iter().map(|label| demo_address(label)).collect();
+        let mut profile = vec![
+            ("name", Value::Text(text("name", "张小明"))),
+            ("phone_tail", Value::text(tail(&caller))),
+            ("addresses", Value::List(addresses)),
+            ("orders", Value::List(orders.iter().take(own).cloned().collect())),
+        ];
+        for key in ["voiceprint", "elder", "angry", "vip"] {
+            profile.push((key, given.get(key).clone()));
+        }
+        let results = [TransferResult::Connected, TransferResult::Busy, TransferResult::Timeout, TransferResult::Closed];
+        let seats = results.into_iter().find(|r| given.get("seats").as_text() == Some(r.name()));
+        World {
+            caller,
+            profile: Value::map(profile),
+            orders,
+            own,
+            seats: seats.unwrap_or(TransferResult::Connected),
+            tickets: given.get("tickets") != &Value::Bool(false),
+            fail: given.get("fail").clone(),
+            recording_ms: number("recording_ms", 6000).max(0) as u64,
+        }
+    }
+
+    fn session(&self) -> Session {
+        Session {
+            caller: self.caller.clone(),
+            profile: self.profile.clone(),
+            today: (2026, 11, 20),
+            lang: Lang::Zh,
+        }
+    }
+
+    fn ticket(&self, n: usize) -> Option<Value> {
+        let no = format!("2026112000{:02}", n + 1);
+        let tail = tail(&no).to_string();
+        self.tickets.then(|| Value::map([("no", Value::Text(no)), ("tail", Value::Text(tail))]))
+    }
+
+    fn act(&self, call: &ActionCall) -> (String, Value) {
+        if let Some(outcome) = self.fail.get(&call.name).as_text() {
+            return (outcome.to_string(), Value::Null);
+        }
+        let ok = |data: Value| ("ok".to_string(), data);
+        match call.name.as_str() {
+            "orders.recent" if self.own == 0 => ("empty".into(), Value::Null),
+            "orders.recent" => {
+                let items: Vec<Value> = self.orders.iter().take(self.own).cloned().collect();
+                ok(Value::map([("n", Value::Int(items.len() as i64)), ("items", Value::List(items))]))
+            }
+            "orders.get" => {
+                let wanted = call.args.get("ref").and_then(Value::as_text).unwrap_or("").to_string();
+                let hit = |o: &&Value| {
+                    let field = |key: &str| o.get(key).as_text().unwrap_or("");
+                    wanted.len() >= 4 && (field("no").ends_with(&wanted) || field("id") == wanted)
+                };
+                match self.orders.iter().find(hit) {
+                    Some(order) => ok(Value::map([("order", order.clone())])),
+                    None => ("empty".into(), Value::Null),
+                }
+            }
+            "orders.change_address" => {
+                let id = call.args.get("order").cloned().unwrap_or_default();
+                let order = self.orders.iter().find(|o| o.get("id") == &id);
+                let open = order.is_some_and(|o| ["paid", "packing"].map(Some).contains(&o.get("status").as_text()));
+                if open { ok(Value::Null) } else { ("conflict".into(), Value::Null) }
+            }
+            _ => ok(Value::Null),
+        }
+    }
+}
+
+fn tail(digits: &str) -> &str {
+    digits.get(digits.len().saturating_sub(4)..).unwrap_or(digits)
+}
+
+fn demo_address(label: &str) -> Value {
+    let text = match label {
+        "公司" => "北京市朝阳区建国路88号国贸大厦15层",
+        "家里" => "北京市海淀区中关村南大街5号院3号楼602室",
+        other => return Value::map([("label", Value::text(other)), ("text", Value::text("上海市浦东新区世纪大道100号"))]),
+    };
+    Value::map([("label", Value::text(label)), ("text", Value::text(text))])
+}
+
+fn demo_orders(status: &str, caller: &str, own: usize) -> Vec<Value> {
+    let status_text = match status {
+        "paid" => "已付款,等待配货",
+        "packing" => "正在配货",
+        "shipped" => "已发货",
+        "signed" => "已签收",
+        "closed" => "已关闭",
+        _ => "已取消",
+    };
+    let rows = [
+        ("o1", "202611180000003826", "双门冰箱", "2026-11-22", 4299),
+        ("o2", "202611150000005190", "电饭煲", "2026-11-21", 399),
+        ("o3", "202611100000007742", "蓝牙耳机", "2026-11-20", 259),
+    ];
+    let order = |(i, (id, no, item, eta, amount)): (usize, (&str, &str, &str, &str, i64))| {
+        let phone_tail = if i < own { tail(caller) } else { "8000" };
+        Value::map([
+            ("id", Value::text(id)),
+            ("no", Value::text(no)),
+            ("tail", Value::text(tail(no))),
+            ("item", Value::text(item)),
+            ("status", Value::text(status)),
+            ("status_text", Value::text(status_text)),
+            ("eta", Value::text(eta)),
+            ("receiver", Value::text("张小明")),
+            ("phone_tail", Value::text(phone_tail)),
+            ("amount_yuan", Value::Int(amount)),
+            ("address", Value::text("北京市海淀区中关村南大街5号院3号楼602室")),
+            ("mine", Value::Bool(i < own)),
+        ])
+    };
+    rows.into_iter().enumerate().map(order).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::set::shipped;
+    use super::*;
+
+    #[test]
+    fn the_shipped_hotline_passes_its_own_tests() {
+        let set = shipped();
+        let results = run_all(&set);
+        assert!(results.len() >= 30, "{} tests", results.len());
+        let failed: Vec<String> = results
+            .iter()
+            .filter(|r| !r.passed())
+            .map(|r| format!("{}:{} {}\n  {:?}\n  {}", r.file, r.line, r.name, r.failure, r.log.join("\n  ")))
+            .collect();
+        assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+    }
+}

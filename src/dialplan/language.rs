@@ -1,0 +1,303 @@
+//! The only door of this room to `nlu`: what flows need of language, in this room's words.
+
+use super::hotline::Thresholds;
+use super::understood::{Emotion, Global};
+use crate::nlu::{self, Classifier, Decision, Example, PatternRule, Patterns, Policy, Reading, pinyin};
+use crate::speech::{Hypothesis, Transcript};
+
+/// Seed of the classifier's training: the same set gives the same scores.
+const SEED: u64 = 20_261_120;
+/// Readings of an utterance that the classifier weighs.
+const MAX_READINGS: usize = 5;
+/// Longest text looked at, in characters: no one says more in one breath.
+const MAX_CHARS: usize = 300;
+
+/// One form for the many ways to write the same; nothing but words and digits.
+pub fn norm(text: &str) -> String {
+    let short: String = text.chars().take(MAX_CHARS).collect();
+    nlu::normalise(&short).chars().filter(|c| !c.is_whitespace()).collect()
+}
+
+/// Toneless pinyin under which what telephone lines confuse is equal.
+pub fn sounds(text: &str) -> Vec<String> {
+    pinyin::toneless(text).iter().map(|s| pinyin::fuzzy(s)).collect()
+}
+
+/// Whether `part` is said somewhere in `text`, by its words or (two syllables and more) by its sound.
+pub fn contains(text: &str, part: &str) -> bool {
+    let part = norm(part);
+    if part.is_empty() {
+        return false;
+    }
+    let text = norm(text);
+    if text.contains(&part) {
+        return true;
+    }
+    contains_sounds(&sounds(&text), &sounds(&part))
+}
+
+/// Whether the syllables of `part` (two at least) stand together in `whole`.
+pub fn contains_sounds(whole: &[String], part: &[String]) -> bool {
+    part.len() >= 2 && whole.windows(part.len()).any(|w| w == part)
+}
+
+/// Likeness of two strings of syllables, 0.0..=1.0.
+pub fn likeness(a: &[String], b: &[String]) -> f32 {
+    let longest = a.len().max(b.len());
+    if longest == 0 || longest > 64 {
+        return 0.0;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    1.0 - row[b.len()] as f32 / longest as f32
+}
+
+/// Whether two names sound the same on a telephone.
+pub fn sounds_like(a: &str, b: &str) -> bool {
+    sounds(a) == sounds(b)
+}
+
+/// Whether a spoken name is the stored one.
+pub fn same_name(stored: &str, spoken: &str) -> bool {
+    nlu::name::same(spoken, stored)
+}
+
+/// Yes, no, or neither.
+pub fn yes_no(text: &str, heard: &[String]) -> Option<bool> {
+    nlu::yes_no::parse_heard(text, heard)
+}
+
+/// The digits said, when there are this many.
+pub fn digits(text: &str, min: u8, max: u8) -> Option<String> {
+    nlu::digits::parse_len(text, usize::from(min), usize::from(max))
+}
+
+/// The order meant by number: last four digits or the whole number.
+pub fn order_number(text: &str) -> Option<String> {
+    use nlu::order_ref::{OrderRef, parse};
+    match parse(text, &[])? {
+        OrderRef::Tail(digits) | OrderRef::Full(digits) => Some(digits),
+        _ => None,
+    }
+}
+
+/// How the caller sounds, from the words.
+pub fn emotion(text: &str) -> Emotion {
+    match nlu::emotion::assess(text) {
+        nlu::Emotion::StronglyNegative => Emotion::StronglyNegative,
+        nlu::Emotion::Negative => Emotion::Negative,
+        _ => Emotion::Neutral,
+    }
+}
+
+/// A phrase that every node understands.
+pub fn global(text: &str, heard: &[String]) -> Option<Global> {
+    nlu::globals::detect(text, heard).map(|m| match m {
+        nlu::Meta::Emergency => Global::Emergency,
+        nlu::Meta::Human => Global::Human,
+        nlu::Meta::Slower => Global::Slower,
+        nlu::Meta::Repeat => Global::Repeat,
+        nlu::Meta::Cancel => Global::Cancel,
+        nlu::Meta::Angry => Global::Angry,
+    })
+}
+
+/// Patterns and key words of an intent.
+pub struct Rule<'a> {
+    /// The intent.
+    pub intent: &'a str,
+    /// A regular expression that decides alone; may be empty.
+    pub pattern: &'a str,
+    /// Expressions that forbid it.
+    pub not: Vec<String>,
+    /// Key words, found by sound too.
+    pub keywords: Vec<String>,
+}
+
+/// The intents of a set: rules, and what was learnt from examples.
+pub struct Intents {
+    rules: Patterns,
+    learnt: Classifier,
+}
+
+/// What the intents make of an utterance.
+pub enum Verdict {
+    /// Sure enough to act.
+    Sure(String),
+    /// One of two.
+    Either(String, String),
+    /// None.
+    Unknown,
+}
+
+impl Intents {
+    /// Learns from rules and from pairs of label and text. A rule that cannot be used gives its message.
+    pub fn train(rules: &[Rule<'_>], examples: Vec<(String, String)>) -> Result<Intents, String> {
+        let rules: Vec<PatternRule> = rules
+            .iter()
+            .map(|r| PatternRule {
+                label: r.intent.to_string(),
+                pattern: r.pattern.to_string(),
+                not: r.not.clone(),
+                sounds: r.keywords.clone(),
+            })
+            .collect();
+        let rules = Patterns::new(&rules).map_err(|e| e.to_string())?;
+        let examples: Vec<Example> = examples.into_iter().map(|(label, text)| Example { label, text }).collect();
+        Ok(Intents { rules, learnt: Classifier::train(&examples, SEED) })
+    }
+
+    /// The intent that rules alone decide.
+    pub fn by_rule(&self, heard: &Hypothesis, scope: &[String]) -> Option<String> {
+        self.rules.decide(&norm(&heard.text), &heard.pinyin, Some(scope)).map(str::to_string)
+    }
+
+    /// Scores of the labels in scope, best first, and what they amount to.
+    pub fn by_learning(&self, heard: &Transcript, scope: &[String], t: Thresholds) -> (Vec<(String, f32)>, Verdict) {
+        let texts: Vec<String> = heard.nbest.iter().take(MAX_READINGS).map(|h| norm(&h.text)).collect();
+        let readings: Vec<Reading<'_>> = heard
+            .nbest
+            .iter()
+            .zip(&texts)
+            .map(|(h, text)| Reading {
+                text,
+                pinyin: &h.pinyin[..h.pinyin.len().min(MAX_CHARS)],
+                weight: h.confidence.clamp(0.01, 1.0),
+            })
+            .collect();
+        let scores = self.learnt.classify(&readings, Some(scope));
+        let policy = Policy { act: t.act, margin: t.margin, clarify: t.clarify, second: t.second };
+        let verdict = match policy.decide(&scores) {
+            Decision::Act(a) => Verdict::Sure(a),
+            Decision::Clarify(a, b) => Verdict::Either(a, b),
+            Decision::Reprompt => Verdict::Unknown,
+        };
+        (scores, verdict)
+    }
+}
+
+impl std::fmt::Debug for Intents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Intents").finish_non_exhaustive()
+    }
+}
+
+/// 3126 → 三幺二六.
+pub fn spell_digits(text: &str) -> String {
+    nlu::spell::spell_digits(text)
+}
+
+/// Cents → 三百五十元五角.
+pub fn spell_money(cents: i64) -> String {
+    nlu::spell::spell_money(cents)
+}
+
+/// `2026-11-22` → 今天, 明天, 后天 or 十一月二十二日 (with the year when it is another); no date stays as it is.
+pub fn spell_date(text: &str, today: (i32, u8, u8)) -> String {
+    let day = text.get(..10).unwrap_or(text);
+    let mut parts = day.split('-').map(|p| p.parse::<i32>().ok());
+    let (Some(Some(y)), Some(Some(m)), Some(Some(d)), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return text.to_string();
+    };
+    let date = |y: i32, m: u8, d: u8| {
+        time::Month::try_from(m).ok().and_then(|m| time::Date::from_calendar_date(y, m, d).ok())
+    };
+    let Some(that) = date(y, u8::try_from(m).unwrap_or(0), u8::try_from(d).unwrap_or(0)) else {
+        return text.to_string();
+    };
+    let gap = date(today.0, today.1, today.2).map(|t| (that - t).whole_days());
+    match gap {
+        Some(0) => return "今天".into(),
+        Some(1) => return "明天".into(),
+        Some(2) => return "后天".into(),
+        Some(-1) => return "昨天".into(),
+        _ => {}
+    }
+    nlu::spell::spell_date(if y == today.0 { 0 } else { y }, that.month().into(), that.day())
+}
+
+/// `14:30` → 下午两点半; no time stays as it is.
+pub fn spell_time(text: &str) -> String {
+    let mut parts = text.split(':').map(|p| p.parse::<u8>().ok());
+    match (parts.next(), parts.next()) {
+        (Some(Some(h @ 0..=23)), Some(Some(m @ 0..=59))) => nlu::spell::spell_time(h, m),
+        _ => text.to_string(),
+    }
+}
+
+/// An address in the parts in which it is read out: after each 省 市 区 县 镇 路 街 号 … a pause; 88号 → 八十八号.
+pub fn address_segments(text: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let (mut part, mut number) = (String::new(), String::new());
+    for c in text.chars().take(120) {
+        if c.is_ascii_digit() {
+            number.push(c);
+            continue;
+        }
+        flush_number(&mut part, &mut number);
+        part.push(c);
+        let long = part.chars().count() >= 3;
+        if long && "省市区县镇乡路街道巷号栋幢座楼层村".contains(c) || ",, 、".contains(c) {
+            let whole = std::mem::take(&mut part);
+            let whole = whole.trim_matches([',', ',', ' ', '、']);
+            if !whole.is_empty() {
+                parts.push(whole.to_string());
+            }
+        }
+    }
+    flush_number(&mut part, &mut number);
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    parts
+}
+
+/// House numbers up to three digits are read as numbers, longer ones digit by digit.
+fn flush_number(part: &mut String, number: &mut String) {
+    let spoken = match number.len() {
+        0 => return,
+        1..=3 => nlu::spell::spell_int(number.parse().unwrap_or(0)),
+        _ => spell_digits(number),
+    };
+    part.push_str(&spoken);
+    number.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_near_or_by_month_and_day() {
+        let today = (2026, 12, 31);
+        assert_eq!(spell_date("2027-01-01", today), "明天");
+        assert_eq!(spell_date("2026-11-22", today), "十一月二十二日");
+        assert_eq!(spell_date("2027-03-02", today), "二零二七年三月二日");
+        assert_eq!(spell_time("14:30"), "下午两点半");
+        for odd in ["2026-13-40", "soon", "", "2026-02-30", "二零二六年"] {
+            assert_eq!(spell_date(odd, today), odd);
+        }
+    }
+
+    #[test]
+    fn an_address_is_read_in_parts() {
+        let parts = address_segments("北京市朝阳区建国路88号国贸大厦1503室");
+        assert_eq!(parts, ["北京市", "朝阳区", "建国路", "八十八号", "国贸大厦幺五零三室"]);
+    }
+
+    #[test]
+    fn a_part_is_found_by_words_and_by_sound() {
+        assert!(contains("我要茶订单啊", "查订单"));
+        assert!(!contains("我要查快递", "查订单"));
+        assert!(likeness(&sounds("改到公司"), &sounds("改到公私")) > 0.99);
+    }
+}

@@ -1,0 +1,311 @@
+//! A set of flows, compiled: what calls run on. A call keeps the set it began with until it ends.
+
+use super::check;
+use super::hotline::Hotline;
+use super::language::{Intents, Rule};
+use super::machine::Place;
+use super::model::{Flow, Intent, Kind, PiiKind, Target};
+use super::parse;
+use super::problem::{At, Problem};
+use super::understood::Global;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// The label of utterances that are no business of the hotline.
+pub const OUT_OF_SCOPE: &str = "oos";
+
+/// A file of a set: its name (shown in problems) and its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Such as `dialplans/order_query.yaml`. The one that ends in `hotline.yaml` holds what all flows share.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Compiled flows. Share it behind an `Arc`.
+#[derive(Debug)]
+pub struct FlowSet {
+    hash: String,
+    hotline: Hotline,
+    flows: Vec<Flow>,
+    names: BTreeMap<String, usize>,
+    owners: BTreeMap<String, usize>,
+    spoken: BTreeMap<String, String>,
+    top: Vec<String>,
+    personal: BTreeSet<String>,
+    person: Option<Place>,
+    notes: Vec<Problem>,
+    pub(super) intents: Intents,
+}
+
+impl FlowSet {
+    /// Parses, checks and trains. Any error gives every problem of every file; else warnings are kept in
+    /// [`FlowSet::notes`].
+    pub fn compile(files: Vec<SourceFile>) -> Result<FlowSet, Vec<Problem>> {
+        let (hotline, flows, mut problems) = examine(&files);
+        let Some(hotline) = hotline.filter(|_| !problems.iter().any(Problem::is_error)) else {
+            return Err(problems);
+        };
+        let intents = match train(&hotline, &flows) {
+            Ok(intents) => intents,
+            Err(p) => {
+                problems.insert(0, *p);
+                return Err(problems);
+            }
+        };
+        Ok(FlowSet::assemble(hash(&files), hotline, flows, intents, problems))
+    }
+
+    /// Parses and checks without training: every problem of every file, errors first.
+    pub fn inspect(files: &[SourceFile]) -> Vec<Problem> {
+        examine(files).2
+    }
+
+    fn assemble(
+        hash: String,
+        hotline: Hotline,
+        flows: Vec<Flow>,
+        intents: Intents,
+        notes: Vec<Problem>,
+    ) -> FlowSet {
+        let names: BTreeMap<String, usize> = flows.iter().enumerate().map(|(i, f)| (f.id.clone(), i)).collect();
+        let (mut owners, mut spoken, mut top) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for (i, flow) in flows.iter().enumerate() {
+            for intent in &flow.intents {
+                owners.insert(intent.name.clone(), i);
+                let said = intent.spoken.clone().unwrap_or_else(|| flow.title.clone());
+                spoken.insert(intent.name.clone(), said);
+                if intent.top {
+                    top.push(intent.name.clone());
+                }
+            }
+        }
+        let slots = flows.iter().flat_map(|f| &f.slots).filter(|s| s.pii != PiiKind::None);
+        let personal = slots.map(|s| s.name.clone()).collect();
+        let person = hotline.globals.get(&Global::Human).and_then(|link| match &link.to {
+            Target::Flow(name) => {
+                let flow = *names.get(name)?;
+                let hands_over = |n: &super::model::Node| matches!(n.kind, Kind::Transfer { .. });
+                Some(Place { flow, node: flows[flow].nodes.iter().position(hands_over)? })
+            }
+            _ => None,
+        });
+        FlowSet { hash, hotline, flows, names, owners, spoken, top, personal, person, notes, intents }
+    }
+
+    /// SHA-256 of the files' names and texts, 64 hex digits.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Warnings and notes.
+    pub fn notes(&self) -> &[Problem] {
+        &self.notes
+    }
+
+    /// What all flows share.
+    pub fn hotline(&self) -> &Hotline {
+        &self.hotline
+    }
+
+    /// The flows, in order of their files.
+    pub fn flows(&self) -> &[Flow] {
+        &self.flows
+    }
+
+    /// The place of a flow in [`FlowSet::flows`].
+    pub fn find(&self, flow: &str) -> Option<usize> {
+        self.names.get(flow).copied()
+    }
+
+    /// The flow that an intent begins.
+    pub fn flow_of(&self, intent: &str) -> Option<usize> {
+        self.owners.get(intent).copied()
+    }
+
+    /// Intents that the opening question listens for.
+    pub fn top_intents(&self) -> Vec<String> {
+        self.top.clone()
+    }
+
+    /// An intent's name for callers.
+    pub fn intent_spoken(&self, intent: &str) -> Option<&str> {
+        self.spoken.get(intent).map(String::as_str)
+    }
+
+    /// An intent's definition.
+    pub fn intent(&self, name: &str) -> Option<&Intent> {
+        let flow = self.flow_of(name)?;
+        self.flows[flow].intents.iter().find(|i| i.name == name)
+    }
+
+    /// Whether an intent is the plain demand for a person.
+    pub fn is_human(&self, intent: &str) -> bool {
+        intent == "human"
+    }
+
+    /// The hand-over node for who wants a person without another question.
+    pub fn person(&self) -> Option<Place> {
+        self.person
+    }
+
+    /// Whether a slot holds personal data.
+    pub fn is_personal(&self, slot: &str) -> bool {
+        self.personal.contains(slot)
+    }
+}
+
+fn examine(files: &[SourceFile]) -> (Option<Hotline>, Vec<Flow>, Vec<Problem>) {
+    let (hotline, flows, mut problems) = read(files);
+    if let Some(h) = &hotline {
+        problems.extend(check::all(h, &flows));
+    }
+    problems.sort_by(|a, b| (a.severity, &a.file, a.line, a.column).cmp(&(b.severity, &b.file, b.line, b.column)));
+    problems.dedup();
+    (hotline, flows, problems)
+}
+
+fn is_hotline(path: &str) -> bool {
+    path.rsplit(['/', '\\']).next() == Some("hotline.yaml")
+}
+
+fn read(files: &[SourceFile]) -> (Option<Hotline>, Vec<Flow>, Vec<Problem>) {
+    let (mut hotline, mut flows, mut problems) = (None, Vec::new(), Vec::new());
+    let mut seen = false;
+    for file in files {
+        let found = if is_hotline(&file.path) {
+            if seen {
+                let mend = "keep one hotline.yaml in a set";
+                problems.push(Problem::new("E001", &file.path, &file.text, At::default(), "a second hotline.yaml", mend));
+            }
+            seen = true;
+            let (h, found) = parse::hotline(&file.path, &file.text);
+            hotline = hotline.or(h);
+            found
+        } else {
+            let (f, found) = parse::flow(&file.path, &file.text);
+            flows.extend(f);
+            found
+        };
+        problems.extend(found);
+    }
+    if !seen {
+        let mend = "add hotline.yaml (name, greeting, entry, person, queues, categories)";
+        problems.push(Problem::new("E001", "hotline.yaml", "", At::default(), "the set has no hotline.yaml", mend));
+    }
+    (hotline, flows, problems)
+}
+
+fn hash(files: &[SourceFile]) -> String {
+    let mut sorted: Vec<&SourceFile> = files.iter().collect();
+    sorted.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut sha = Sha256::new();
+    for f in sorted {
+        for part in [&f.path, &f.text] {
+            sha.update((part.len() as u64).to_be_bytes());
+            sha.update(part.as_bytes());
+        }
+    }
+    let mut hex = String::with_capacity(64);
+    for byte in sha.finalize() {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
+}
+
+fn train(hotline: &Hotline, flows: &[Flow]) -> Result<Intents, Box<Problem>> {
+    let mut examples: Vec<(String, String)> = Vec::new();
+    let mut rules = Vec::new();
+    for intent in flows.iter().flat_map(|f| &f.intents) {
+        let said = intent.examples.iter().chain(&intent.asr_variants).chain(&intent.keywords);
+        examples.extend(said.map(|s| (intent.name.clone(), s.text.clone())));
+        let texts = |spots: &[super::model::Spot]| spots.iter().map(|s| s.text.clone()).collect::<Vec<_>>();
+        rules.push(Rule {
+            intent: &intent.name,
+            pattern: "",
+            not: texts(&intent.not),
+            keywords: texts(&intent.keywords),
+        });
+        for p in &intent.patterns {
+            rules.push(Rule { intent: &intent.name, pattern: &p.text, not: texts(&intent.not), keywords: Vec::new() });
+        }
+    }
+    examples.extend(hotline.oos.iter().map(|s| (OUT_OF_SCOPE.to_string(), s.text.clone())));
+    Intents::train(&rules, examples).map_err(|why| {
+        Box::new(Problem::new("E001", &hotline.file, "", At::default(), why, "mend the pattern it names"))
+    })
+}
+
+/// The shipped hotline, compiled once for all tests.
+#[cfg(test)]
+pub(crate) fn shipped() -> std::sync::Arc<FlowSet> {
+    use std::sync::{Arc, OnceLock};
+    static SET: OnceLock<Arc<FlowSet>> = OnceLock::new();
+    let compile = || match FlowSet::compile(shipped_files()) {
+        Ok(set) => Arc::new(set),
+        Err(problems) => {
+            let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            panic!("{}", all.join("\n"))
+        }
+    };
+    Arc::clone(SET.get_or_init(compile))
+}
+
+#[cfg(test)]
+pub(crate) fn shipped_files() -> Vec<SourceFile> {
+    let files = [
+        ("dialplans/closing.yaml", include_str!("../../dialplans/closing.yaml")),
+        ("dialplans/complaint.yaml", include_str!("../../dialplans/complaint.yaml")),
+        ("dialplans/emergency.yaml", include_str!("../../dialplans/emergency.yaml")),
+        ("dialplans/hotline.yaml", include_str!("../../dialplans/hotline.yaml")),
+        ("dialplans/human.yaml", include_str!("../../dialplans/human.yaml")),
+        ("dialplans/order_query.yaml", include_str!("../../dialplans/order_query.yaml")),
+    ];
+    files.map(|(path, text)| SourceFile { path: path.into(), text: text.into() }).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_hotline_has_no_errors_and_no_warnings() {
+        let set = shipped();
+        let bad: Vec<String> = set.notes().iter().map(ToString::to_string).collect();
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+        assert_eq!(set.hash().len(), 64);
+        assert!(set.person().is_some());
+    }
+
+    #[test]
+    fn the_hash_changes_with_any_file_and_not_with_their_order() {
+        let mut files = shipped_files();
+        let before = hash(&files);
+        files.reverse();
+        assert_eq!(hash(&files), before);
+        files[0].text.push('\n');
+        assert_ne!(hash(&files), before);
+    }
+
+    #[test]
+    fn every_problem_of_every_file_is_listed_at_once() {
+        let mut files = shipped_files();
+        for f in &mut files {
+            f.text = f.text.replace("queue: 售后", "queue: 售前").replace("category: 投诉", "category: 头诉");
+        }
+        files[1].text.push_str("colour: red\n");
+        let problems = FlowSet::compile(files).expect_err("broken");
+        let errors: Vec<String> = problems.iter().filter(|p| p.is_error()).map(|p| format!("{}", p.message)).collect();
+        assert_eq!(errors.len(), 4, "{errors:?}");
+        assert!(problems.iter().all(|p| p.line > 0 && !p.picture.is_empty()));
+    }
+
+    #[test]
+    fn a_set_without_a_hotline_or_without_anything_says_what_to_add() {
+        assert!(FlowSet::compile(Vec::new()).expect_err("empty")[0].mend.contains("hotline.yaml"));
+        let flow = shipped_files().remove(5);
+        assert!(FlowSet::compile(vec![flow]).is_err());
+    }
+}

@@ -1,0 +1,446 @@
+//! What an utterance means where it was said, and what can be said there.
+//!
+//! Order of trust: danger and a demand for a person; the closed answers of the node; other global phrases; rules of
+//! intents; the classifier. A model only names an intent: the flow decides.
+
+use super::hotline::Thresholds;
+use super::language::{self, Verdict};
+use super::model::SlotType;
+use super::reply::{AnswerKind, Choice, Listen};
+use super::set::FlowSet;
+use super::understood::{Emotion, Global, Meaning, Understood};
+use super::value::Value;
+use crate::speech::{DigitSpan, Grammar, Hypothesis, Phrase, Transcript};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Readings that closed answers are looked for in.
+const MAX_READINGS: usize = 3;
+/// Likeness of syllables from which a choice is taken as said.
+const LIKE: f32 = 0.74;
+/// Phrases and fragments of a grammar, at most.
+const MAX_PHRASES: usize = 2000;
+
+/// Ways to agree and to refuse that a recogniser should expect.
+const YES: [&str; 14] =
+    ["对", "是的", "对的", "没错", "好的", "可以", "嗯", "行", "是", "确认", "对对对", "是这个", "没问题", "好"];
+const NO: [&str; 13] = [
+    "不对", "不是", "不是的", "错了", "不是这个", "不要", "不行", "没有", "不用", "不用了", "不可以", "搞错了", "不要了",
+];
+/// Global phrases a recogniser should expect everywhere.
+const GLOBALS: [&str; 22] = [
+    "转人工", "人工", "人工服务", "人工客服", "转人工客服", "找个真人", "接人工", "再说一遍", "没听清", "你说什么",
+    "请重复一下", "说慢一点", "慢一点", "算了", "不办了", "取消", "返回", "冒烟了", "漏电了", "漏水了", "着火了",
+    "我被骗了",
+];
+/// Weight of what may be said anywhere, beside a node's own answers.
+const ASIDE: f32 = -0.4;
+/// Weight of another business in the middle of one.
+const DIGRESSION: f32 = -1.2;
+
+impl FlowSet {
+    /// What an utterance means where this listened.
+    pub fn understand(&self, listen: &Listen, heard: &Transcript) -> Understood {
+        let t = self.hotline().thresholds;
+        let Some(best) = heard.nbest.first() else { return Understood::no_match("", 0.0) };
+        let mut u = Understood::no_match(best.text.as_str(), best.confidence);
+        let empty = language::norm(&best.text).is_empty() && best.pinyin.is_empty();
+        if !heard.accepted || empty || best.confidence < t.confidence {
+            return u;
+        }
+        u.emotion = language::emotion(&best.text);
+        if u.emotion == Emotion::Neutral && language::global(&best.text, &best.pinyin) == Some(Global::Angry) {
+            u.emotion = Emotion::StronglyNegative;
+        }
+        u.meaning = match self.closed(listen, heard, &mut u.candidates) {
+            Some(meaning) => meaning,
+            None => self.open_meaning(listen, heard, best, t, &mut u.candidates),
+        };
+        if let Meaning::Intent(intent) = &u.meaning {
+            u.slots = self.slots_along(intent, &best.text);
+        }
+        u
+    }
+
+    /// Global demands that win over everything, and the node's own closed answers.
+    fn closed(&self, listen: &Listen, heard: &Transcript, candidates: &mut Vec<(String, f32)>) -> Option<Meaning> {
+        for h in heard.nbest.iter().take(MAX_READINGS) {
+            let global = language::global(&h.text, &h.pinyin);
+            if global == Some(Global::Emergency) {
+                return Some(Meaning::Global(Global::Emergency));
+            }
+            if let Some(c) = exact_choice(listen, &h.text) {
+                candidates.push((c.name.clone(), 1.0));
+                return Some(named(listen, &c.name));
+            }
+            if global == Some(Global::Human) {
+                return Some(Meaning::Global(Global::Human));
+            }
+            if let Some(m) = self.answer(listen, h, candidates) {
+                return Some(m);
+            }
+        }
+        None
+    }
+
+    fn answer(&self, listen: &Listen, h: &Hypothesis, candidates: &mut Vec<(String, f32)>) -> Option<Meaning> {
+        match listen.kind {
+            AnswerKind::Open => None,
+            AnswerKind::Digits { min, max } => {
+                let digits = language::digits(&h.text, min, max)?;
+                Some(slot_value(listen, digits))
+            }
+            AnswerKind::YesNo => {
+                let said = language::yes_no(&h.text, &h.pinyin);
+                let choice = near_choice(listen, h).filter(|_| said != Some(true));
+                match (choice, said) {
+                    (Some((c, score)), _) => {
+                        candidates.push((c.name.clone(), score));
+                        Some(Meaning::Choice(c.name.clone()))
+                    }
+                    (None, said) => said.map(Meaning::YesNo),
+                }
+            }
+            AnswerKind::Choice => {
+                if let Some((c, score)) = near_choice(listen, h) {
+                    candidates.push((c.name.clone(), score));
+                    return Some(Meaning::Choice(c.name.clone()));
+                }
+                if listen.keys.max < 4 || listen.keys.min < 4 {
+                    return None;
+                }
+                let digits = language::digits(&h.text, listen.keys.min, listen.keys.max)?;
+                let own = listen.choices.iter().find(|c| c.value.as_text().is_some_and(|v| v.ends_with(&digits)));
+                Some(match own {
+                    Some(c) => Meaning::Choice(c.name.clone()),
+                    None => slot_value(listen, digits),
+                })
+            }
+        }
+    }
+
+    /// Intents and the milder global phrases.
+    fn open_meaning(
+        &self,
+        listen: &Listen,
+        heard: &Transcript,
+        best: &Hypothesis,
+        t: Thresholds,
+        candidates: &mut Vec<(String, f32)>,
+    ) -> Meaning {
+        if listen.kind == AnswerKind::Open && listen.intents.is_empty() {
+            return match language::global(&best.text, &best.pinyin) {
+                Some(g @ (Global::Repeat | Global::Slower)) => Meaning::Global(g),
+                _ => Meaning::Text,
+            };
+        }
+        let ruled = heard.nbest.iter().take(MAX_READINGS).find_map(|h| self.intents.by_rule(h, &listen.intents));
+        let mild = heard.nbest.iter().take(MAX_READINGS).find_map(|h| language::global(&h.text, &h.pinyin));
+        if ruled.is_none()
+            && let Some(g @ (Global::Repeat | Global::Slower | Global::Cancel)) = mild
+        {
+            return Meaning::Global(g);
+        }
+        let (scores, verdict) = self.intents.by_learning(heard, &listen.intents, t);
+        candidates.extend(scores.into_iter().take(5));
+        if let Some(intent) = ruled {
+            candidates.retain(|c| c.0 != intent);
+            candidates.insert(0, (intent.clone(), 1.0));
+            return Meaning::Intent(intent);
+        }
+        match verdict {
+            Verdict::Sure(intent) => Meaning::Intent(intent),
+            Verdict::Either(a, b) if listen.kind == AnswerKind::Open => Meaning::Clarify(a, b),
+            _ if mild == Some(Global::Angry) => Meaning::Global(Global::Angry),
+            _ => Meaning::NoMatch,
+        }
+    }
+
+    /// Order numbers said along with an intent.
+    fn slots_along(&self, intent: &str, text: &str) -> BTreeMap<String, Value> {
+        let mut slots = BTreeMap::new();
+        let Some(flow) = self.flow_of(intent) else { return slots };
+        for def in &self.flows()[flow].slots {
+            if def.kind == SlotType::OrderRef
+                && let Some(number) = language::order_number(text)
+            {
+                slots.insert(def.name.clone(), Value::Text(number));
+            }
+        }
+        slots
+    }
+
+    /// What can be said where this listens, for the recogniser.
+    pub fn grammar(&self, listen: &Listen) -> Grammar {
+        let mut g = Builder::default();
+        if !listen.speech {
+            return Grammar::default();
+        }
+        for c in &listen.choices {
+            c.say.iter().for_each(|s| g.phrase(s, 0.0));
+        }
+        let mut digits = None;
+        match listen.kind {
+            AnswerKind::YesNo => {
+                YES.iter().chain(&NO).for_each(|s| g.phrase(s, 0.0));
+                for s in listen.choices.iter().filter_map(|c| c.say.first()) {
+                    g.phrase(&format!("不是,是{s}"), ASIDE);
+                    g.phrase(&format!("不对,{s}"), ASIDE);
+                }
+            }
+            AnswerKind::Digits { min, max } => digits = Some(DigitSpan { min, max }),
+            AnswerKind::Choice if listen.keys.min >= 4 => {
+                digits = Some(DigitSpan { min: listen.keys.min, max: listen.keys.max });
+            }
+            AnswerKind::Choice => {}
+            AnswerKind::Open => self.open_grammar(listen, &mut g),
+        }
+        if listen.kind != AnswerKind::Open {
+            for intent in listen.intents.iter().filter_map(|i| self.intent(i)) {
+                intent.keywords.iter().for_each(|k| g.phrase(&k.text, DIGRESSION));
+            }
+        }
+        GLOBALS.iter().for_each(|s| g.phrase(s, ASIDE));
+        Grammar { phrases: g.phrases, fragments: g.fragments, digits, ..Grammar::default() }
+    }
+
+    fn open_grammar(&self, listen: &Listen, g: &mut Builder) {
+        for intent in listen.intents.iter().filter_map(|i| self.intent(i)) {
+            for s in &intent.examples {
+                g.phrase(&s.text, 0.0);
+            }
+            for k in &intent.keywords {
+                g.phrase(&k.text, 0.0);
+                g.fragment(&k.text, 0.0);
+            }
+            for p in &intent.patterns {
+                literals(&p.text).iter().for_each(|l| g.fragment(l, ASIDE));
+            }
+            if let Some(spoken) = &intent.spoken {
+                g.fragment(spoken, 0.0);
+            }
+        }
+        if !listen.intents.is_empty() {
+            ["转人工", "人工", "人工服务"].iter().for_each(|s| g.fragment(s, ASIDE));
+        }
+    }
+}
+
+/// At the opening question a choice is a business.
+fn named(listen: &Listen, name: &str) -> Meaning {
+    if listen.kind == AnswerKind::Open || listen.node == "clarify" {
+        Meaning::Intent(name.to_string())
+    } else {
+        Meaning::Choice(name.to_string())
+    }
+}
+
+fn slot_value(listen: &Listen, digits: String) -> Meaning {
+    let slot = listen.slot.clone().unwrap_or_else(|| "digits".into());
+    Meaning::Slots(BTreeMap::from([(slot, Value::Text(digits))]))
+}
+
+fn exact_choice<'a>(listen: &'a Listen, text: &str) -> Option<&'a Choice> {
+    let text = language::norm(text);
+    let same = |s: &String| language::norm(s) == text;
+    listen.choices.iter().find(|c| !text.is_empty() && c.say.iter().any(same))
+}
+
+/// The choice named in an utterance: by words, else by sound. One that is negated ("不是公司") does not count; two
+/// equally good ones are none.
+fn near_choice<'a>(listen: &'a Listen, h: &Hypothesis) -> Option<(&'a Choice, f32)> {
+    let text = language::norm(&h.text);
+    let own = language::sounds(&text);
+    let mut scored: Vec<(&Choice, f32)> = listen
+        .choices
+        .iter()
+        .filter_map(|c| {
+            let best = c.say.iter().map(|s| say_score(&text, &own, &language::norm(s))).fold(0.0f32, f32::max);
+            (best >= LIKE).then_some((c, best))
+        })
+        .collect();
+    scored.sort_by(|a, b| b.1.total_cmp(&a.1));
+    match scored[..] {
+        [(c, best), ..] if scored.len() == 1 || scored[1].1 < best => Some((c, best.min(1.0))),
+        _ => None,
+    }
+}
+
+/// How surely `say` was said in `text`. What is longer wins ("不满意" over "满意").
+fn say_score(text: &str, own: &[String], say: &str) -> f32 {
+    let length = say.chars().count();
+    if length == 0 {
+        return 0.0;
+    }
+    if text == say {
+        return 2.0;
+    }
+    let bonus = length as f32 * 0.01;
+    if length >= 2
+        && let Some(at) = text.rfind(say)
+    {
+        return if negated(&text[..at]) { 0.0 } else { 1.0 + bonus };
+    }
+    let sound = language::sounds(say);
+    if sound.len() < 2 {
+        return 0.0;
+    }
+    if own.len() <= sound.len() + 6 && language::contains_sounds(own, &sound) && !text.contains('不') {
+        return 0.9 + bonus;
+    }
+    let like = language::likeness(own, &sound);
+    if sound.len() >= 3 && !text.contains('不') { like } else { 0.0 }
+}
+
+fn negated(before: &str) -> bool {
+    ["不是", "不要", "别", "不用", "不", "没"].iter().any(|n| before.ends_with(n))
+}
+
+#[derive(Default)]
+struct Builder {
+    phrases: Vec<Phrase>,
+    fragments: Vec<Phrase>,
+    seen: BTreeSet<(bool, String)>,
+}
+
+impl Builder {
+    fn phrase(&mut self, text: &str, weight: f32) {
+        if self.phrases.len() < MAX_PHRASES
+            && let Some(text) = self.fresh(text, false)
+        {
+            self.phrases.push(Phrase { text, weight });
+        }
+    }
+
+    /// A key fragment: two to five syllables.
+    fn fragment(&mut self, text: &str, weight: f32) {
+        if (2..=5).contains(&text.chars().count())
+            && self.fragments.len() < MAX_PHRASES
+            && let Some(text) = self.fresh(text, true)
+        {
+            self.fragments.push(Phrase { text, weight });
+        }
+    }
+
+    /// The words alone, when they are hanzi and new.
+    fn fresh(&mut self, text: &str, fragment: bool) -> Option<String> {
+        let words: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
+        let hanzi = !words.is_empty() && words.chars().all(|c| ('\u{3400}'..='\u{9fff}').contains(&c));
+        (hanzi && self.seen.insert((fragment, words.clone()))).then_some(words)
+    }
+}
+
+/// Runs of hanzi in a pattern that every match must hold one of: not those that may be left out.
+fn literals(pattern: &str) -> Vec<String> {
+    let chars: Vec<char> = pattern.chars().collect();
+    let (mut found, mut open, mut run): (Vec<String>, Vec<usize>, String) = Default::default();
+    for (i, &c) in chars.iter().enumerate() {
+        if ('\u{3400}'..='\u{9fff}').contains(&c) {
+            run.push(c);
+            continue;
+        }
+        if matches!(c, '?' | '*' | '{') {
+            run.pop(); // the last character may be missing
+        }
+        if !run.is_empty() {
+            found.push(std::mem::take(&mut run));
+        }
+        match c {
+            '(' => open.push(found.len()),
+            ')' => {
+                let from = open.pop().unwrap_or(0);
+                if matches!(chars.get(i + 1), Some('?' | '*')) {
+                    found.truncate(from);
+                }
+            }
+            '[' => break, // characters to choose from are no words
+            _ => {}
+        }
+    }
+    if !run.is_empty() {
+        found.push(run);
+    }
+    found.retain(|l| l.chars().count() >= 2);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_of_a_pattern_are_what_must_be_heard() {
+        assert_eq!(literals("(查|看|问)(一下)?.{0,6}(订单|单子)"), ["订单", "单子"]);
+        assert_eq!(literals("转?人工(客服|服务)?"), ["人工"]);
+        assert!(literals("[一二三]四五").is_empty());
+        assert!(literals(")))((").is_empty());
+    }
+
+    use super::super::machine::{Run, Session};
+    use super::super::reply::{Await, Input};
+    use super::super::set::shipped;
+
+    fn open() -> Listen {
+        let mut run = Run::new(shipped(), Session::default());
+        match run.step(Input::Start).then {
+            Await::Listen(l) => *l,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn meaning(text: &str) -> Meaning {
+        shipped().understand(&open(), &Transcript::typed(text)).meaning
+    }
+
+    #[test]
+    fn an_opening_sentence_names_its_business_and_brings_its_number() {
+        let cases = [
+            ("查订单", "order_query"),
+            ("我想看看我那个冰箱到哪了", "order_query"),
+            ("麻烦帮我改一下收货的地址", "change_address"),
+            ("我要投诉你们的快递员", "complaint"),
+            ("茶订单", "order_query"),
+            ("我要退货", "other_business"),
+        ];
+        for (text, intent) in cases {
+            assert_eq!(meaning(text), Meaning::Intent(intent.into()), "{text}");
+        }
+        let u = shipped().understand(&open(), &Transcript::typed("查尾号三八二六的订单"));
+        assert_eq!(u.slots.get("order_ref"), Some(&Value::text("3826")));
+        assert_eq!(meaning("给我转人工客服"), Meaning::Global(Global::Human));
+        assert_eq!(meaning("今天天气怎么样"), Meaning::NoMatch);
+        assert_eq!(meaning(""), Meaning::NoMatch);
+    }
+
+    #[test]
+    fn what_the_recogniser_rejects_is_not_guessed_at() {
+        let mut heard = Transcript::typed("查订单");
+        heard.accepted = false;
+        assert_eq!(shipped().understand(&open(), &heard).meaning, Meaning::NoMatch);
+        let mut heard = Transcript::typed("查订单");
+        heard.nbest[0].confidence = 0.1;
+        assert_eq!(shipped().understand(&open(), &heard).meaning, Meaning::NoMatch);
+        assert_eq!(shipped().understand(&open(), &Transcript::default()).meaning, Meaning::NoMatch);
+    }
+
+    #[test]
+    fn a_sound_without_words_is_understood_by_its_pinyin() {
+        let pinyin: Vec<String> = ["wo", "yao", "tou", "su"].map(String::from).into();
+        let h = Hypothesis { text: String::new(), pinyin, confidence: 0.8 };
+        let heard = Transcript { nbest: vec![h], accepted: true, ..Transcript::default() };
+        assert_eq!(shipped().understand(&open(), &heard).meaning, Meaning::Intent("complaint".into()));
+    }
+
+    #[test]
+    fn a_grammar_holds_what_the_node_can_hear() {
+        let g = shipped().grammar(&open());
+        let fragment = |t: &str| g.fragments.iter().any(|p| p.text == t);
+        assert!(fragment("查订单") && fragment("改地址") && fragment("投诉") && fragment("转人工"));
+        assert!(g.fragments.iter().all(|p| (2..=5).contains(&p.text.chars().count())));
+        assert!(g.phrases.iter().any(|p| p.text == "我想查一下订单" && p.weight == 0.0));
+        assert!(g.phrases.iter().any(|p| p.text == "再说一遍" && p.weight < 0.0));
+        assert!(g.phrases.iter().all(|p| p.text.chars().all(|c| c as u32 >= 0x3400)));
+        let mut keys_only = open();
+        keys_only.speech = false;
+        assert_eq!(shipped().grammar(&keys_only), Grammar::default());
+    }
+}
