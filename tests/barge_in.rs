@@ -16,7 +16,8 @@ async fn at_most_three_prompt_packets_follow_a_digit() {
     let before = result.packets[..mark].iter().rev().take(10).filter(|p| p.sound).count();
     assert!(before >= 5, "the prompt was playing: {before} of 10");
     let first = result.packets[mark - 1].seq;
-    let after: Vec<u16> = result.packets[mark..].iter().filter(|p| p.sound).map(|p| p.seq.wrapping_sub(first)).collect();
+    let after: Vec<u16> =
+        result.packets[mark..].iter().filter(|p| p.sound).map(|p| p.seq.wrapping_sub(first)).collect();
     assert!(after.len() <= 3, "prompt packets after the digit's first packet: {after:?}");
 }
 

@@ -84,7 +84,11 @@ async fn futures_lite<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
                 }
             }
         }
-        if waiting { std::task::Poll::Pending } else { std::task::Poll::Ready(done.iter_mut().map_while(Option::take).collect()) }
+        if waiting {
+            std::task::Poll::Pending
+        } else {
+            std::task::Poll::Ready(done.iter_mut().map_while(Option::take).collect())
+        }
     })
     .await
 }

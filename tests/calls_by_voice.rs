@@ -2,8 +2,8 @@
 
 use crate::common::{self, ONE_ORDER, SEAT, answer, say};
 use std::time::Duration;
-use zongji::sip::Credential;
 use zongji::server::phone::{Act, Phone, PhoneSettings, Step, When};
+use zongji::sip::Credential;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_query_runs_on_into_an_address_change() {
@@ -31,7 +31,13 @@ async fn an_order_query_runs_on_into_an_address_change() {
 async fn a_free_address_is_recorded_and_becomes_a_ticket() {
     let running = common::start(|_| {}).await;
     let words = [
-        "order_query", "yes", "change_address", "phone_tail_8000", "name_wang", "free_address", "free_address",
+        "order_query",
+        "yes",
+        "change_address",
+        "phone_tail_8000",
+        "name_wang",
+        "free_address",
+        "free_address",
         "free_address",
     ];
     running.call(ONE_ORDER, words.iter().map(|w| answer(w)).collect()).await;
@@ -53,8 +59,7 @@ async fn a_caller_who_interrupts_and_asks_for_a_person_speaks_with_the_seat() {
         Step { when: When::After(5000), act: Act::Say(tone, "a tone".into()) },
         Step { when: When::After(6000), act: Act::HangUp },
     ];
-    let answering =
-        tokio::spawn(async move { seat.answer(Duration::from_secs(60), 200, script, &mut |_| {}).await });
+    let answering = tokio::spawn(async move { seat.answer(Duration::from_secs(60), 200, script, &mut |_| {}).await });
     let caller = vec![Step { when: When::Into(2000), act: say("human") }];
     let result = running.call("13600136000", caller).await;
     let seat = answering.await.unwrap().unwrap().expect("the seat was called");

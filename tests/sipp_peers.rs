@@ -30,7 +30,12 @@ async fn sipp(args: &[&str], target: &str) -> Option<std::process::Output> {
 fn shown(output: &std::process::Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout);
     let tail = text.len().saturating_sub(3000);
-    format!("{}\n{}\n{}", output.status, &text[text.ceil_char_boundary(tail)..], String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}\n{}\n{}",
+        output.status,
+        &text[text.ceil_char_boundary(tail)..],
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,7 +127,7 @@ async fn a_captured_digit_is_understood() {
     let store = running.hotline.store();
     let call = store.calls(1).await.unwrap().remove(0);
     let turns = store.turns(call.id.parse().unwrap()).await.unwrap();
-    assert_eq!(turns.first().map(|t| (t.heard.as_str(), t.keys)), Some(("1", true)), "{turns:?}");
+    assert_eq!(turns.first().map(|t| (t.heard.as_str(), t.by_keys)), Some(("1", true)), "{turns:?}");
 }
 
 fn path(p: &Path) -> String {

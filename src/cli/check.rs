@@ -22,7 +22,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let warnings = problems.iter().filter(|p| p.severity == Severity::Warning).count();
     let ok = errors == 0 && sha.is_some();
     if context.json {
-        out::json(&serde_json::json!({"files": count, "errors": errors, "warnings": warnings, "publishable": ok, "sha": sha}));
+        out::json(
+            &serde_json::json!({"files": count, "errors": errors, "warnings": warnings, "publishable": ok, "sha": sha}),
+        );
     } else if ok {
         println!("{count} files, {warnings} warnings: may be published (set {})", &sha.unwrap_or_default()[..12]);
     } else {

@@ -34,7 +34,13 @@ pub fn run(context: &Context, _args: Args) -> anyhow::Result<bool> {
         if context.json {
             out::json(&serde_json::json!({"check": f.what, "ok": f.ok, "needed": f.needed, "say": f.say}));
         } else {
-            let mark = if f.ok { "ok  " } else if f.needed { "BAD " } else { "note" };
+            let mark = if f.ok {
+                "ok  "
+            } else if f.needed {
+                "BAD "
+            } else {
+                "note"
+            };
             println!("{mark}  {:10} {}", f.what, f.say);
         }
     }
@@ -55,9 +61,8 @@ fn sip_port(config: &crate::config::Config) -> Finding {
     finding(
         "SIP port",
         true,
-        free.map(|()| format!("{at} is free (UDP and TCP)")).map_err(|e| {
-            format!("{at}: {e}; stop what listens there (ss -lntup), or set [sip] bind to another port")
-        }),
+        free.map(|()| format!("{at} is free (UDP and TCP)"))
+            .map_err(|e| format!("{at}: {e}; stop what listens there (ss -lntup), or set [sip] bind to another port")),
     )
 }
 
@@ -67,7 +72,9 @@ fn rtp_ports(config: &crate::config::Config) -> Finding {
     let wanted = config.sip.max_calls as usize;
     let bind = UdpSocket::bind((config.rtp.bind, 0));
     let say = match (bind, pairs >= wanted * 2) {
-        (Err(e), _) => Err(format!("cannot bind {}: {e}; set [rtp] bind to an address of this machine", config.rtp.bind)),
+        (Err(e), _) => {
+            Err(format!("cannot bind {}: {e}; set [rtp] bind to an address of this machine", config.rtp.bind))
+        }
         (_, false) => Err(format!("{pairs} port pairs for {wanted} calls with a seat each: widen [rtp] ports")),
         _ => Ok(format!("{pairs} pairs in {}-{}; open them in the firewall (UDP)", range.start(), range.end())),
     };
@@ -98,7 +105,9 @@ fn open_files(config: &crate::config::Config) -> Finding {
 fn data_folder(config: &crate::config::Config) -> Finding {
     let dir = &config.data.dir;
     let probe = dir.join(".write-probe");
-    let tried = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&probe, b"x")).and_then(|()| std::fs::remove_file(&probe));
+    let tried = std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(&probe, b"x"))
+        .and_then(|()| std::fs::remove_file(&probe));
     finding(
         "data",
         true,

@@ -1,9 +1,9 @@
 //! `zongji seat`: a seat's phone to test with: registers, answers, speaks, hangs up.
 
-use super::call::tell;
 use super::Context;
-use crate::sip::Credential;
+use super::call::tell;
 use crate::server::phone::{Act, Phone, PhoneSettings, Step, When};
+use crate::sip::Credential;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

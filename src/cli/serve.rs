@@ -120,7 +120,9 @@ fn reload(hotline: &Hotline, dir: Option<&Path>) {
 fn announce(context: &Context, hotline: &Hotline, http: Option<SocketAddr>) {
     let sip = hotline.sip_address();
     if context.json {
-        out::json(&serde_json::json!({"event": "ready", "sip": sip, "http": http, "engines": engine_names(hotline), "problems": hotline.problems}));
+        out::json(
+            &serde_json::json!({"event": "ready", "sip": sip, "http": http, "engines": engine_names(hotline), "problems": hotline.problems}),
+        );
         return;
     }
     let host = if sip.ip().is_unspecified() { "127.0.0.1".to_owned() } else { sip.ip().to_string() };

@@ -7,7 +7,6 @@ use crate::engines::{EngineSettings, Engines};
 use crate::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use crate::server::routes::{Listening, RouteKind};
 use crate::server::{Hotline, StartError};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,11 +14,12 @@ use std::sync::Arc;
 const DIALPLANS: &str = "dialplans";
 
 /// The shipped dialplans, for a program that runs far from its repository.
-const SHIPPED: [(&str, &str); 5] = [
+const SHIPPED: [(&str, &str); 6] = [
     ("hotline.yaml", include_str!("../../dialplans/hotline.yaml")),
     ("order_query.yaml", include_str!("../../dialplans/order_query.yaml")),
     ("complaint.yaml", include_str!("../../dialplans/complaint.yaml")),
     ("human.yaml", include_str!("../../dialplans/human.yaml")),
+    ("closing.yaml", include_str!("../../dialplans/closing.yaml")),
     ("emergency.yaml", include_str!("../../dialplans/emergency.yaml")),
 ];
 
@@ -63,7 +63,11 @@ fn configured_dialplans(config: &Config) -> anyhow::Result<Vec<SourceFile>> {
 fn from_folder(dir: &Path) -> anyhow::Result<Vec<SourceFile>> {
     let files = read_dialplans(dir)
         .map_err(|e| anyhow::anyhow!("{}: {e}; give the folder that holds hotline.yaml", dir.display()))?;
-    anyhow::ensure!(!files.is_empty(), "{} holds no .yaml file: give the folder that holds hotline.yaml", dir.display());
+    anyhow::ensure!(
+        !files.is_empty(),
+        "{} holds no .yaml file: give the folder that holds hotline.yaml",
+        dir.display()
+    );
     Ok(files)
 }
 
@@ -112,8 +116,6 @@ fn engines_of(config: &Config) -> Engines {
 pub struct Started {
     /// The hotline.
     pub hotline: Hotline,
-    /// Health and metrics address, when there is one.
-    pub http: Option<SocketAddr>,
     /// Data folder.
     pub data: PathBuf,
 }
@@ -125,12 +127,13 @@ pub async fn start(context: &Context, over: &serve::Args, mut config: Config) ->
     }
     config.sip.bind = over.sip.unwrap_or(config.sip.bind);
     config.http.bind = over.http.or(config.http.bind);
-    std::fs::create_dir_all(&config.data.dir)
-        .map_err(|e| anyhow::anyhow!("cannot make the data folder {}: {e}; give --data DIR", config.data.dir.display()))?;
+    std::fs::create_dir_all(&config.data.dir).map_err(|e| {
+        anyhow::anyhow!("cannot make the data folder {}: {e}; give --data DIR", config.data.dir.display())
+    })?;
     let Some(flows) = compile(context, configured_dialplans(&config)?) else { return Ok(None) };
     let engines = engines_of(&config);
     match Hotline::start(settings(&config), Arc::new(flows), engines).await {
-        Ok(hotline) => Ok(Some(Started { hotline, http: config.http.bind, data: config.data.dir })),
+        Ok(hotline) => Ok(Some(Started { hotline, data: config.data.dir })),
         Err(StartError::Dialplan(problems)) => {
             out::problems(context.json, &problems);
             Ok(None)

@@ -39,7 +39,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     crate::server::sound::write(&args.out, &pcm).map_err(anyhow::Error::msg)?;
     let seconds = pcm.len() as f64 / 8000.0;
     if context.json {
-        out::json(&serde_json::json!({"file": args.out, "seconds": seconds, "compute_ms": ms, "engine": engines.synthesizer.name()}));
+        out::json(
+            &serde_json::json!({"file": args.out, "seconds": seconds, "compute_ms": ms, "engine": engines.synthesizer.name()}),
+        );
     } else {
         println!("{}: {seconds:.2} s by {} in {ms} ms", args.out.display(), engines.synthesizer.name());
     }

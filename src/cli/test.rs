@@ -28,9 +28,17 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
             _ => skipped += 1,
         }
         if context.json {
-            out::json(&serde_json::json!({"file": r.file, "line": r.line, "test": r.name, "verdict": word, "why": why}));
+            out::json(
+                &serde_json::json!({"file": r.file, "line": r.line, "test": r.name, "verdict": word, "why": why}),
+            );
         } else {
-            println!("{word:7} {}:{} {}{}", r.file, r.line, r.name, why.map(|w| format!("\n        {w}")).unwrap_or_default());
+            println!(
+                "{word:7} {}:{} {}{}",
+                r.file,
+                r.line,
+                r.name,
+                why.map(|w| format!("\n        {w}")).unwrap_or_default()
+            );
         }
     }
     if !context.json {

@@ -29,8 +29,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
             .iter()
             .map(|(intent, score)| serde_json::json!({"intent": intent, "score": score}))
             .collect();
-        let slots: serde_json::Map<_, _> =
-            understood.slots.iter().map(|(k, v)| (k.clone(), out::value(v))).collect();
+        let slots: serde_json::Map<_, _> = understood.slots.iter().map(|(k, v)| (k.clone(), out::value(v))).collect();
         out::json(&serde_json::json!({"candidates": candidates, "decision": decision, "slots": slots}));
     } else {
         println!("{decision}: {:?}", understood.meaning);

@@ -65,7 +65,8 @@ pub fn run(set: &Arc<FlowSet>, file: &str, test: &FlowTest) -> TestResult {
         outcome: None,
         log: Vec::new(),
     };
-    if let Some(TestInput::Audio(path)) = test.turns.iter().map(|t| &t.input).find(|i| matches!(i, TestInput::Audio(_))) {
+    if let Some(TestInput::Audio(path)) = test.turns.iter().map(|t| &t.input).find(|i| matches!(i, TestInput::Audio(_)))
+    {
         result.skipped = Some(format!("a turn plays {path}: audio is not run as text"));
         return result;
     }
@@ -199,7 +200,9 @@ impl Stage {
             }
             (Await::Listen(listen), TestInput::Key(keys)) => Ok((Input::Keys(pressed(listen, keys)), None)),
             (Await::Listen(_) | Await::Record { .. }, TestInput::Silence(_)) => Ok((Input::NoInput, None)),
-            (Await::Record { .. }, _) => Ok((Input::Recorded { from_ms: 1000, to_ms: 1000 + self.world.recording_ms }, None)),
+            (Await::Record { .. }, _) => {
+                Ok((Input::Recorded { from_ms: 1000, to_ms: 1000 + self.world.recording_ms }, None))
+            }
             (Await::Hangup(outcome), _) => Err(format!("the call is over ({})", outcome.name())),
             (other, _) => Err(format!("nobody listens: {other:?}")),
         }
@@ -222,7 +225,8 @@ impl Stage {
                     Input::Action { outcome, data }
                 }
                 Await::Ticket(draft) => {
-                    let fields = [("category", &draft.category), ("priority", &draft.priority), ("title", &draft.title)];
+                    let fields =
+                        [("category", &draft.category), ("priority", &draft.priority), ("title", &draft.title)];
                     let mut fields: Vec<(&str, Value)> = fields.map(|(k, v)| (k, Value::text(v))).into();
                     fields.push(("recorded", Value::Bool(draft.recording_ms.is_some())));
                     self.log.push(format!("  工单 {} {}", draft.category, draft.priority));
@@ -354,7 +358,8 @@ impl World {
         for key in ["voiceprint", "elder", "angry", "vip"] {
             profile.push((key, given.get(key).clone()));
         }
-        let results = [TransferResult::Connected, TransferResult::Busy, TransferResult::Timeout, TransferResult::Closed];
+        let results =
+            [TransferResult::Connected, TransferResult::Busy, TransferResult::Timeout, TransferResult::Closed];
         let seats = results.into_iter().find(|r| given.get("seats").as_text() == Some(r.name()));
         World {
             caller,
@@ -369,12 +374,7 @@ impl World {
     }
 
     fn session(&self) -> Session {
-        Session {
-            caller: self.caller.clone(),
-            profile: self.profile.clone(),
-            today: (2026, 11, 20),
-            lang: Lang::Zh,
-        }
+        Session { caller: self.caller.clone(), profile: self.profile.clone(), today: (2026, 11, 20), lang: Lang::Zh }
     }
 
     fn ticket(&self, n: usize) -> Option<Value> {
@@ -424,7 +424,9 @@ fn demo_address(label: &str) -> Value {
     let text = match label {
         "公司" => "北京市朝阳区建国路88号国贸大厦15层",
         "家里" => "北京市海淀区中关村南大街5号院3号楼602室",
-        other => return Value::map([("label", Value::text(other)), ("text", Value::text("上海市浦东新区世纪大道100号"))]),
+        other => {
+            return Value::map([("label", Value::text(other)), ("text", Value::text("上海市浦东新区世纪大道100号"))]);
+        }
     };
     Value::map([("label", Value::text(label)), ("text", Value::text(text))])
 }

@@ -63,13 +63,7 @@ impl FlowSet {
         examine(files).2
     }
 
-    fn assemble(
-        hash: String,
-        hotline: Hotline,
-        flows: Vec<Flow>,
-        intents: Intents,
-        notes: Vec<Problem>,
-    ) -> FlowSet {
+    fn assemble(hash: String, hotline: Hotline, flows: Vec<Flow>, intents: Intents, notes: Vec<Problem>) -> FlowSet {
         let names: BTreeMap<String, usize> = flows.iter().enumerate().map(|(i, f)| (f.id.clone(), i)).collect();
         let (mut owners, mut spoken, mut top) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for (i, flow) in flows.iter().enumerate() {
@@ -178,7 +172,14 @@ fn read(files: &[SourceFile]) -> (Option<Hotline>, Vec<Flow>, Vec<Problem>) {
         let found = if is_hotline(&file.path) {
             if seen {
                 let mend = "keep one hotline.yaml in a set";
-                problems.push(Problem::new("E001", &file.path, &file.text, At::default(), "a second hotline.yaml", mend));
+                problems.push(Problem::new(
+                    "E001",
+                    &file.path,
+                    &file.text,
+                    At::default(),
+                    "a second hotline.yaml",
+                    mend,
+                ));
             }
             seen = true;
             let (h, found) = parse::hotline(&file.path, &file.text);

@@ -174,8 +174,7 @@ impl Hotline {
             }
             None => None,
         };
-        let voices =
-            Voices::start(engines.synthesizer.clone(), 2).map_err(|e| StartError::Io("voice".into(), e))?;
+        let voices = Voices::start(engines.synthesizer.clone(), 2).map_err(|e| StartError::Io("voice".into(), e))?;
         let recorder = match settings.record || settings.routes.iter().any(|r| r.record) {
             true => {
                 let root = settings.data.join("recordings");

@@ -191,12 +191,8 @@ impl Phone {
     ) -> Result<CallResult, PhoneError> {
         let (media, caps) = self.media().await?;
         let offer = sdp::offer(&caps);
-        let dial = Dial {
-            to: uri.into(),
-            from: self.settings.number.clone(),
-            sdp: offer.to_string(),
-            ..Dial::default()
-        };
+        let dial =
+            Dial { to: uri.into(), from: self.settings.number.clone(), sdp: offer.to_string(), ..Dial::default() };
         let dialled = now();
         let dialog = self.agent.dial(dial).await?;
         let mut talk = Talk::new(script, &self.settings);
@@ -366,8 +362,7 @@ impl Phone {
     async fn hold(&self, dialog: DialogId, caps: &Capabilities, held: bool) -> bool {
         let mut caps = caps.clone();
         caps.session_version += 1;
-        caps.direction =
-            if held { Direction::SendOnly } else { Direction::SendRecv };
+        caps.direction = if held { Direction::SendOnly } else { Direction::SendRecv };
         self.agent.reinvite(dialog, sdp::offer(&caps).to_string()).await.is_ok()
     }
 }

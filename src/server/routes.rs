@@ -140,8 +140,7 @@ impl Route {
     }
 
     fn dial(&mut self) {
-        let briefing =
-            Prompt { text: String::new(), shown: String::new(), audio: None, rate: 1.0, barge_in: false };
+        let briefing = Prompt { text: String::new(), shown: String::new(), audio: None, rate: 1.0, barge_in: false };
         self.outputs.push_back(CallOutput::DialSeat {
             order: TransferOrder { queue: self.target.clone(), skill: None, warm: false, briefing, ring_ms: 30_000 },
         });

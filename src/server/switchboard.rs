@@ -12,7 +12,9 @@ use super::time::{now, today, utc};
 use crate::call::{Call, CallSettings, Flow, FlowCounters};
 use crate::call::{CallEvent, CallInput, CallOutput, CallRecord, LegFailure, TransferStage};
 use crate::clock::UtcMs;
-use crate::dialplan::{ActionCall, FlowSet, Outcome, Reply, Run, Session as FlowSession, TicketDraft, TransferOrder, TransferResult, Value};
+use crate::dialplan::{
+    ActionCall, FlowSet, Outcome, Reply, Run, Session as FlowSession, TicketDraft, TransferOrder, TransferResult, Value,
+};
 use crate::ids::{CallId, Leg, RequestId};
 use crate::pii::Pii;
 use crate::rtp::session::Stats;
@@ -562,11 +564,7 @@ impl Switchboard {
         let (store, shard, from) = (self.p.store.clone(), line.shard.clone(), line.from.clone());
         tokio::spawn(async move {
             let limit = Duration::from_secs(5);
-            let made = tokio::time::timeout(
-                limit,
-                store.make_ticket(&draft, call, &from, request, utc()),
-            )
-            .await;
+            let made = tokio::time::timeout(limit, store.make_ticket(&draft, call, &from, request, utc())).await;
             let ticket = match made {
                 Ok(Ok(ticket)) => Some(ticket),
                 Ok(Err(e)) => {
@@ -658,12 +656,7 @@ impl Switchboard {
         self.tell(call, CallInput::SeatFailed(failure));
     }
 
-    async fn try_seat(
-        &mut self,
-        call: CallId,
-        order: TransferOrder,
-        mut tried: Vec<String>,
-    ) -> Result<(), LegFailure> {
+    async fn try_seat(&mut self, call: CallId, order: TransferOrder, mut tried: Vec<String>) -> Result<(), LegFailure> {
         let (user, contact) = self.choose_seat(&order, &tried)?;
         let Some(line) = self.lines.get(&call) else { return Err(LegFailure::Failed(481)) };
         let (codec, from) = (line.codec, line.from.clone());
@@ -693,11 +686,7 @@ impl Switchboard {
     }
 
     /// A registered, free seat of the queue that has not been tried; the one that rested longest.
-    fn choose_seat(
-        &self,
-        order: &TransferOrder,
-        tried: &[String],
-    ) -> Result<(String, Reach), LegFailure> {
+    fn choose_seat(&self, order: &TransferOrder, tried: &[String]) -> Result<(String, Reach), LegFailure> {
         if order.queue.starts_with("sip:") {
             let name = format!("{}#{}", order.queue, self.dialogs.len());
             return Ok((name, Reach { uri: order.queue.clone(), source: None, tcp: false }));
@@ -835,9 +824,7 @@ fn local_address(towards: IpAddr) -> IpAddr {
         IpAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
         IpAddr::V6(_) => ([0u16; 8], 0).into(),
     };
-    UdpSocket::bind(any)
-        .and_then(|s| s.connect((towards, 9)).and_then(|()| s.local_addr()))
-        .map_or(towards, |a| a.ip())
+    UdpSocket::bind(any).and_then(|s| s.connect((towards, 9)).and_then(|()| s.local_addr())).map_or(towards, |a| a.ip())
 }
 
 type Negotiated = (String, Option<MediaPlan>, Option<Sdp>);

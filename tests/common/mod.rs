@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zongji::dialplan::FlowSet;
 use zongji::engines::Engines;
+use zongji::server::Hotline;
 use zongji::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use zongji::server::phone::{Act, CallResult, Phone, PhoneNews, PhoneSettings, Step, When};
-use zongji::server::Hotline;
 
 /// The demo customer with one order, still being packed.
 pub const ONE_ORDER: &str = "13800138000";
@@ -33,11 +33,7 @@ pub fn flows() -> Arc<FlowSet> {
 /// The bundled models, loaded once.
 pub fn engines() -> Engines {
     static ENGINES: OnceLock<Engines> = OnceLock::new();
-    ENGINES
-        .get_or_init(|| {
-            zongji::engines::load(&zongji::engines::EngineSettings::default())
-        })
-        .clone()
+    ENGINES.get_or_init(|| zongji::engines::load(&zongji::engines::EngineSettings::default())).clone()
 }
 
 /// The repository's root.

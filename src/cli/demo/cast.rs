@@ -64,7 +64,8 @@ pub fn parts(fixtures: &Path) -> anyhow::Result<Vec<Part>> {
 }
 
 fn by_voice(dir: &Path) -> anyhow::Result<Part> {
-    let answers = ["order_query", "yes", "change_address", "phone_tail_8000", "name_wang", "to_company", "yes", "satisfied"];
+    let answers =
+        ["order_query", "yes", "change_address", "phone_tail_8000", "name_wang", "to_company", "yes", "satisfied"];
     let script = answers.iter().map(|name| step(When::PromptEnd, say(dir, name)?)).collect::<anyhow::Result<_>>()?;
     Ok(Part {
         tag: "甲",

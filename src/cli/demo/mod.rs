@@ -7,9 +7,9 @@ mod verdict;
 
 use super::{Context, setup};
 use crate::call::CallRecord;
+use crate::server::Notice;
 use crate::server::bus::News;
 use crate::server::phone::{Phone, PhoneSettings};
-use crate::server::Notice;
 use crate::sip::Credential;
 use cast::{Part, SEAT_PASSWORD, SEAT_USER};
 use show::{Line, Printer};
@@ -56,11 +56,16 @@ async fn demo(context: &Context, args: Args) -> anyhow::Result<bool> {
     let hotline = started.hotline;
     hotline.store().reset_demo(crate::server::time::utc()).await?;
     let sip = setup::reachable(hotline.sip_address());
-    say(&lines, format!("热线已就绪 / the hotline answers on {} with {}", sip, super::serve::engine_names(&hotline).join(", "))).await;
+    say(
+        &lines,
+        format!("热线已就绪 / the hotline answers on {} with {}", sip, super::serve::engine_names(&hotline).join(", ")),
+    )
+    .await;
     for problem in &hotline.problems {
         say(&lines, format!("注意 / note: {problem}")).await;
     }
-    let watch = tokio::spawn(watch(hotline.bus().subscribe(), parts.iter().map(Part::casting).collect(), lines.clone()));
+    let watch =
+        tokio::spawn(watch(hotline.bus().subscribe(), parts.iter().map(Part::casting).collect(), lines.clone()));
     let done = tokio::time::timeout(LIMIT, perform(sip, parts, &lines)).await;
     if done.is_err() {
         say(&lines, "演示超时 / the demo took too long").await;
@@ -137,11 +142,7 @@ struct Ending {
 }
 
 /// Prints what the hotline tells of each call until all are over.
-async fn watch(
-    mut bus: broadcast::Receiver<Notice>,
-    castings: Vec<Casting>,
-    lines: mpsc::Sender<Line>,
-) -> Vec<Ending> {
+async fn watch(mut bus: broadcast::Receiver<Notice>, castings: Vec<Casting>, lines: mpsc::Sender<Line>) -> Vec<Ending> {
     let mut endings: Vec<Ending> = Vec::new();
     while endings.len() < castings.len() {
         let notice = match bus.recv().await {

@@ -40,23 +40,28 @@ impl Line {
             CallEvent::PromptStarted { shown } if !shown.is_empty() => {
                 (format!("总机: {shown}"), json!({"event": "says", "text": shown}))
             }
-            CallEvent::PromptEnded { played_ms, interrupted: true } => {
-                (format!("  ✂ 提示音播到 {:.1} s 被打断", f64::from(*played_ms) / 1000.0), json!({"event": "interrupted", "played_ms": played_ms}))
-            }
+            CallEvent::PromptEnded { played_ms, interrupted: true } => (
+                format!("  ✂ 提示音播到 {:.1} s 被打断", f64::from(*played_ms) / 1000.0),
+                json!({"event": "interrupted", "played_ms": played_ms}),
+            ),
             CallEvent::TurnDone(turn) => (turn_text(turn), turn_json(turn)),
-            CallEvent::Action { name, outcome, ms } => {
-                (format!("  ⚙ 业务 {name} → {outcome} ({ms} ms)"), json!({"event": "action", "name": name, "outcome": outcome, "ms": ms}))
-            }
-            CallEvent::Ticket { no, category } => {
-                (format!("  ✎ 工单 {no} 【{category}】已落库"), json!({"event": "ticket", "no": no, "category": category}))
-            }
-            CallEvent::Transfer { stage, ms } => {
-                (format!("  ⇄ 转接 {} ({ms} ms)", stage_text(*stage)), json!({"event": "transfer", "stage": format!("{stage:?}"), "ms": ms}))
-            }
+            CallEvent::Action { name, outcome, ms } => (
+                format!("  ⚙ 业务 {name} → {outcome} ({ms} ms)"),
+                json!({"event": "action", "name": name, "outcome": outcome, "ms": ms}),
+            ),
+            CallEvent::Ticket { no, category } => (
+                format!("  ✎ 工单 {no} 【{category}】已落库"),
+                json!({"event": "ticket", "no": no, "category": category}),
+            ),
+            CallEvent::Transfer { stage, ms } => (
+                format!("  ⇄ 转接 {} ({ms} ms)", stage_text(*stage)),
+                json!({"event": "transfer", "stage": format!("{stage:?}"), "ms": ms}),
+            ),
             CallEvent::Trouble(what) => (format!("  ! {what}"), json!({"event": "trouble", "what": what})),
-            CallEvent::Ended(reason) => {
-                (format!("■ 通话结束: {}", reason.sentence), json!({"event": "ended", "cause": reason.cause, "reason": reason.sentence}))
-            }
+            CallEvent::Ended(reason) => (
+                format!("■ 通话结束: {}", reason.sentence),
+                json!({"event": "ended", "cause": reason.cause, "reason": reason.sentence}),
+            ),
             _ => return None,
         };
         Some(Line { tag, text, json })
@@ -69,22 +74,39 @@ fn phone(tag: &'static str, who: &str, news: &PhoneNews) -> Line {
         PhoneNews::Answered(ms) => (format!("{who}: 已接通 ({ms} ms)"), json!({"event": "answered", "ms": ms})),
         PhoneNews::PromptBegan => (String::new(), Json::Null),
         PhoneNews::PromptEnded(_) => (String::new(), Json::Null),
-        PhoneNews::Says(words) => (format!("{who}: 「{words}」"), json!({"event": "speaks", "who": who, "text": words})),
+        PhoneNews::Says(words) => {
+            (format!("{who}: 「{words}」"), json!({"event": "speaks", "who": who, "text": words}))
+        }
         PhoneNews::Presses(keys) => (format!("{who}: 按键 {keys}"), json!({"event": "presses", "keys": keys})),
         PhoneNews::Hold(ok) => (format!("{who}: 保持 {ok}"), json!({"event": "hold", "accepted": ok})),
-        PhoneNews::Over(r) => {
-            (format!("{who}: 挂断 (通话 {:.1} s)", r.talked_ms as f64 / 1000.0), json!({"event": "over", "code": r.code, "talked_ms": r.talked_ms}))
-        }
+        PhoneNews::Over(r) => (
+            format!("{who}: 挂断 (通话 {:.1} s)", r.talked_ms as f64 / 1000.0),
+            json!({"event": "over", "code": r.code, "talked_ms": r.talked_ms}),
+        ),
     };
     Line { tag, text, json }
 }
 
 fn turn_text(t: &Turn) -> String {
-    let heard = if t.keys { format!("按键 {}", t.heard) } else { format!("听到「{}」置信 {:.2}", t.heard, t.confidence) };
+    let heard = if t.keys {
+        format!("按键 {}", t.heard)
+    } else {
+        format!("听到「{}」置信 {:.2}", t.heard, t.confidence)
+    };
     let d = &t.timings;
     format!(
         "  ↳ {heard} → 意图 {} {:.2} · 节点 {}/{} · 第 {}/3 步\n          用时 {} ms = 判停 {} + 识别 {} + 理解 {} + 办理 {} + 首音 {}",
-        t.intent, t.score, t.flow, t.node, t.step, d.total(), d.endpoint, d.recognise, d.understand, d.act, d.first_audio
+        t.intent,
+        t.score,
+        t.flow,
+        t.node,
+        t.step,
+        d.total(),
+        d.endpoint,
+        d.recognise,
+        d.understand,
+        d.act,
+        d.first_audio
     )
 }
 

@@ -25,8 +25,7 @@ pub async fn print(
     for ending in endings {
         let id = ending.call.to_string();
         let row = store.call(ending.call).await?;
-        let own_tickets: Vec<TicketRow> =
-            store.tickets(1000).await?.into_iter().filter(|t| t.call_id == id).collect();
+        let own_tickets: Vec<TicketRow> = store.tickets(1000).await?.into_iter().filter(|t| t.call_id == id).collect();
         let own_changes: Vec<OrderChangeRow> =
             store.order_changes(1000).await?.into_iter().filter(|c| c.call_id.as_deref() == Some(&id)).collect();
         let problems = judge(&ending.casting, ending, row.as_ref(), &own_tickets, &own_changes);
@@ -102,7 +101,8 @@ fn judge(
     match row {
         None => problems.push("no call record in the database".into()),
         Some(row) => {
-            let recorded = row.recording.as_ref().is_some_and(|p| Path::new(p).metadata().is_ok_and(|m| m.len() > 1000));
+            let recorded =
+                row.recording.as_ref().is_some_and(|p| Path::new(p).metadata().is_ok_and(|m| m.len() > 1000));
             if !recorded {
                 problems.push("no recording".into());
             }

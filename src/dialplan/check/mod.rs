@@ -29,9 +29,9 @@
 
 mod graph;
 mod paths;
-mod texts;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use super::hotline::Hotline;
 use super::model::Flow;

@@ -47,7 +47,13 @@ const FAULTS: [(&str, &str, &str, &str, &str); 33] = [
     ("human.yaml", "    retry: {nomatch: [], noinput: []}\n", "", "W101", "why:"),
     ("closing.yaml", "slots: {}", "slots: {x: {type: text}}", "W103", "x:"),
     ("order_query.yaml", "    filler: \"正在为您修改。\"\n", "", "W106", "save:"),
-    ("complaint.yaml", "prompt: \"需要我现在", "prompt: \"一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十需要我现在", "W102", "一二三四"),
+    (
+        "complaint.yaml",
+        "prompt: \"需要我现在",
+        "prompt: \"一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十一二三四五六七八九十需要我现在",
+        "W102",
+        "一二三四",
+    ),
 ];
 
 #[test]
@@ -71,7 +77,11 @@ fn a_near_name_is_offered() {
 
 #[test]
 fn a_sentence_split_by_a_comma_is_explained() {
-    let files = changed("order_query.yaml", "{do: say, prompt: \"没有查到这个尾号的订单,我给您转同事处理。\"", "{do: say, prompt: 没有查到,我给您转同事");
+    let files = changed(
+        "order_query.yaml",
+        "{do: say, prompt: \"没有查到这个尾号的订单,我给您转同事处理。\"",
+        "{do: say, prompt: 没有查到,我给您转同事",
+    );
     let problems = FlowSet::inspect(&files);
     assert!(problems.iter().any(|p| p.mend.contains("double quotes")), "{problems:?}");
 }
@@ -87,7 +97,26 @@ fn damage(text: &str, rng: &mut ChaCha8Rng) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let at = rng.random_range(0..lines.len());
     let mut out: Vec<String> = lines.iter().map(|l| (*l).to_string()).collect();
-    let junk = ["\t", ":", "{", "}", "[", "\"", "- ", "&a", "*a", "#", "\u{0}", "好,好", "!!x", "|", ">", "? ", "{a|b}", "99999999999999999999"];
+    let junk = [
+        "\t",
+        ":",
+        "{",
+        "}",
+        "[",
+        "\"",
+        "- ",
+        "&a",
+        "*a",
+        "#",
+        "\u{0}",
+        "好,好",
+        "!!x",
+        "|",
+        ">",
+        "? ",
+        "{a|b}",
+        "99999999999999999999",
+    ];
     match rng.random_range(0..8) {
         0 => drop(out.remove(at)),
         1 => out.insert(at, lines[rng.random_range(0..lines.len())].to_string()),

@@ -247,8 +247,10 @@ pub fn between_flows(c: &mut Checker<'_>, hotline: &Hotline, flows: &[Flow]) {
 
 /// Pairs of neighbouring characters, sorted.
 fn grams(text: &str) -> Vec<u64> {
-    let chars: Vec<char> = std::iter::once('^').chain(super::super::language::norm(text).chars()).chain(['$']).collect();
-    let mut grams: Vec<u64> = chars.windows(2).map(|w| (u64::from(u32::from(w[0])) << 32) | u64::from(u32::from(w[1]))).collect();
+    let chars: Vec<char> =
+        std::iter::once('^').chain(super::super::language::norm(text).chars()).chain(['$']).collect();
+    let mut grams: Vec<u64> =
+        chars.windows(2).map(|w| (u64::from(u32::from(w[0])) << 32) | u64::from(u32::from(w[1]))).collect();
     grams.sort_unstable();
     grams
 }

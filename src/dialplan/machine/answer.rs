@@ -262,13 +262,7 @@ impl Run {
     }
 
     /// Another business in the middle of one: the present one waits and is resumed.
-    fn other_business(
-        &mut self,
-        intent: &str,
-        slots: BTreeMap<String, Value>,
-        text: &str,
-        out: &mut Out,
-    ) -> Next {
+    fn other_business(&mut self, intent: &str, slots: BTreeMap<String, Value>, text: &str, out: &mut Out) -> Next {
         let (Some(here), Some(flow)) = (self.here, self.set.flow_of(intent)) else {
             return self.miss(Miss::NoMatch, out);
         };

@@ -148,7 +148,9 @@ impl Run {
 
     pub(super) fn proven(&mut self, u: Understood, mut proof: Proof, out: &mut Out) -> Next {
         let right = match (&u.meaning, proof.stage) {
-            (Meaning::Slots(s), Stage::Last4) => s.get("last4").and_then(Value::as_text) == proof.known.last4.as_deref(),
+            (Meaning::Slots(s), Stage::Last4) => {
+                s.get("last4").and_then(Value::as_text) == proof.known.last4.as_deref()
+            }
             (Meaning::Choice(name), Stage::Name) => {
                 proof.known.name.as_deref().is_some_and(|n| language::same_name(n, name))
             }
@@ -206,6 +208,8 @@ fn name_choices(right: Option<&str>) -> Vec<Choice> {
     names.sort_unstable();
     names
         .into_iter()
-        .map(|n| Choice { say: vec![n.clone(), format!("我叫{n}")], key: None, value: Value::text(n.clone()), name: n })
+        .map(|n| Choice {
+            say: vec![n.clone(), format!("我叫{n}")], key: None, value: Value::text(n.clone()), name: n
+        })
         .collect()
 }
