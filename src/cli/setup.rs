@@ -7,6 +7,7 @@ use crate::engines::{EngineSettings, Engines};
 use crate::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use crate::server::routes::{Listening, RouteKind};
 use crate::server::{Hotline, StartError};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
