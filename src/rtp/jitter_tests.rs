@@ -138,6 +138,16 @@ fn a_pause_without_packets_is_followed_by_sound_in_time() {
 }
 
 #[test]
+fn a_packet_from_before_a_pause_is_not_played_after_it() {
+    let mut buffer = JitterBuffer::new();
+    let packets = stream(1, 20, 0, |n| (n != 48).then_some(0.0));
+    play(&mut buffer, &packets, 120, 5_000);
+    assert_eq!(buffer.state, State::Idle);
+    let old = stream(1, 20, 0, |_| Some(0.0)).remove(48);
+    assert_eq!(buffer.insert(Mono(3_500_000), old.1, LAW, &old.2), Placed::Late);
+}
+
+#[test]
 fn a_jump_of_the_timestamp_is_followed() {
     for jump in [50_000_000u32, 3_000_000_000, 20_000] {
         let mut buffer = JitterBuffer::new();
