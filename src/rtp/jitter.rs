@@ -284,10 +284,12 @@ impl JitterBuffer {
         }
     }
 
-    /// Whether the delay is too short by a frame and the moment quiet enough to lengthen it.
+    /// Whether the delay is too short by a frame and the moment good to lengthen it: a quiet one, or one whose
+    /// sound is missing anyway (and may yet come).
     fn stretches(&self, now: Mono) -> bool {
         let lack = self.transit.target - self.delay(now);
-        lack >= FRAME && self.last_quiet && now.ms_since(self.adapted) >= ADAPT_MS
+        let good = self.last_quiet || !self.all_here(self.play, FRAME_SAMPLES);
+        lack >= FRAME && good && now.ms_since(self.adapted) >= ADAPT_MS
     }
 
     fn leave_out(&mut self, count: i64) {
