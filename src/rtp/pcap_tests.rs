@@ -155,6 +155,30 @@ fn malformed_reports_are_dropped_and_sound_goes_on() {
 }
 
 #[test]
+fn no_seed_of_a_fuzzer_and_no_cut_of_one_makes_a_leg_panic() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    for kind in ["fuzz-rtp", "fuzz-rtcp"] {
+        let tried = ["../shared", "../../shared"].map(|up| root.join(up).join("data/sip/fuzz-seeds/pjsip").join(kind));
+        let Some(seeds) = tried.iter().find_map(|path| std::fs::read_dir(path).ok()) else {
+            eprintln!("SKIPPED: no {kind} under ../shared/data/sip/fuzz-seeds: this test proved nothing");
+            return;
+        };
+        for seed in seeds {
+            let bytes = std::fs::read(seed.unwrap().path()).unwrap();
+            for length in 0..bytes.len().min(300) {
+                let capture = [Datagram {
+                    at: Mono(1_000_000),
+                    from: "192.0.2.1:4000".parse().unwrap(),
+                    payload: bytes[..length].to_vec(),
+                }];
+                played(&capture, Codec::Pcma);
+                let _ = rtcp::parse(&bytes[..length]);
+            }
+        }
+    }
+}
+
+#[test]
 fn several_reports_in_one_datagram_are_read() {
     let Some(capture) = capture("ndpi_rtcp_multiple_pkts_in_the_same_datagram.pcap") else { return };
     let heard: Vec<_> = capture.iter().map(|d| rtcp::parse(&d.payload).unwrap()).collect();

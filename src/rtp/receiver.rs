@@ -386,7 +386,8 @@ impl Receiver {
         let asked = expected.saturating_sub(source.reported.0);
         let came = received.saturating_sub(source.reported.1);
         source.reported = (expected, received);
-        let fraction_lost = if asked == 0 { 0 } else { (asked.saturating_sub(came) * 256 / asked).min(255) as u8 };
+        let missing = asked.saturating_sub(came) * 256;
+        let fraction_lost = missing.checked_div(asked).unwrap_or(0).min(255) as u8;
         Some(Reception {
             ssrc: source.ssrc,
             fraction_lost,

@@ -141,7 +141,7 @@ fn one(count: u8, kind: u8, packet: &[u8], heard: &mut Heard) -> Result<(), Rtcp
 /// An NTP timestamp of our own: its seconds count from the process's start, which RFC 3550 (4) allows.
 pub fn ntp(now: Mono) -> u64 {
     // One second up, so that no report has the time 0 that stands for none.
-    ((now.0 / 1_000_000 + 1) << 32) | ((now.0 % 1_000_000 << 32) / 1_000_000)
+    ((now.0 / 1_000_000 + 1) << 32) | (((now.0 % 1_000_000) << 32) / 1_000_000)
 }
 
 /// The middle 32 bits, in 1/65536 s.

@@ -192,3 +192,27 @@ fn the_version_rises_only_when_something_changed() {
     carry_version(&first, &mut held);
     assert_eq!(held.origin.version, "2");
 }
+
+/// Seeds of another project's fuzzer, outside the tree.
+#[test]
+fn no_seed_of_a_fuzzer_and_no_cut_of_one_makes_us_panic() {
+    let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let tried = ["../shared", "../../shared"].map(|up| root.join(up).join("data/sip/fuzz-seeds/pjsip/fuzz-sdp"));
+    let Some(seeds) = tried.iter().find_map(|path| std::fs::read_dir(path).ok()) else {
+        eprintln!("SKIPPED: no ../shared/data/sip/fuzz-seeds/pjsip/fuzz-sdp: this test proved nothing");
+        return;
+    };
+    let mut read = 0;
+    for seed in seeds {
+        let bytes = std::fs::read(seed.unwrap().path()).unwrap();
+        for length in (0..=bytes.len()).rev().take(400) {
+            if let Ok(session) = parse(&bytes[..length]) {
+                read += 1;
+                let _ = answer(&session, &ours());
+                let _ = accept(&offer(&ours()), &session);
+                assert_eq!(parse(session.to_string().as_bytes()), Ok(session));
+            }
+        }
+    }
+    assert!(read > 0, "some seeds are whole descriptions");
+}
