@@ -384,6 +384,43 @@ mod tests {
     }
 
     #[test]
+    fn english_is_told_apart_by_words_and_parts_of_words() {
+        let c = Classifier::train(
+            &examples(&[
+                (
+                    "order",
+                    &[
+                        "where is my order",
+                        "I want to check my order status",
+                        "track my purchase",
+                        "has my package shipped yet",
+                    ],
+                ),
+                (
+                    "refund",
+                    &["I want a refund", "I'd like to return this", "I want my money back", "you charged me twice"],
+                ),
+                ("human", &["talk to a person", "agent please", "get me a human", "customer service"]),
+            ]),
+            1,
+        );
+        for (text, label) in
+            [("what is my orders status", "order"), ("refunding please", "refund"), ("a person please", "human")]
+        {
+            assert_eq!(c.classify(&[Reading::of(text)], None)[0].0, label, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_example_said_word_for_word_or_in_homophones_is_certain() {
+        let c = Classifier::train(&small(), 1);
+        for text in ["机器坏了", "嗯，机器坏了", "鸡器坏了"] {
+            let r = c.classify(&[Reading::of(text)], None);
+            assert!(r[0].0 == "repair" && r[0].1 >= 0.98, "{text} {r:?}");
+        }
+    }
+
+    #[test]
     fn a_scope_leaves_only_its_labels_and_out_of_scope() {
         let c = Classifier::train(&small(), 1);
         let r = c.classify(&[Reading::of("我要退款")], Some(&["order".to_owned()]));
