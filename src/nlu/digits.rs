@@ -170,10 +170,7 @@ fn piece(chars: &[char]) -> Option<(String, usize)> {
     let first = digit(chars[0]);
     // 三个八, 两个零
     if let (Some(n @ 2..=9), Some('个')) = (first, chars.get(1)) {
-        return match chars.get(2).copied().and_then(digit) {
-            Some(d) => Some((d.to_string().repeat(usize::from(n)), 3)),
-            None => None,
-        };
+        return chars.get(2).copied().and_then(digit).map(|d| (d.to_string().repeat(usize::from(n)), 3));
     }
     if let (Some(_), false) = (first, chars[0].is_ascii()) {
         // 二十六, 一百三十八: said as a number; a bare digit otherwise

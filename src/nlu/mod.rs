@@ -8,6 +8,8 @@ pub mod emotion;
 pub mod features;
 pub mod globals;
 pub mod intent;
+#[cfg(test)]
+mod measure;
 pub mod name;
 pub mod normalise;
 pub mod numbers;

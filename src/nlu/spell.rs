@@ -82,7 +82,11 @@ pub fn spell_int(n: i64) -> String {
         if !out.is_empty() && (gap || g < 1000) {
             out.push('零');
         }
-        out.push_str(&below_ten_thousand(g, out.is_empty()));
+        if g == 2 && i > 0 && out.is_empty() {
+            out.push('两'); // 两万, 两亿
+        } else {
+            out.push_str(&below_ten_thousand(g, out.is_empty()));
+        }
         out.push_str(["", "万", "亿", "万亿", "亿亿"][i]);
         gap = false;
     }
@@ -213,7 +217,8 @@ mod tests {
             (10_000, "一万"),
             (10_010, "一万零一十"),
             (10_500, "一万零五百"),
-            (20_000, "二万"),
+            (20_000, "两万"),
+            (200_000_000, "两亿"),
             (100_000, "十万"),
             (120_000, "十二万"),
             (1_000_000, "一百万"),

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn consent_and_refusal_are_told_apart() {
+    fn consent_is_heard() {
         for t in [
             "对",
             "是的",
@@ -161,6 +161,10 @@ mod tests {
         ] {
             assert_eq!(parse(t), Some(true), "{t}");
         }
+    }
+
+    #[test]
+    fn refusal_is_heard_and_what_is_neither_is_not_guessed() {
         for t in [
             "不对",
             "不是",

@@ -1,6 +1,7 @@
 //! Layer 3. What a speech model is to the rest: traits, grammars, transcripts, endpointing.
 
 pub mod grammar;
+pub mod text;
 pub mod traits;
 pub mod transcript;
 
