@@ -65,7 +65,8 @@ pub fn run(set: &Arc<FlowSet>, file: &str, test: &FlowTest) -> TestResult {
         outcome: None,
         log: Vec::new(),
     };
-    if let Some(TestInput::Audio(path)) = test.turns.iter().map(|t| &t.input).find(|i| matches!(i, TestInput::Audio(_))) {
+    if let Some(TestInput::Audio(path)) = test.turns.iter().map(|t| &t.input).find(|i| matches!(i, TestInput::Audio(_)))
+    {
         result.skipped = Some(format!("a turn plays {path}: audio is not run as text"));
         return result;
     }
@@ -199,7 +200,9 @@ impl Stage {
             }
             (Await::Listen(listen), TestInput::Key(keys)) => Ok((Input::Keys(pressed(listen, keys)), None)),
             (Await::Listen(_) | Await::Record { .. }, TestInput::Silence(_)) => Ok((Input::NoInput, None)),
-            (Await::Record { .. }, _) => Ok((Input::Recorded { from_ms: 1000, to_ms: 1000 + self.world.recording_ms }, None)),
+            (Await::Record { .. }, _) => {
+                Ok((Input::Recorded { from_ms: 1000, to_ms: 1000 + self.world.recording_ms }, None))
+            }
             (Await::Hangup(outcome), _) => Err(format!("the call is over ({})", outcome.name())),
             (other, _) => Err(format!("nobody listens: {other:?}")),
         }
@@ -222,7 +225,8 @@ impl Stage {
                     Input::Action { outcome, data }
                 }
                 Await::Ticket(draft) => {
-                    let fields = [("category", &draft.category), ("priority", &draft.priority), ("title", &draft.title)];
+                    let fields =
+                        [("category", &draft.category), ("priority", &draft.priority), ("title", &draft.title)];
                     let mut fields: Vec<(&str, Value)> = fields.map(|(k, v)| (k, Value::text(v))).into();
                     fields.push(("recorded", Value::Bool(draft.recording_ms.is_some())));
                     self.log.push(format!("  工单 {} {}", draft.category, draft.priority));
@@ -354,7 +358,8 @@ impl World {
         for key in ["voiceprint", "elder", "angry", "vip"] {
             profile.push((key, given.get(key).clone()));
         }
-        let results = [TransferResult::Connected, TransferResult::Busy, TransferResult::Timeout, TransferResult::Closed];
+        let results =
+            [TransferResult::Connected, TransferResult::Busy, TransferResult::Timeout, TransferResult::Closed];
         let seats = results.into_iter().find(|r| given.get("seats").as_text() == Some(r.name()));
         World {
             caller,
@@ -369,12 +374,7 @@ impl World {
     }
 
     fn session(&self) -> Session {
-        Session {
-            caller: self.caller.clone(),
-            profile: self.profile.clone(),
-            today: (2026, 11, 20),
-            lang: Lang::Zh,
-        }
+        Session { caller: self.caller.clone(), profile: self.profile.clone(), today: (2026, 11, 20), lang: Lang::Zh }
     }
 
     fn ticket(&self, n: usize) -> Option<Value> {
@@ -424,7 +424,9 @@ fn demo_address(label: &str) -> Value {
     let text = match label {
         "公司" => "北京市朝阳区建国路88号国贸大厦15层",
         "家里" => "北京市海淀区中关村南大街5号院3号楼602室",
-        other => return Value::map([("label", Value::text(other)), ("text", Value::text("上海市浦东新区世纪大道100号"))]),
+        other => {
+            return Value::map([("label", Value::text(other)), ("text", Value::text("上海市浦东新区世纪大道100号"))]);
+        }
     };
     Value::map([("label", Value::text(label)), ("text", Value::text(text))])
 }
@@ -479,5 +481,64 @@ mod tests {
             .map(|r| format!("{}:{} {}\n  {:?}\n  {}", r.file, r.line, r.name, r.failure, r.log.join("\n  ")))
             .collect();
         assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+    }
+
+    /// The test of this name, with one change to its text, run in a set of its own.
+    fn changed(from: &str, to: &str, name: &str) -> TestResult {
+        let mut files = super::super::set::embedded();
+        for f in &mut files {
+            f.text = f.text.replacen(from, to, 1);
+        }
+        let set = Arc::new(FlowSet::compile(files).expect("still sound"));
+        run_all(&set).into_iter().find(|r| r.name == name).expect("the test")
+    }
+
+    #[test]
+    fn what_does_not_hold_is_explained() {
+        let cases = [
+            ("{say: 对, at: tell, hear: \"~预计\"}", "{say: 对, at: one}", "turn 2 (line"),
+            ("hear: \"~预计\"", "hear: \"~昨天\"", "expected to hear ~昨天, heard: "),
+            ("我昨天买的东西, intent: order_query", "我昨天买的东西, intent: complaint", "understood order_query"),
+            (
+                "slots: {new_address: {label: 公司}}",
+                "slots: {new_address: {label: 家里}}",
+                "expected the slot new_address",
+            ),
+            (
+                "max_steps: 3, actions: [orders.recent, ",
+                "max_steps: 2, actions: [orders.recent, ",
+                "3 steps, at most 2",
+            ),
+            (
+                "orders.get, orders.change_address]}\n  - name: 没有声纹",
+                "orders.get]}\n  - name: 没有声纹",
+                "expected the actions",
+            ),
+            (
+                "expect: {outcome: resolved, max_steps: 3, actions",
+                "expect: {outcome: ticketed, max_steps: 3, actions",
+                "expected the outcome",
+            ),
+            (
+                "status: packing}",
+                "status: packing, seats: busy, fail: {orders.get: error}}",
+                "expected to hear ~预计, heard: 系统暂时查不到",
+            ),
+        ];
+        for (from, to, why) in cases {
+            let result = changed(from, to, "一单直达并改地址");
+            let failure = result.failure.unwrap_or_default();
+            assert!(failure.contains(why), "{to}: {failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_test_that_plays_audio_is_skipped_and_says_so() {
+        let result = changed(
+            "{say: 我想查一下我昨天买的东西, intent: order_query, at: one}",
+            "{audio: a.wav}",
+            "一单直达并改地址",
+        );
+        assert!(result.skipped.as_deref().is_some_and(|s| s.contains("a.wav")) && !result.passed());
     }
 }

@@ -208,9 +208,8 @@ pub fn spell_date(text: &str, today: (i32, u8, u8)) -> String {
     else {
         return text.to_string();
     };
-    let date = |y: i32, m: u8, d: u8| {
-        time::Month::try_from(m).ok().and_then(|m| time::Date::from_calendar_date(y, m, d).ok())
-    };
+    let date =
+        |y: i32, m: u8, d: u8| time::Month::try_from(m).ok().and_then(|m| time::Date::from_calendar_date(y, m, d).ok());
     let Some(that) = date(y, u8::try_from(m).unwrap_or(0), u8::try_from(d).unwrap_or(0)) else {
         return text.to_string();
     };

@@ -239,19 +239,16 @@ pub fn plain_text(v: &Value) -> String {
         Value::Num(n) => n.to_string(),
         Value::Text(s) => s.clone(),
         Value::List(l) => l.iter().map(plain_text).collect::<Vec<_>>().join("、"),
-        Value::Map(_) => ["text", "label", "name"]
-            .iter()
-            .find_map(|k| v.get(k).as_text())
-            .map_or_else(String::new, str::to_string),
+        Value::Map(_) => {
+            ["text", "label", "name"].iter().find_map(|k| v.get(k).as_text()).map_or_else(String::new, str::to_string)
+        }
     }
 }
 
 fn spoken(plain: &str, value: &Value, filter: Option<Filter>, voice: Voice) -> String {
     match filter {
         None => plain.to_string(),
-        Some(Filter::Digits) if voice.english => {
-            plain.chars().map(String::from).collect::<Vec<_>>().join(" ")
-        }
+        Some(Filter::Digits) if voice.english => plain.chars().map(String::from).collect::<Vec<_>>().join(" "),
         Some(Filter::Digits) => language::spell_digits(plain),
         Some(Filter::Money) => value.as_int().map_or_else(|| plain.to_string(), language::spell_money),
         Some(Filter::Date) => language::spell_date(plain, voice.today),
@@ -332,7 +329,8 @@ mod tests {
 
     #[test]
     fn values_are_spoken_in_full_and_shown_masked() {
-        let (p, missing) = say("{order.item}尾号{order.tail|digits},{order.eta|date}到,收件人{order.receiver|mask_name}");
+        let (p, missing) =
+            say("{order.item}尾号{order.tail|digits},{order.eta|date}到,收件人{order.receiver|mask_name}");
         assert_eq!(p.text, "双门冰箱尾号三八二六,后天到,收件人张某某");
         assert_eq!(p.shown, "双门冰箱尾号3826,后天到,收件人张**");
         assert!(missing.is_empty());

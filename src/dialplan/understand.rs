@@ -24,12 +24,43 @@ const MAX_PHRASES: usize = 2000;
 const YES: [&str; 14] =
     ["对", "是的", "对的", "没错", "好的", "可以", "嗯", "行", "是", "确认", "对对对", "是这个", "没问题", "好"];
 const NO: [&str; 13] = [
-    "不对", "不是", "不是的", "错了", "不是这个", "不要", "不行", "没有", "不用", "不用了", "不可以", "搞错了", "不要了",
+    "不对",
+    "不是",
+    "不是的",
+    "错了",
+    "不是这个",
+    "不要",
+    "不行",
+    "没有",
+    "不用",
+    "不用了",
+    "不可以",
+    "搞错了",
+    "不要了",
 ];
 /// Global phrases a recogniser should expect everywhere.
 const GLOBALS: [&str; 22] = [
-    "转人工", "人工", "人工服务", "人工客服", "转人工客服", "找个真人", "接人工", "再说一遍", "没听清", "你说什么",
-    "请重复一下", "说慢一点", "慢一点", "算了", "不办了", "取消", "返回", "冒烟了", "漏电了", "漏水了", "着火了",
+    "转人工",
+    "人工",
+    "人工服务",
+    "人工客服",
+    "转人工客服",
+    "找个真人",
+    "接人工",
+    "再说一遍",
+    "没听清",
+    "你说什么",
+    "请重复一下",
+    "说慢一点",
+    "慢一点",
+    "算了",
+    "不办了",
+    "取消",
+    "返回",
+    "冒烟了",
+    "漏电了",
+    "漏水了",
+    "着火了",
     "我被骗了",
 ];
 /// Weight of what may be said anywhere, beside a node's own answers.
@@ -212,9 +243,7 @@ impl FlowSet {
                 g.phrase(&k.text, 0.0);
                 g.fragment(&k.text, 0.0);
             }
-            for p in &intent.patterns {
-                literals(&p.text).iter().for_each(|l| g.fragment(l, ASIDE));
-            }
+            self.fragments(&intent.name).iter().for_each(|l| g.fragment(l, ASIDE));
             if let Some(spoken) = &intent.spoken {
                 g.fragment(spoken, 0.0);
             }
@@ -330,7 +359,7 @@ impl Builder {
 }
 
 /// Runs of hanzi in a pattern that every match must hold one of: not those that may be left out.
-fn literals(pattern: &str) -> Vec<String> {
+pub(super) fn literals(pattern: &str) -> Vec<String> {
     let chars: Vec<char> = pattern.chars().collect();
     let (mut found, mut open, mut run): (Vec<String>, Vec<usize>, String) = Default::default();
     for (i, &c) in chars.iter().enumerate() {
@@ -435,6 +464,7 @@ mod tests {
         let g = shipped().grammar(&open());
         let fragment = |t: &str| g.fragments.iter().any(|p| p.text == t);
         assert!(fragment("查订单") && fragment("改地址") && fragment("投诉") && fragment("转人工"));
+        assert!(fragment("订单") && !fragment("不对") && !fragment("东西"));
         assert!(g.fragments.iter().all(|p| (2..=5).contains(&p.text.chars().count())));
         assert!(g.phrases.iter().any(|p| p.text == "我想查一下订单" && p.weight == 0.0));
         assert!(g.phrases.iter().any(|p| p.text == "再说一遍" && p.weight < 0.0));

@@ -103,7 +103,12 @@ pub fn check(c: &mut Checker<'_>, flow: &Flow, world: &World<'_>) {
     reached(c, flow, &graph);
     let own = flow.globals.contains_key(&Global::Human);
     if !own && !world.hotline.globals.contains_key(&Global::Human) {
-        c.add("E008", flow.at, format!("the flow {} has no way to a person", flow.id), "global: {human: \"flow:human\"}");
+        c.add(
+            "E008",
+            flow.at,
+            format!("the flow {} has no way to a person", flow.id),
+            "global: {human: \"flow:human\"}",
+        );
     }
     turning(c, flow, &graph);
 }
@@ -123,7 +128,8 @@ fn target(c: &mut Checker<'_>, flow: &Flow, link: &Link, world: &World<'_>) {
 }
 
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<String>, Vec<String>) = (a.chars().map(String::from).collect(), b.chars().map(String::from).collect());
+    let (a, b): (Vec<String>, Vec<String>) =
+        (a.chars().map(String::from).collect(), b.chars().map(String::from).collect());
     ((1.0 - super::super::language::likeness(&a, &b)) * 1000.0) as usize
 }
 
@@ -221,7 +227,12 @@ fn names(c: &mut Checker<'_>, flow: &Flow, node: &Node, world: &World<'_>) {
                     c.add("E016", i.at, message, "an option's intent is one of its own flow");
                 }
                 if o.key.is_some() && options.iter().filter(|x| x.key == o.key).count() > 1 {
-                    c.add("E016", o.at, format!("the key of `{}` is given twice", o.name), "give each option its own key");
+                    c.add(
+                        "E016",
+                        o.at,
+                        format!("the key of `{}` is given twice", o.name),
+                        "give each option its own key",
+                    );
                 }
             }
         }
@@ -234,7 +245,12 @@ fn keyed(c: &mut Checker<'_>, flow: &Flow, node: &Node) {
     let digits = flow.slot(&slot.text).map(|d| &d.kind);
     let numeric = matches!(digits, Some(SlotType::Digits(..) | SlotType::Phone | SlotType::OrderRef));
     if numeric && !node.keys {
-        c.add("E018", node.at, format!("`{}` asks for digits that cannot be pressed", node.id), "input: [speech, dtmf]");
+        c.add(
+            "E018",
+            node.at,
+            format!("`{}` asks for digits that cannot be pressed", node.id),
+            "input: [speech, dtmf]",
+        );
     }
 }
 
@@ -252,7 +268,8 @@ fn reached(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>) {
 fn turning(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>) {
     let pauses = |n: usize| {
         let kind = &flow.nodes[n].kind;
-        kind.listens() || matches!(kind, Kind::Action { .. } | Kind::Ticket { .. } | Kind::Transfer { .. } | Kind::Flow { .. })
+        kind.listens()
+            || matches!(kind, Kind::Action { .. } | Kind::Ticket { .. } | Kind::Transfer { .. } | Kind::Flow { .. })
     };
     for n in 0..flow.nodes.len() {
         if pauses(n) {
@@ -304,7 +321,12 @@ pub fn check_hotline(c: &mut Checker<'_>, h: &Hotline, world: &World<'_>) {
     }
     let person_queue = Spot { text: h.person.0.clone(), at: h.entry.at };
     if !h.queues.contains(&person_queue.text) {
-        c.add("E016", person_queue.at, format!("`person:` names the queue `{}`, which is not in `queues:`", h.person.0), "");
+        c.add(
+            "E016",
+            person_queue.at,
+            format!("`person:` names the queue `{}`, which is not in `queues:`", h.person.0),
+            "",
+        );
     }
     if !h.categories.iter().any(|x| x == "回拨") {
         c.add("E016", h.entry.at, "`categories:` lacks 回拨, the call-back ticket of the last resort", "add 回拨");

@@ -15,7 +15,7 @@ const SAME: f32 = 0.9;
 /// Names every expression may use.
 const KNOWN: [&str; 6] = ["slots", "session", "profile", "caller", "ticket", "csat"];
 
-pub fn check(c: &mut Checker<'_>, flow: &Flow, hotline: &Hotline) {
+pub fn check(c: &mut Checker<'_>, flow: &Flow) {
     let vars = variables(flow);
     let mut used: BTreeSet<String> = BTreeSet::new();
     for node in &flow.nodes {
@@ -35,7 +35,6 @@ pub fn check(c: &mut Checker<'_>, flow: &Flow, hotline: &Hotline) {
             c.add("I201", intent.at, message, "25 and more are understood better");
         }
     }
-    let _ = hotline;
 }
 
 /// Names that actions and set nodes define.
@@ -247,8 +246,10 @@ pub fn between_flows(c: &mut Checker<'_>, hotline: &Hotline, flows: &[Flow]) {
 
 /// Pairs of neighbouring characters, sorted.
 fn grams(text: &str) -> Vec<u64> {
-    let chars: Vec<char> = std::iter::once('^').chain(super::super::language::norm(text).chars()).chain(['$']).collect();
-    let mut grams: Vec<u64> = chars.windows(2).map(|w| (u64::from(u32::from(w[0])) << 32) | u64::from(u32::from(w[1]))).collect();
+    let chars: Vec<char> =
+        std::iter::once('^').chain(super::super::language::norm(text).chars()).chain(['$']).collect();
+    let mut grams: Vec<u64> =
+        chars.windows(2).map(|w| (u64::from(u32::from(w[0])) << 32) | u64::from(u32::from(w[1]))).collect();
     grams.sort_unstable();
     grams
 }

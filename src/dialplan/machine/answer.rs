@@ -139,7 +139,7 @@ impl Run {
                 self.speak(prompt, true, out);
             }
             2 => self.speak(&entry.menu, true, out),
-            _ => return self.person_now(out),
+            _ => return self.person_now(),
         }
         Next::Wait(Wait::Open, self.open_listen())
     }
@@ -262,13 +262,7 @@ impl Run {
     }
 
     /// Another business in the middle of one: the present one waits and is resumed.
-    fn other_business(
-        &mut self,
-        intent: &str,
-        slots: BTreeMap<String, Value>,
-        text: &str,
-        out: &mut Out,
-    ) -> Next {
+    fn other_business(&mut self, intent: &str, slots: BTreeMap<String, Value>, text: &str, out: &mut Out) -> Next {
         let (Some(here), Some(flow)) = (self.here, self.set.flow_of(intent)) else {
             return self.miss(Miss::NoMatch, out);
         };

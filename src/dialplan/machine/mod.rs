@@ -10,9 +10,9 @@ mod enter;
 mod global;
 mod last;
 mod listen;
-mod verify;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use super::expr::Scope;
 use super::hotline::Hotline;

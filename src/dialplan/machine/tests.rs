@@ -253,7 +253,8 @@ fn an_own_order_is_chosen_by_item_ordinal_or_digits() {
         run.step(Input::Start);
         let u = Understood { meaning: Meaning::Intent("order_query".into()), ..Understood::no_match("查订单", 1.0) };
         run.step(Input::Heard(u));
-        let items = Value::map([("items", Value::List(vec![order(0, "paid"), order(1, "paid")])), ("n", Value::Int(2))]);
+        let items =
+            Value::map([("items", Value::List(vec![order(0, "paid"), order(1, "paid")])), ("n", Value::Int(2))]);
         let Await::Listen(listen) = run.step(Input::Action { outcome: "ok".into(), data: items }).then else {
             panic!("which");
         };
@@ -285,13 +286,40 @@ impl Talk {
     }
 }
 
+/// What callers say, sense and nonsense.
+const WORDS: [&str; 28] = [
+    "",
+    "查订单",
+    "改地址",
+    "改到公司",
+    "我要投诉",
+    "对",
+    "不对",
+    "不是公司,是家里",
+    "转人工",
+    "再说一遍",
+    "说慢一点",
+    "算了",
+    "八零零零",
+    "三八二六",
+    "张小明",
+    "骗子",
+    "冒烟了",
+    "今天天气怎么样",
+    "没有了",
+    "满意",
+    "催一下",
+    "{order.id}",
+    "退款",
+    "\u{0}\u{fffd}",
+    "hello",
+    "一",
+    "最近那单",
+    "第一个",
+];
+
 /// What a caller and a back office may do, good and bad.
 fn random_input(rng: &mut ChaCha8Rng, then: &Await, set: &FlowSet) -> Input {
-    let words = [
-        "", "查订单", "改地址", "改到公司", "我要投诉", "对", "不对", "不是公司,是家里", "转人工", "再说一遍", "说慢一点", "算了",
-        "八零零零", "三八二六", "张小明", "骗子", "冒烟了", "今天天气怎么样", "没有了", "满意", "催一下", "{order.id}", "退款",
-        "\u{0}\u{fffd}", "hello", "一", "最近那单", "第一个",
-    ];
     let outcomes = ["ok", "ok", "ok", "empty", "error", "timeout", "conflict", "nonsense"];
     if rng.random_range(0..40) == 0 {
         return [Input::Start, Input::Ticket(None), Input::NoInput][rng.random_range(0..3)].clone();
@@ -303,8 +331,10 @@ fn random_input(rng: &mut ChaCha8Rng, then: &Await, set: &FlowSet) -> Input {
                 let n = rng.random_range(0..6);
                 Input::Keys((0..n).map(|_| ['0', '1', '2', '3', '8', '*', '#'][rng.random_range(0..7)]).collect())
             }
-            3 if rng.random_range(0..20) == 0 => Input::Heard(set.understand(listen, &Transcript::typed("啊".repeat(5000)))),
-            _ => Input::Heard(set.understand(listen, &Transcript::typed(words[rng.random_range(0..words.len())]))),
+            3 if rng.random_range(0..20) == 0 => {
+                Input::Heard(set.understand(listen, &Transcript::typed("啊".repeat(5000))))
+            }
+            _ => Input::Heard(set.understand(listen, &Transcript::typed(WORDS[rng.random_range(0..WORDS.len())]))),
         },
         Await::Action(_) => {
             let n = rng.random_range(0..3);

@@ -168,7 +168,11 @@ impl<'a> Reader<'a> {
         match &t.data {
             Data::List(items) => items,
             other => {
-                self.wrong(t.at, format!("{what} must be a list, not {}", other.kind()), "write it as [a, b] or as `- a` lines");
+                self.wrong(
+                    t.at,
+                    format!("{what} must be a list, not {}", other.kind()),
+                    "write it as [a, b] or as `- a` lines",
+                );
                 &[]
             }
         }

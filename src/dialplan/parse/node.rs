@@ -160,10 +160,7 @@ fn assignments(r: &mut Reader<'_>, b: &mut Block<'_>, key: &'static str) -> Vec<
     let Some(t) = b.take_some(key) else { return Vec::new() };
     let Some(inner) = r.block(t, format!("`{key}`")) else { return Vec::new() };
     let pairs = inner.pairs;
-    pairs
-        .into_iter()
-        .filter_map(|(k, v)| Some((Spot { text: k.name.clone(), at: k.at }, r.expr(v)?)))
-        .collect()
+    pairs.into_iter().filter_map(|(k, v)| Some((Spot { text: k.name.clone(), at: k.at }, r.expr(v)?))).collect()
 }
 
 fn action(r: &mut Reader<'_>, b: &mut Block<'_>) -> Option<Kind> {

@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn every_key_and_value_knows_its_place() {
-        let (tree, problems) = read("a.yaml", "flow: x\nnodes:\n  a: {do: say, prompt: \"好,好\"}\n  b: [1, 2.5, yes, true, ~]\n");
+        let (tree, problems) =
+            read("a.yaml", "flow: x\nnodes:\n  a: {do: say, prompt: \"好,好\"}\n  b: [1, 2.5, yes, true, ~]\n");
         assert!(problems.is_empty(), "{problems:?}");
         let Data::Map(top) = tree.unwrap().data else { panic!("a map") };
         let Data::Map(nodes) = &top[1].1.data else { panic!("a map") };
@@ -182,10 +183,7 @@ mod tests {
         assert_eq!(a[1].1, Tree { at: At { line: 3, column: 24 }, data: Data::Text("好,好".into()) });
         let Data::List(b) = &nodes[1].1.data else { panic!("a list") };
         let kinds: Vec<&Data> = b.iter().map(|t| &t.data).collect();
-        assert_eq!(
-            kinds,
-            [&Data::Int(1), &Data::Num(2.5), &Data::Text("yes".into()), &Data::Bool(true), &Data::Null]
-        );
+        assert_eq!(kinds, [&Data::Int(1), &Data::Num(2.5), &Data::Text("yes".into()), &Data::Bool(true), &Data::Null]);
     }
 
     #[test]
