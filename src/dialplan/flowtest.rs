@@ -482,4 +482,63 @@ mod tests {
             .collect();
         assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
     }
+
+    /// The test of this name, with one change to its text, run in a set of its own.
+    fn changed(from: &str, to: &str, name: &str) -> TestResult {
+        let mut files = super::super::set::embedded();
+        for f in &mut files {
+            f.text = f.text.replacen(from, to, 1);
+        }
+        let set = Arc::new(FlowSet::compile(files).expect("still sound"));
+        run_all(&set).into_iter().find(|r| r.name == name).expect("the test")
+    }
+
+    #[test]
+    fn what_does_not_hold_is_explained() {
+        let cases = [
+            ("{say: 对, at: tell, hear: \"~预计\"}", "{say: 对, at: one}", "turn 2 (line"),
+            ("hear: \"~预计\"", "hear: \"~昨天\"", "expected to hear ~昨天, heard: "),
+            ("我昨天买的东西, intent: order_query", "我昨天买的东西, intent: complaint", "understood order_query"),
+            (
+                "slots: {new_address: {label: 公司}}",
+                "slots: {new_address: {label: 家里}}",
+                "expected the slot new_address",
+            ),
+            (
+                "max_steps: 3, actions: [orders.recent, ",
+                "max_steps: 2, actions: [orders.recent, ",
+                "3 steps, at most 2",
+            ),
+            (
+                "orders.get, orders.change_address]}\n  - name: 没有声纹",
+                "orders.get]}\n  - name: 没有声纹",
+                "expected the actions",
+            ),
+            (
+                "expect: {outcome: resolved, max_steps: 3, actions",
+                "expect: {outcome: ticketed, max_steps: 3, actions",
+                "expected the outcome",
+            ),
+            (
+                "status: packing}",
+                "status: packing, seats: busy, fail: {orders.get: error}}",
+                "expected to hear ~预计, heard: 系统暂时查不到",
+            ),
+        ];
+        for (from, to, why) in cases {
+            let result = changed(from, to, "一单直达并改地址");
+            let failure = result.failure.unwrap_or_default();
+            assert!(failure.contains(why), "{to}: {failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_test_that_plays_audio_is_skipped_and_says_so() {
+        let result = changed(
+            "{say: 我想查一下我昨天买的东西, intent: order_query, at: one}",
+            "{audio: a.wav}",
+            "一单直达并改地址",
+        );
+        assert!(result.skipped.as_deref().is_some_and(|s| s.contains("a.wav")) && !result.passed());
+    }
 }

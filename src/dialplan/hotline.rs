@@ -144,7 +144,7 @@ texts! {
     /// Before a hand-over that no flow asked for.
     handover = "我给您转人工同事处理,不用重复说,请稍等。";
     /// When a ticket could not be written.
-    ticket_failed = "抱歉,系统没能登记成功,我给您转人工同事。";
+    ticket_failed = "抱歉,系统没能登记成功。";
     /// When no seat could be had and no flow says what to do.
     no_seat = "抱歉,现在坐席都在忙,我为您登记回拨。";
     /// After a call-back was written down without a flow.

@@ -30,6 +30,6 @@ pub use reply::{
     ActionCall, AnswerKind, Await, Choice, Input, KeyRule, Listen, Outcome, Pause, Prompt, Reply, TicketDraft, Trace,
     TransferOrder, TransferResult,
 };
-pub use set::{FlowSet, SourceFile};
+pub use set::{FlowSet, SourceFile, embedded};
 pub use understood::{Emotion, Global, Meaning, Understood};
 pub use value::Value;

@@ -2,12 +2,14 @@
 
 use super::check;
 use super::hotline::Hotline;
-use super::language::{Intents, Rule};
+use super::language::{Intents, Rule, Verdict};
 use super::machine::Place;
 use super::model::{Flow, Intent, Kind, PiiKind, Target};
 use super::parse;
 use super::problem::{At, Problem};
+use super::understand::literals;
 use super::understood::Global;
+use crate::speech::Transcript;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -37,6 +39,7 @@ pub struct FlowSet {
     personal: BTreeSet<String>,
     person: Option<Place>,
     notes: Vec<Problem>,
+    fragments: BTreeMap<String, Vec<String>>,
     pub(super) intents: Intents,
 }
 
@@ -86,7 +89,31 @@ impl FlowSet {
             }
             _ => None,
         });
-        FlowSet { hash, hotline, flows, names, owners, spoken, top, personal, person, notes, intents }
+        let fragments = BTreeMap::new();
+        let mut set =
+            FlowSet { hash, hotline, flows, names, owners, spoken, top, personal, person, notes, fragments, intents };
+        set.fragments = set.top.iter().map(|i| (i.clone(), set.telling_literals(i))).collect();
+        set
+    }
+
+    /// Literals of an intent's patterns that give it away when nothing else is heard ("订单", but not "东西").
+    fn telling_literals(&self, intent: &str) -> Vec<String> {
+        let mut all: Vec<String> =
+            self.intent(intent).into_iter().flat_map(|i| &i.patterns).flat_map(|p| literals(&p.text)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.retain(|l| {
+            let heard = Transcript::typed(l.as_str());
+            let (_, verdict) = self.intents.by_learning(&heard, &self.top, self.hotline.thresholds);
+            let rule = heard.nbest.first().and_then(|h| self.intents.by_rule(h, &self.top));
+            rule.as_deref() == Some(intent) || matches!(verdict, Verdict::Sure(i) if i == intent)
+        });
+        all
+    }
+
+    /// Short fragments beside an intent's key words that give it away.
+    pub(super) fn fragments(&self, intent: &str) -> &[String] {
+        self.fragments.get(intent).map_or(&[], Vec::as_slice)
     }
 
     /// SHA-256 of the files' names and texts, 64 hex digits.
@@ -239,23 +266,8 @@ fn train(hotline: &Hotline, flows: &[Flow]) -> Result<Intents, Box<Problem>> {
     })
 }
 
-/// The shipped hotline, compiled once for all tests.
-#[cfg(test)]
-pub(crate) fn shipped() -> std::sync::Arc<FlowSet> {
-    use std::sync::{Arc, OnceLock};
-    static SET: OnceLock<Arc<FlowSet>> = OnceLock::new();
-    let compile = || match FlowSet::compile(shipped_files()) {
-        Ok(set) => Arc::new(set),
-        Err(problems) => {
-            let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            panic!("{}", all.join("\n"))
-        }
-    };
-    Arc::clone(SET.get_or_init(compile))
-}
-
-#[cfg(test)]
-pub(crate) fn shipped_files() -> Vec<SourceFile> {
+/// The files of the hotline that comes with the program.
+pub fn embedded() -> Vec<SourceFile> {
     let files = [
         ("dialplans/closing.yaml", include_str!("../../dialplans/closing.yaml")),
         ("dialplans/complaint.yaml", include_str!("../../dialplans/complaint.yaml")),
@@ -265,6 +277,21 @@ pub(crate) fn shipped_files() -> Vec<SourceFile> {
         ("dialplans/order_query.yaml", include_str!("../../dialplans/order_query.yaml")),
     ];
     files.map(|(path, text)| SourceFile { path: path.into(), text: text.into() }).into()
+}
+
+/// The shipped hotline, compiled once for all tests.
+#[cfg(test)]
+pub(crate) fn shipped() -> std::sync::Arc<FlowSet> {
+    use std::sync::{Arc, OnceLock};
+    static SET: OnceLock<Arc<FlowSet>> = OnceLock::new();
+    let compile = || match FlowSet::compile(embedded()) {
+        Ok(set) => Arc::new(set),
+        Err(problems) => {
+            let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            panic!("{}", all.join("\n"))
+        }
+    };
+    Arc::clone(SET.get_or_init(compile))
 }
 
 #[cfg(test)]
@@ -282,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_hash_changes_with_any_file_and_not_with_their_order() {
-        let mut files = shipped_files();
+        let mut files = embedded();
         let before = hash(&files);
         files.reverse();
         assert_eq!(hash(&files), before);
@@ -292,13 +319,13 @@ mod tests {
 
     #[test]
     fn every_problem_of_every_file_is_listed_at_once() {
-        let mut files = shipped_files();
+        let mut files = embedded();
         for f in &mut files {
             f.text = f.text.replace("queue: 售后", "queue: 售前").replace("category: 投诉", "category: 头诉");
         }
         files[1].text.push_str("colour: red\n");
         let problems = FlowSet::compile(files).expect_err("broken");
-        let errors: Vec<String> = problems.iter().filter(|p| p.is_error()).map(|p| format!("{}", p.message)).collect();
+        let errors: Vec<String> = problems.iter().filter(|p| p.is_error()).map(|p| p.message.clone()).collect();
         assert_eq!(errors.len(), 4, "{errors:?}");
         assert!(problems.iter().all(|p| p.line > 0 && !p.picture.is_empty()));
     }
@@ -306,7 +333,7 @@ mod tests {
     #[test]
     fn a_set_without_a_hotline_or_without_anything_says_what_to_add() {
         assert!(FlowSet::compile(Vec::new()).expect_err("empty")[0].mend.contains("hotline.yaml"));
-        let flow = shipped_files().remove(5);
+        let flow = embedded().remove(5);
         assert!(FlowSet::compile(vec![flow]).is_err());
     }
 }

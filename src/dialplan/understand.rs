@@ -243,9 +243,7 @@ impl FlowSet {
                 g.phrase(&k.text, 0.0);
                 g.fragment(&k.text, 0.0);
             }
-            for p in &intent.patterns {
-                literals(&p.text).iter().for_each(|l| g.fragment(l, ASIDE));
-            }
+            self.fragments(&intent.name).iter().for_each(|l| g.fragment(l, ASIDE));
             if let Some(spoken) = &intent.spoken {
                 g.fragment(spoken, 0.0);
             }
@@ -361,7 +359,7 @@ impl Builder {
 }
 
 /// Runs of hanzi in a pattern that every match must hold one of: not those that may be left out.
-fn literals(pattern: &str) -> Vec<String> {
+pub(super) fn literals(pattern: &str) -> Vec<String> {
     let chars: Vec<char> = pattern.chars().collect();
     let (mut found, mut open, mut run): (Vec<String>, Vec<usize>, String) = Default::default();
     for (i, &c) in chars.iter().enumerate() {
@@ -466,6 +464,7 @@ mod tests {
         let g = shipped().grammar(&open());
         let fragment = |t: &str| g.fragments.iter().any(|p| p.text == t);
         assert!(fragment("查订单") && fragment("改地址") && fragment("投诉") && fragment("转人工"));
+        assert!(fragment("订单") && !fragment("不对") && !fragment("东西"));
         assert!(g.fragments.iter().all(|p| (2..=5).contains(&p.text.chars().count())));
         assert!(g.phrases.iter().any(|p| p.text == "我想查一下订单" && p.weight == 0.0));
         assert!(g.phrases.iter().any(|p| p.text == "再说一遍" && p.weight < 0.0));

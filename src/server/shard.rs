@@ -241,6 +241,8 @@ struct Shard {
     quiet: OwnedFd,
     timer: OwnedFd,
     events: Vec<epoll::Event>,
+    /// Of their own: the quiet sockets are read while an event of the waking ones is handled.
+    quiet_events: Vec<epoll::Event>,
     /// Reports the switchboard had no room for; each call has only a handful, so it stays short.
     unsent: VecDeque<ShardReport>,
     datagram: Vec<u8>,
@@ -270,7 +272,8 @@ impl Shard {
             waking,
             quiet,
             timer,
-            events: Vec::with_capacity(1024),
+            events: Vec::with_capacity(256),
+            quiet_events: Vec::with_capacity(1024),
             unsent: VecDeque::new(),
             datagram: vec![0; 2048],
             packet: Vec::with_capacity(2048),
@@ -338,7 +341,7 @@ impl Shard {
 
     fn read_quiet(&mut self) {
         for _ in 0..READ_ROUNDS {
-            let mut events = std::mem::take(&mut self.events);
+            let mut events = std::mem::take(&mut self.quiet_events);
             events.clear();
             let none = Timespec { tv_sec: 0, tv_nsec: 0 };
             let _interrupted = epoll::wait(&self.quiet, rustix::buffer::spare_capacity(&mut events), Some(&none));
@@ -346,7 +349,7 @@ impl Shard {
             for event in events.drain(..) {
                 self.read(event.data.u64());
             }
-            self.events = events;
+            self.quiet_events = events;
             if count == 0 {
                 break;
             }

@@ -47,7 +47,7 @@ pub fn all(hotline: &Hotline, flows: &[Flow]) -> Vec<Problem> {
         (c.file, c.source) = (&flow.file, &flow.source);
         let graph = Graph::new(flow);
         graph::check(&mut c, flow, &world);
-        texts::check(&mut c, flow, hotline);
+        texts::check(&mut c, flow);
         paths::check(&mut c, flow, &graph);
     }
     texts::between_flows(&mut c, hotline, flows);

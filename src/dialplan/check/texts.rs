@@ -15,7 +15,7 @@ const SAME: f32 = 0.9;
 /// Names every expression may use.
 const KNOWN: [&str; 6] = ["slots", "session", "profile", "caller", "ticket", "csat"];
 
-pub fn check(c: &mut Checker<'_>, flow: &Flow, hotline: &Hotline) {
+pub fn check(c: &mut Checker<'_>, flow: &Flow) {
     let vars = variables(flow);
     let mut used: BTreeSet<String> = BTreeSet::new();
     for node in &flow.nodes {
@@ -35,7 +35,6 @@ pub fn check(c: &mut Checker<'_>, flow: &Flow, hotline: &Hotline) {
             c.add("I201", intent.at, message, "25 and more are understood better");
         }
     }
-    let _ = hotline;
 }
 
 /// Names that actions and set nodes define.

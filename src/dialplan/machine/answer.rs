@@ -139,7 +139,7 @@ impl Run {
                 self.speak(prompt, true, out);
             }
             2 => self.speak(&entry.menu, true, out),
-            _ => return self.person_now(out),
+            _ => return self.person_now(),
         }
         Next::Wait(Wait::Open, self.open_listen())
     }

@@ -63,7 +63,7 @@ impl Run {
                 Next::Wait(Wait::Node, listen)
             }
             Kind::Survey => self.survey(place, node, out),
-            Kind::Verify { level, prompts } => self.verify(node, *level, prompts, out),
+            Kind::Verify { level, .. } => self.verify(node, *level, out),
             Kind::Action { .. } => self.action(node),
             Kind::Branch { cases } => {
                 for (condition, link) in cases {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 impl Run {
     pub(super) fn global(&mut self, global: Global, out: &mut Out) -> Next {
         match global {
-            Global::Human => self.human(out),
+            Global::Human => self.human(),
             Global::Repeat => self.again(out),
             Global::Slower => {
                 self.rate = 0.8;
@@ -23,13 +23,14 @@ impl Run {
                 self.stack.clear();
                 match self.global_link(Global::Emergency) {
                     Some(to) => Next::To(to),
-                    None => self.person_now(out),
+                    None => self.person_now(),
                 }
             }
             Global::Angry => match self.global_link(Global::Angry) {
                 Some(to) => Next::To(to),
-                None if matches!(self.wait, Wait::Offer(_)) => self.refused_offer(out),
-                None if self.mood.offered => self.person_now(out),
+                // Still angry at the offer itself: do not argue.
+                None if matches!(self.wait, Wait::Offer(_)) => self.person_now(),
+                None if self.mood.offered => self.person_now(),
                 None => self.offer(out),
             },
             // Something else, but not said what: the opening question again.
@@ -47,11 +48,11 @@ impl Run {
 
     /// The first demand for a person goes where the flow says (which may ask one question); the second is obeyed
     /// at once.
-    fn human(&mut self, out: &mut Out) -> Next {
+    fn human(&mut self) -> Next {
         self.humans = self.humans.saturating_add(1);
         let inside = self.here.zip(self.set.person()).is_some_and(|(here, p)| here.flow == p.flow);
         if self.humans >= 2 || inside || matches!(self.wait, Wait::Offer(_)) {
-            return self.person_now(out);
+            return self.person_now();
         }
         match self.global_link(Global::Human) {
             Some(to) => {
@@ -61,12 +62,12 @@ impl Run {
                 }
                 Next::To(to)
             }
-            None => self.person_now(out),
+            None => self.person_now(),
         }
     }
 
     /// A person without another question: the flow's own hand-over, else the hotline's.
-    pub(super) fn person_now(&mut self, _out: &mut Out) -> Next {
+    pub(super) fn person_now(&mut self) -> Next {
         self.stack.clear();
         let own = self.here.and_then(|here| {
             let flow = &self.set.flows()[here.flow];
@@ -150,7 +151,7 @@ impl Run {
 
     /// Asks whether a person is wanted.
     pub(super) fn offer(&mut self, out: &mut Out) -> Next {
-        let Await::Listen(listen) = self.pending.clone() else { return self.person_now(out) };
+        let Await::Listen(listen) = self.pending.clone() else { return self.person_now() };
         self.mood.offered = true;
         self.add_retry();
         self.speak_hotline(|h| &h.texts.offer, out);
@@ -161,18 +162,13 @@ impl Run {
 
     pub(super) fn offered(&mut self, meaning: Meaning, before: Suspended, out: &mut Out) -> Next {
         match meaning {
-            Meaning::YesNo(true) => self.person_now(out),
+            Meaning::YesNo(true) => self.person_now(),
             Meaning::YesNo(false) => {
                 self.speak_hotline(|h| &h.texts.stay, out);
                 self.resume(before, out)
             }
             _ => self.resume(before, out),
         }
-    }
-
-    fn refused_offer(&mut self, out: &mut Out) -> Next {
-        // Still angry at the offer itself: do not argue.
-        self.person_now(out)
     }
 
     /// The question that was interrupted, once more.

@@ -286,38 +286,40 @@ impl Talk {
     }
 }
 
+/// What callers say, sense and nonsense.
+const WORDS: [&str; 28] = [
+    "",
+    "查订单",
+    "改地址",
+    "改到公司",
+    "我要投诉",
+    "对",
+    "不对",
+    "不是公司,是家里",
+    "转人工",
+    "再说一遍",
+    "说慢一点",
+    "算了",
+    "八零零零",
+    "三八二六",
+    "张小明",
+    "骗子",
+    "冒烟了",
+    "今天天气怎么样",
+    "没有了",
+    "满意",
+    "催一下",
+    "{order.id}",
+    "退款",
+    "\u{0}\u{fffd}",
+    "hello",
+    "一",
+    "最近那单",
+    "第一个",
+];
+
 /// What a caller and a back office may do, good and bad.
 fn random_input(rng: &mut ChaCha8Rng, then: &Await, set: &FlowSet) -> Input {
-    let words = [
-        "",
-        "查订单",
-        "改地址",
-        "改到公司",
-        "我要投诉",
-        "对",
-        "不对",
-        "不是公司,是家里",
-        "转人工",
-        "再说一遍",
-        "说慢一点",
-        "算了",
-        "八零零零",
-        "三八二六",
-        "张小明",
-        "骗子",
-        "冒烟了",
-        "今天天气怎么样",
-        "没有了",
-        "满意",
-        "催一下",
-        "{order.id}",
-        "退款",
-        "\u{0}\u{fffd}",
-        "hello",
-        "一",
-        "最近那单",
-        "第一个",
-    ];
     let outcomes = ["ok", "ok", "ok", "empty", "error", "timeout", "conflict", "nonsense"];
     if rng.random_range(0..40) == 0 {
         return [Input::Start, Input::Ticket(None), Input::NoInput][rng.random_range(0..3)].clone();
@@ -332,7 +334,7 @@ fn random_input(rng: &mut ChaCha8Rng, then: &Await, set: &FlowSet) -> Input {
             3 if rng.random_range(0..20) == 0 => {
                 Input::Heard(set.understand(listen, &Transcript::typed("啊".repeat(5000))))
             }
-            _ => Input::Heard(set.understand(listen, &Transcript::typed(words[rng.random_range(0..words.len())]))),
+            _ => Input::Heard(set.understand(listen, &Transcript::typed(WORDS[rng.random_range(0..WORDS.len())]))),
         },
         Await::Action(_) => {
             let n = rng.random_range(0..3);

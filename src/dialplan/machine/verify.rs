@@ -2,13 +2,11 @@
 //! Two wrong answers fail. Questions are counted apart from steps.
 
 use super::super::language;
-use super::super::model::{Level, Node};
-use super::super::prompt::Template;
+use super::super::model::{Kind, Level, Node};
 use super::super::reply::{AnswerKind, Await, Choice, KeyRule, Listen, Pause};
 use super::super::understood::{Meaning, Understood};
 use super::super::value::Value;
 use super::{Next, Out, Run, Wait};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Wrong or missing answers that fail a verification.
@@ -41,13 +39,7 @@ struct Known {
 }
 
 impl Run {
-    pub(super) fn verify(
-        &mut self,
-        node: &Node,
-        level: Level,
-        _prompts: &BTreeMap<String, Template>,
-        out: &mut Out,
-    ) -> Next {
+    pub(super) fn verify(&mut self, node: &Node, level: Level, out: &mut Out) -> Next {
         if self.level >= level || self.passive(level) {
             return self.pass(node, level);
         }
@@ -109,9 +101,7 @@ impl Run {
         let set = Arc::clone(&self.set);
         let place = self.here;
         let own = place.and_then(|p| match &set.flows()[p.flow].nodes[p.node].kind {
-            super::super::model::Kind::Verify { prompts, .. } => {
-                prompts.get(if proof.stage == Stage::Last4 { "last4" } else { "name" })
-            }
+            Kind::Verify { prompts, .. } => prompts.get(if proof.stage == Stage::Last4 { "last4" } else { "name" }),
             _ => None,
         });
         match (own, proof.stage) {
@@ -162,7 +152,7 @@ impl Run {
         };
         let Some(place) = self.here else { return Next::Broken("no flow has begun".into()) };
         if !right {
-            return self.proof_wrong(proof, out);
+            return self.proof_again(proof, true, out);
         }
         if proof.stage == Stage::Last4 && proof.level >= Level::L2 {
             proof.stage = Stage::Name;
@@ -170,10 +160,6 @@ impl Run {
         }
         let set = Arc::clone(&self.set);
         self.pass(&set.flows()[place.flow].nodes[place.node], proof.level)
-    }
-
-    fn proof_wrong(&mut self, proof: Proof, out: &mut Out) -> Next {
-        self.proof_again(proof, true, out)
     }
 
     pub(super) fn proof_miss(&mut self, proof: Proof, out: &mut Out) -> Next {
