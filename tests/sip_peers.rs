@@ -171,7 +171,8 @@ async fn a_call_is_refused_as_busy_unknown_or_unacceptable_or_hung_up_before_it_
         let into = b.called().await;
         b.agent.reject(into, code, Some(3)).await;
         assert_eq!(b.next().await, SipEvent::Ended { dialog: into, why: EndWhy::Rejected });
-        assert!(matches!(a.next().await, SipEvent::Failed { dialog, code: c, .. } if dialog == out && c == code));
+        let event = a.next().await;
+        assert!(matches!(event, SipEvent::Failed { dialog, code: c, .. } if dialog == out && c == code), "{event:?}");
     }
     let out = a.agent.dial(dial(&b, "401", "")).await.unwrap();
     assert!(matches!(a.next().await, SipEvent::Failed { dialog, code: 404, .. } if dialog == out));

@@ -182,12 +182,14 @@ impl SipAgent {
             e.respond.clone()
         });
         let response = response_to(&self.hub, &dialog, code.clone(), wait.into_iter().collect());
+        self.hub.finish(d, why).await;
         if let (Some(Some(respond)), Some(response)) = (respond, response) {
             respond.send(TransactionEvent::Respond(response)).ok();
         }
-        self.hub.finish(d, why).await;
-        // Brings the library's dialog to its end; the response it sends itself comes second and is dropped.
+        // Brings the library's dialog to its end; the response it sends itself comes second and is dropped. An
+        // ACK that was quicker than this makes it believe in a call, so it is taken off the list either way.
         dialog.reject(Some(code), None).ok();
+        self.hub.forget(d);
     }
 
     /// A live incoming dialog that has no final response yet.

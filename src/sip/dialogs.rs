@@ -63,7 +63,10 @@ async fn in_dialog(hub: Arc<Hub>, mut tx: Transaction) {
         }
         return;
     }
-    if tx.original.method != Method::Ack {
+    if tx.original.method == Method::Bye {
+        // The gate knows the dialog, so it has just ended: a BYE that crossed ours, or came again.
+        tx.reply(StatusCode::OK).await.ok();
+    } else if tx.original.method != Method::Ack {
         super::counters::bump(&hub.gate.counters.no_dialog);
         tx.reply(StatusCode::CallTransactionDoesNotExist).await.ok();
     }
