@@ -40,7 +40,7 @@ const LOOP_BIAS: f32 = 0.5;
 /// free syllables instead changes nothing: they reach the best unconstrained path.
 const PHRASE_CURVE: Curve = Curve { middle: -3.5, width: 0.7 };
 /// The same for digit strings: any ten units fit some digits better than a fixed phrase would.
-const DIGIT_CURVE: Curve = Curve { middle: -3.0, width: 0.6 };
+const DIGIT_CURVE: Curve = Curve { middle: -2.5, width: 0.6 };
 /// The same for fragments, against free syllables.
 const SPOT_CURVE: Curve = Curve { middle: -1.6, width: 0.35 };
 /// What a fragment costs whatever its length: short ones fit somewhere by chance.

@@ -135,6 +135,36 @@ fn a_menu_is_understood_from_our_own_voice_on_the_telephone() {
 }
 
 #[test]
+fn digits_and_phrases_are_told_apart_where_both_are_awaited() {
+    let grammar = Arc::new(Grammar { digits: Some(DigitSpan { min: 4, max: 11 }), ..Grammar::of(MENU) });
+    let voice = builtin::voice().expect("a voice");
+    let heard = |text: &str| hear(&telephone(&say(&voice, text, 1.0, 1.0), Some(25.0)), &grammar);
+    let number = heard("四八二七");
+    assert!(number.accepted && number.nbest.iter().any(|h| h.text == "4827"), "{number:?}");
+    for text in ["转人工", "没有了", "改到公司"] {
+        assert_eq!(heard(text).text(), text);
+    }
+}
+
+#[test]
+fn fragments_are_found_in_a_free_sentence_and_small_talk_is_rejected() {
+    let list = ["投诉", "订单", "地址", "发票", "退款"].map(|t| Phrase { text: t.into(), weight: 0.0 });
+    let grammar = Arc::new(Grammar { fragments: list.to_vec(), ..Grammar::of(MENU) });
+    let voice = builtin::voice().expect("a voice");
+    let heard = |text: &str| hear(&telephone(&say(&voice, text, 1.0, 1.0), Some(30.0)), &grammar);
+    for (text, fragment) in [("麻烦帮我改一下收货地址", "地址"), ("能不能开一张发票给我", "发票")]
+    {
+        let t = heard(text);
+        assert!(t.accepted && t.text().contains(fragment), "{text}: {t:?}");
+        assert!(t.nbest[0].pinyin.len() > 4, "the speech around it is there as pinyin");
+    }
+    for text in ["今天天气真好我们去公园玩", "等一下我先找个笔"] {
+        let t = heard(text);
+        assert!(!t.accepted && t.nbest.iter().any(|h| h.pinyin.len() > 4), "{text}: {t:?}");
+    }
+}
+
+#[test]
 #[ignore = "prints a table; run by hand when thresholds are tuned"]
 fn table() {
     let ours = Arc::new(builtin::voice().expect("a voice"));
