@@ -1,9 +1,9 @@
 //! The espeak-ng program, run beside us (it is GPL-3: never linked): English, and Mandarin as the last resort.
 
 use super::level::levelled;
-use super::reading;
 use super::resample::{resample, to_float};
 use super::units::spell;
+use crate::speech::text::{ToneSyllable, phrases};
 use crate::speech::{Lang, SpeechError, SpeechRequest, Synthesizer};
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -77,7 +77,7 @@ impl Synthesizer for Espeak {
             let (rate, pcm) = self.run(&text, voice, request.rate.clamp(0.5, 2.0), request.pitch.clamp(0.5, 2.0))?;
             let sound = resample(&to_float(trimmed(&pcm)), rate, 8000).map_err(|why| self.failed(&why))?;
             let mut pcm = levelled(sound);
-            pcm.resize(pcm.len() + 8 * pause_ms as usize, 0);
+            pcm.resize(pcm.len() + 8 * usize::from(pause_ms), 0);
             if !sink(pcm) {
                 return Ok(());
             }
@@ -157,16 +157,16 @@ fn trimmed(pcm: &[i16]) -> &[i16] {
 }
 
 /// Phrases as numbered pinyin.
-fn mandarin(text: &str) -> Vec<(String, u32)> {
-    let word = |s: &reading::ToneSyllable| format!("{}{}", spell(s.initial, s.r#final).replace('v', "ü"), s.tone);
-    reading::phrases(text)
+fn mandarin(text: &str) -> Vec<(String, u16)> {
+    let word = |s: &ToneSyllable| format!("{}{}", spell(s.initial, s.last).replace('v', "ü"), s.tone);
+    phrases(text)
         .into_iter()
         .map(|p| (p.syllables.iter().map(word).collect::<Vec<_>>().join(" "), p.pause_ms))
         .collect()
 }
 
 /// Phrases between the marks that make a pause.
-fn english(text: &str) -> Vec<(String, u32)> {
+fn english(text: &str) -> Vec<(String, u16)> {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find([',', '.', '?', '!', ';', ':', '，', '。', '？', '！']) {
@@ -188,7 +188,7 @@ fn english(text: &str) -> Vec<(String, u32)> {
     out
 }
 
-fn push(out: &mut Vec<(String, u32)>, text: &str, pause_ms: u32) {
+fn push(out: &mut Vec<(String, u16)>, text: &str, pause_ms: u16) {
     if text.chars().any(char::is_alphanumeric) {
         out.push((text.trim().to_owned(), pause_ms));
     }

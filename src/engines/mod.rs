@@ -106,6 +106,8 @@ pub fn new_vad() -> Box<dyn crate::speech::Vad> {
 
 /// Loads what can be loaded. Nothing stops the hotline: what is missing is named in [`Engines::problems`].
 pub fn load(settings: &EngineSettings) -> Engines {
+    // The dictionaries take some hundred milliseconds; no caller should wait for them.
+    crate::speech::text::warm();
     let mut problems = Vec::new();
     let sets = model_sets(settings, &mut problems);
     let recognizer = first(&sets, &mut problems, Models::recogniser).map(|r| Arc::new(r) as Arc<dyn Recognizer>);

@@ -1,72 +1,16 @@
-//! What the models need of the text front end: the syllables of a phrase.
+//! What the recogniser needs of the text front end: the syllables of a phrase.
 
-use super::units::{Syllable, split};
-use crate::nlu::pinyin::annotate;
+use super::units::Syllable;
+use crate::speech::text::phrases;
 
-/// How the digits are read one by one.
-const DIGITS: [&str; 10] = ["ling", "yi", "er", "san", "si", "wu", "liu", "qi", "ba", "jiu"];
-
-/// The syllables of a phrase without tones; nothing when part of it is not Mandarin (English words, letters).
-/// Digits are read one by one; marks and spaces are passed over.
-pub fn syllables(text: &str) -> Option<Vec<Syllable>> {
-    let mut out = Vec::new();
-    for (c, reading) in annotate(text) {
-        match (reading, c.to_digit(10)) {
-            (Some(s), _) => out.push(Syllable::from_pinyin(s.base)?),
-            (None, Some(d)) => out.push(Syllable::from_pinyin(DIGITS[d as usize])?),
-            (None, None) if c.is_alphanumeric() => return None,
-            (None, None) => {}
-        }
+/// The syllables of a phrase without tones; nothing when it is not Mandarin (English words). Numbers are read out and
+/// Latin letters amid hanzi spelled, as a voice would.
+pub fn syllables(phrase: &str) -> Option<Vec<Syllable>> {
+    let hanzi = |c: char| ('\u{4e00}'..='\u{9fff}').contains(&c);
+    if phrase.chars().any(char::is_alphabetic) && !phrase.chars().any(hanzi) {
+        return None;
     }
-    Some(out)
-}
-
-/// A syllable with its tone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ToneSyllable {
-    /// Name of the initial.
-    pub initial: Option<&'static str>,
-    /// Name of the final.
-    pub r#final: &'static str,
-    /// 1-4, 5 is neutral.
-    pub tone: u8,
-    /// Last of its word.
-    pub word_end: bool,
-}
-
-/// A phrase between punctuation marks.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SpokenPhrase {
-    /// Its syllables.
-    pub syllables: Vec<ToneSyllable>,
-    /// Silence after it.
-    pub pause_ms: u32,
-    /// Whether a question mark ends it.
-    pub question: bool,
-}
-
-/// Cuts a text into phrases.
-pub fn phrases(text: &str) -> Vec<SpokenPhrase> {
-    let mut out = Vec::new();
-    let mut now = Vec::new();
-    for (c, reading) in annotate(text).into_iter().chain([('。', None)]) {
-        let pause_ms = match c {
-            '，' => 220,
-            '。' | '？' | '！' => 420,
-            _ => {
-                if let Some(s) = reading
-                    && let Some((initial, last)) = split(s.base)
-                {
-                    now.push(ToneSyllable { initial, r#final: last, tone: s.tone, word_end: false });
-                }
-                continue;
-            }
-        };
-        if !now.is_empty() {
-            out.push(SpokenPhrase { syllables: std::mem::take(&mut now), pause_ms, question: c == '？' });
-        }
-    }
-    out
+    phrases(phrase).iter().flat_map(|p| &p.syllables).map(|s| Syllable::from_parts(s.initial, s.last)).collect()
 }
 
 #[cfg(test)]
@@ -79,8 +23,8 @@ mod tests {
         assert_eq!(pinyin("我要，查订单。").as_deref(), Some("wo yao cha ding dan"));
         assert_eq!(pinyin("第2个").as_deref(), Some("di er ge"));
         assert_eq!(pinyin("银行").as_deref(), Some("yin hang"));
+        assert_eq!(pinyin("VIP客户").as_deref(), Some("wei ai pi ke hu"));
         assert_eq!(pinyin("check order"), None);
-        assert_eq!(pinyin("VIP客户"), None);
         assert_eq!(pinyin("……").as_deref(), Some(""));
     }
 }

@@ -4,7 +4,8 @@ use super::builtin;
 use super::espeak::Espeak;
 use super::recogniser::MandarinRecogniser;
 use super::resample::{resample, to_float, to_pcm};
-use crate::speech::{DigitSpan, Grammar, Lang, Phrase, Recognizer, SpeechRequest, Synthesizer, Transcript};
+use crate::audio::AudioFrame;
+use crate::speech::{DigitSpan, Grammar, Lang, Phrase, Recognizer, SpeechRequest, Synthesizer, Transcript, Vad};
 use std::sync::{Arc, OnceLock};
 
 /// What callers say to a hotline.
@@ -134,10 +135,40 @@ fn a_menu_is_understood_from_our_own_voice_on_the_telephone() {
 }
 
 #[test]
+fn digits_and_phrases_are_told_apart_where_both_are_awaited() {
+    let grammar = Arc::new(Grammar { digits: Some(DigitSpan { min: 4, max: 11 }), ..Grammar::of(MENU) });
+    let voice = builtin::voice().expect("a voice");
+    let heard = |text: &str| hear(&telephone(&say(&voice, text, 1.0, 1.0), Some(25.0)), &grammar);
+    let number = heard("四八二七");
+    assert!(number.accepted && number.nbest.iter().any(|h| h.text == "4827"), "{number:?}");
+    for text in ["转人工", "没有了", "改到公司"] {
+        assert_eq!(heard(text).text(), text);
+    }
+}
+
+#[test]
+fn fragments_are_found_in_a_free_sentence_and_small_talk_is_rejected() {
+    let list = ["投诉", "订单", "地址", "发票", "退款"].map(|t| Phrase { text: t.into(), weight: 0.0 });
+    let grammar = Arc::new(Grammar { fragments: list.to_vec(), ..Grammar::of(MENU) });
+    let voice = builtin::voice().expect("a voice");
+    let heard = |text: &str| hear(&telephone(&say(&voice, text, 1.0, 1.0), Some(30.0)), &grammar);
+    for (text, fragment) in [("麻烦帮我改一下收货地址", "地址"), ("能不能开一张发票给我", "发票")]
+    {
+        let t = heard(text);
+        assert!(t.accepted && t.text().contains(fragment), "{text}: {t:?}");
+        assert!(t.nbest[0].pinyin.len() > 4, "the speech around it is there as pinyin");
+    }
+    for text in ["今天天气真好我们去公园玩", "等一下我先找个笔"] {
+        let t = heard(text);
+        assert!(!t.accepted && t.nbest.iter().any(|h| h.pinyin.len() > 4), "{text}: {t:?}");
+    }
+}
+
+#[test]
 #[ignore = "prints a table; run by hand when thresholds are tuned"]
 fn table() {
     let ours = Arc::new(builtin::voice().expect("a voice"));
-    let mut voices: Vec<(String, Box<dyn Fn(&str, usize) -> Vec<i16>>)> = Vec::new();
+    let mut voices: Vec<Voice> = Vec::new();
     let v = Arc::clone(&ours);
     voices.push((
         "ours".into(),
@@ -185,7 +216,8 @@ fn table() {
     people_table();
 }
 
-type Voices = [(String, Box<dyn Fn(&str, usize) -> Vec<i16>>)];
+/// Its name, and what says a text in the n-th manner.
+type Voice = (String, Box<dyn Fn(&str, usize) -> Vec<i16>>);
 
 fn spoken_digits(number: &str) -> String {
     number
@@ -194,7 +226,7 @@ fn spoken_digits(number: &str) -> String {
         .collect()
 }
 
-fn digits_table(voices: &Voices) {
+fn digits_table(voices: &[Voice]) {
     let numbers = ["13800138000", "4827", "902155", "13912345678", "6034", "88172635", "15700264913", "7391"];
     for (name, voice) in voices {
         for (label, span, phrases) in [
@@ -250,7 +282,7 @@ fn digits_table(voices: &Voices) {
     }
 }
 
-fn open_table(voices: &Voices) {
+fn open_table(voices: &[Voice]) {
     let fragments = [
         "订单",
         "物流",
@@ -378,4 +410,54 @@ fn people_table() {
         "people: fragments {hit}/{total}, false {extra}; accepted as another sentence or a menu phrase {alone}/{}",
         people.len()
     );
+}
+
+#[test]
+#[ignore = "prints what an utterance and a prompt cost; run by hand"]
+fn cost() {
+    let voice = builtin::voice().expect("a voice");
+    let text = "你好我想查一下我的订单到哪里了";
+    let pcm: Vec<i16> = telephone(&say(&voice, text, 1.0, 1.0), None).into_iter().cycle().take(24000).collect();
+    let list = |n: usize, from: &str| {
+        let c: Vec<char> = from.chars().collect();
+        (0..n)
+            .map(|i| Phrase { text: (0..3 + i % 5).map(|k| c[(i * 7 + k * 3) % c.len()]).collect(), weight: 0.0 })
+            .collect::<Vec<_>>()
+    };
+    let words: String = MENU.concat();
+    let short = |p: Phrase| Phrase { text: p.text.chars().take(2).collect(), ..p };
+    let open = Grammar {
+        phrases: list(150, &words),
+        fragments: list(60, &words).into_iter().map(short).collect(),
+        ..Grammar::default()
+    };
+    let digits = Grammar { digits: Some(DigitSpan { min: 4, max: 11 }), ..Grammar::default() };
+    for (name, grammar) in
+        [("menu of 30", Grammar::of(MENU)), ("150 phrases, 60 fragments", open), ("digits 4-11", digits)]
+    {
+        let grammar = Arc::new(grammar);
+        let best = (0..8).map(|_| {
+            let mut stream = recogniser().open(Arc::clone(&grammar)).expect("opened");
+            let timer = super::timer::Timer::start();
+            pcm.chunks(2400).for_each(|c| stream.feed(c).expect("fed"));
+            let fed = timer.us();
+            stream.finish().expect("finished");
+            (timer.us() - fed, fed)
+        });
+        let (finish, feed) = best.min().expect("eight");
+        println!("{name}: {feed} us while 3 s are spoken, {finish} us after");
+    }
+    let best = (0..8).map(|_| {
+        let timer = super::timer::Timer::start();
+        let sound = say(&voice, text, 1.0, 1.0);
+        timer.us() * 8000 / (sound.len() as u64 - 3200)
+    });
+    println!("voice: {} us for a second of speech", best.min().expect("eight"));
+    let mut vad = super::vad::EarshotVad::new();
+    let frames: Vec<AudioFrame> = pcm.as_chunks::<160>().0.iter().map(|c| AudioFrame { at: 0, pcm: *c }).collect();
+    let timer = super::timer::Timer::start();
+    for f in &frames {
+        vad.speech(f);
+    }
+    println!("vad: {} us a frame of 20 ms", timer.us() / frames.len() as u64);
 }

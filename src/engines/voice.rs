@@ -3,9 +3,9 @@
 
 use super::level::levelled;
 use super::onnx::{Graph, ModelBytes};
-use super::reading::{self, ToneSyllable};
 use super::units::{FINALS, INITIALS};
 use super::vocoder::{CEPSTRA, Vocoder, VoiceFrame};
+use crate::speech::text::{ToneSyllable, phrases};
 use crate::speech::{SpeechError, SpeechRequest, Synthesizer};
 use rten::NodeId;
 use rten_tensor::NdTensor;
@@ -199,7 +199,7 @@ fn rows(syllables: &[ToneSyllable]) -> Vec<Row> {
         let row = |unit: usize| [unit as f32, tone(Some(s)), before, after, is_first, is_last, class];
         let initial = s.initial.and_then(|n| INITIALS.iter().position(|i| *i == n));
         out.extend(initial.map(|i| row(FIRST_INITIAL + i)));
-        out.extend(FINALS.iter().position(|f| *f == s.r#final).map(|f| row(FIRST_FINAL + f)));
+        out.extend(FINALS.iter().position(|f| *f == s.last).map(|f| row(FIRST_FINAL + f)));
     }
     out.push([SILENCE, 0.0, tone(Some(last)), 0.0, 0.0, 0.0, class]);
     out
@@ -271,13 +271,13 @@ impl Synthesizer for MandarinVoice {
     fn speak(&self, request: &SpeechRequest, sink: &mut dyn FnMut(Vec<i16>) -> bool) -> Result<(), SpeechError> {
         let manner =
             |question| Manner { rate: request.rate.clamp(0.5, 2.0), pitch: request.pitch.clamp(0.5, 2.0), question };
-        for phrase in reading::phrases(&request.text) {
+        for phrase in phrases(&request.text) {
             let parts = phrase.syllables.chunks(LONGEST_PHRASE);
             let last = parts.len();
             for (i, part) in parts.enumerate() {
                 let mut sound = levelled(self.phrase(part, manner(phrase.question))?);
                 if i + 1 == last {
-                    sound.resize(sound.len() + 8 * phrase.pause_ms as usize, 0);
+                    sound.resize(sound.len() + 8 * usize::from(phrase.pause_ms), 0);
                 }
                 if !sink(sound) {
                     return Ok(());
@@ -312,7 +312,7 @@ mod tests {
     /// 您好请稍等, as in `tests/golden/make.py`.
     fn syllables() -> Vec<ToneSyllable> {
         [("n", "in", 2), ("h", "ao", 3), ("q", "ing", 2), ("sh", "ao", 1), ("d", "eng", 3)]
-            .map(|(i, l, tone)| ToneSyllable { initial: Some(i), r#final: l, tone, word_end: false })
+            .map(|(i, l, tone)| ToneSyllable { initial: Some(i), last: l, tone, word_end: false })
             .to_vec()
     }
 
