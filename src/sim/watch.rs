@@ -65,7 +65,10 @@ impl Watch {
         if loud || !ours {
             self.loud_at = Some(now);
         }
-        must(now.ms_since(*self.loud_at.get_or_insert(now)) < LONGEST_SILENCE_MS, "the caller hears nothing and nobody listens")
+        must(
+            now.ms_since(*self.loud_at.get_or_insert(now)) < LONGEST_SILENCE_MS,
+            "the caller hears nothing and nobody listens",
+        )
     }
 
     /// What the call puts out.
@@ -99,6 +102,7 @@ impl Watch {
                 must(*on != self.bridged, "bridged twice")?;
                 must(!on || self.seat && self.seat_answered, "bridged to nobody")?;
                 self.bridged = *on;
+                self.loud_at = Some(now);
             }
             CallOutput::Event(event) => self.event(now, event)?,
             CallOutput::Finished(record) => self.finished(record)?,
