@@ -84,7 +84,7 @@ impl Call {
             ear: Ear::new(vad),
             mouth: Mouth::new(wait),
             seat_mouth,
-            turn: TurnTaking::new(),
+            turn: TurnTaking::default(),
             draft: None,
             tally: Tally::new(now),
             transfer: None,
@@ -198,19 +198,19 @@ impl Call {
             Leg::Caller => {
                 let at = self.caller_at;
                 self.caller_at += FRAME_SAMPLES as u64;
-                self.to_caller(now, at)
+                self.caller_frame(now, at)
             }
             Leg::Seat => {
                 let at = self.seat_at;
                 self.seat_at += FRAME_SAMPLES as u64;
-                self.to_seat(now, at)
+                self.seat_frame(now, at)
             }
         };
         self.settle(now);
         frame
     }
 
-    fn to_caller(&mut self, now: Mono, at: u64) -> AudioFrame {
+    fn caller_frame(&mut self, now: Mono, at: u64) -> AudioFrame {
         match self.state {
             State::Talking | State::Ending => self.mouth.speak(now, at),
             State::Transferring(_) if self.mouth.busy() => self.mouth.speak(now, at),
@@ -221,7 +221,7 @@ impl Call {
         }
     }
 
-    fn to_seat(&mut self, now: Mono, at: u64) -> AudioFrame {
+    fn seat_frame(&mut self, now: Mono, at: u64) -> AudioFrame {
         match self.state {
             State::Transferring(_) => self.seat_mouth.speak(now, at),
             State::Bridged if self.held.caller && !self.held.seat => self.tone(Tone::Waiting, at),

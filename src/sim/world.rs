@@ -238,12 +238,7 @@ impl World {
 
     fn carry_out(&mut self, output: CallOutput) {
         match output {
-            CallOutput::Answer => {
-                if !self.dice.chance(10) {
-                    let ms = self.dice.between(5, 200);
-                    self.later(ms, CallInput::Established);
-                }
-            }
+            CallOutput::Answer => self.acknowledge(),
             CallOutput::Synthesise { prompt, .. } => self.synthesise(prompt),
             CallOutput::SpeechStart { listen, .. } => self.listen = Some(listen),
             CallOutput::SpeechEnd { turn } => self.recognise(turn),
@@ -255,6 +250,13 @@ impl World {
         }
     }
 
+    fn acknowledge(&mut self) {
+        if !self.dice.chance(10) {
+            let ms = self.dice.between(5, 200);
+            self.later(ms, CallInput::Established);
+        }
+    }
+
     fn synthesise(&mut self, prompt: PromptId) {
         match self.dice.between(0, 99) {
             0 => {}
@@ -262,9 +264,10 @@ impl World {
             mood => {
                 let mut ms = if mood == 3 { 4000 } else { self.dice.between(1, 300) };
                 let pieces = self.dice.between(1, 3);
+                let cut_off = mood == 4;
                 for n in 1..=pieces {
                     let pcm = self.dice.pick(&WORDS).clone();
-                    self.later(ms, CallInput::PromptAudio { prompt, pcm, last: n == pieces });
+                    self.later(ms, CallInput::PromptAudio { prompt, pcm, last: n == pieces && !cut_off });
                     ms += self.dice.between(0, 400);
                 }
             }

@@ -161,6 +161,21 @@ fn while_one_holds_the_other_hears_music() {
 }
 
 #[test]
+fn time_with_a_seat_does_not_count_against_the_time_with_us() {
+    let mut rig = bridged();
+    let asks = rig.now;
+    for _ in 0..60 {
+        // The limit is 900 s; the two talk for 1200.
+        rig.now = rig.now + Duration::from_secs(20);
+        rig.pass(100);
+    }
+    assert!(rig.now.since(asks) > Duration::from_secs(1200) && rig.call.is_bridged());
+    rig.handle(CallInput::HungUp(Leg::Seat));
+    rig.pass(3000);
+    assert_eq!(rig.call.state(), State::Talking);
+}
+
+#[test]
 fn a_bridged_call_is_recorded_as_transferred() {
     let mut rig = bridged();
     rig.handle(CallInput::HungUp(Leg::Caller));
