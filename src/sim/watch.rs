@@ -61,7 +61,9 @@ impl Watch {
     /// What the caller hears.
     pub fn frame(&mut self, now: Mono, call: &Call, frame: &AudioFrame, held: bool) -> Check {
         let loud = frame.pcm[0] != 0 || frame.pcm[80] != 0;
-        let ours = matches!(call.state(), State::Talking) && !held && call.phase() != Phase::Listening;
+        let ours = matches!(call.state(), State::Talking | State::Transferring(_))
+            && !held
+            && call.phase() != Phase::Listening;
         if loud || !ours {
             self.loud_at = Some(now);
         }

@@ -105,6 +105,7 @@ fn a_call_rings_is_answered_and_greets() {
     assert_eq!(rig.count(|o| *o == CallOutput::Answer), 1);
     assert!(rig.told().is_empty(), "nothing is said before the ACK");
     rig.handle(CallInput::Established);
+    assert_eq!(rig.events(), [&CallEvent::Offered, &CallEvent::Answered]);
     rig.pass(400);
     assert!(rig.heard[..10].iter().all(|f| f.pcm == [0; 160]), "the lead-in");
     assert_eq!(rig.heard[10].pcm[0], 1, "the first sample of the greeting, whole");
@@ -171,6 +172,16 @@ fn a_call_that_reaches_its_limit_is_told_so() {
     let record = rig.record().expect("no record");
     assert_eq!((record.outcome, record.reason.cause), (Outcome::Failed, 102));
     assert!(record.reason.sentence.contains("limit"));
+}
+
+#[test]
+fn a_caller_who_holds_too_long_is_let_go() {
+    let mut rig = Rig::new(vec![reply(&["请讲"], listen(|_| {}))]);
+    rig.handle(CallInput::Hold { leg: Leg::Caller, held: true });
+    rig.pass(299_900);
+    assert!(!rig.call.is_finished());
+    rig.pass(200);
+    assert!(rig.record().is_some_and(|r| r.reason.sentence.contains("held")));
 }
 
 #[test]

@@ -42,6 +42,21 @@ fn the_seat_hears_the_briefing_before_the_caller_is_joined() {
 }
 
 #[test]
+fn the_second_seat_hears_its_briefing_too() {
+    let transfer = || reply(&[], Await::Transfer(order(true)));
+    let mut rig = Rig::new(vec![transfer(), transfer()]);
+    rig.handle(CallInput::SeatAnswered);
+    rig.pass(500);
+    rig.handle(CallInput::HungUp(Leg::Seat));
+    rig.pass(3000);
+    rig.handle(CallInput::SeatAnswered);
+    rig.pass(900);
+    assert_eq!(rig.call.state(), State::Transferring(Stage::Briefing), "not said to an empty room before");
+    rig.pass(200);
+    assert!(rig.call.is_bridged());
+}
+
+#[test]
 fn a_cold_transfer_joins_at_once() {
     let mut rig = dialling(false);
     rig.handle(CallInput::SeatAnswered);
@@ -58,6 +73,7 @@ fn the_waiting_caller_is_never_in_silence_for_long() {
     rig.pass(6000);
     rig.handle(CallInput::SeatAnswered);
     rig.pass(900);
+    assert_eq!(rig.heard[20].pcm[0], 20 * 160 + 1, "the flow's words come before the ringback");
     let (mut quiet, mut longest) = (0, 0);
     for frame in &rig.heard {
         quiet = if frame.pcm.iter().any(|&s| s != 0) { 0 } else { quiet + 20 };
