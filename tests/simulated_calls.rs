@@ -1,11 +1,11 @@
-//! Ten thousand random calls from seeds: none stuck, none panics, exactly one record each.
+//! Forty thousand random calls from seeds: none stuck, none panics, exactly one record each.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use zongji::sim;
 
-const CALLS: u64 = 10_000;
+const CALLS: u64 = 40_000;
 const THREADS: u64 = 2;
 
 /// Everything that the simulation must have seen at least once to mean anything.
@@ -56,7 +56,7 @@ fn share(thread: u64) -> Sum {
 }
 
 #[test]
-fn ten_thousand_random_calls_all_end_with_one_record() {
+fn forty_thousand_random_calls_all_end_with_one_record() {
     let threads: Vec<_> = (0..THREADS).map(|n| std::thread::spawn(move || share(n))).collect();
     let mut sum = Sum::default();
     for thread in threads {

@@ -24,12 +24,14 @@ pub struct Tally {
     pub bridged: bool,
     /// Whether a ticket was written.
     pub ticketed: bool,
+    /// Why we broke off, when we did.
+    pub broke_off: Option<EndReason>,
 }
 
 impl Tally {
     /// A call that has just been offered.
     pub const fn new(offered: Mono) -> Self {
-        Tally { offered, answered: None, outcome: None, turns: 0, bridged: false, ticketed: false }
+        Tally { offered, answered: None, outcome: None, turns: 0, bridged: false, ticketed: false, broke_off: None }
     }
 
     /// The record.

@@ -13,9 +13,9 @@ pub enum Verdict {
 
 /// Voiced sound without meaning that is shorter than this does not end a prompt, in milliseconds.
 const NOISE_MS: u32 = 700;
-/// Words that only say "I am listening".
-const BACKCHANNELS: [&str; 14] = ["嗯", "啊", "哦", "噢", "呃", "额", "唔", "哎", "诶", "欸", "嗯哼", "好", "对", "是"];
-/// Words that do so with a particle or twice.
+/// Syllables that only say "I am listening", alone or up to four of them.
+const HUMS: &str = "嗯啊哦噢呃额唔哎诶欸哼好对是";
+/// Longer words that do.
 const LONGER: [&str; 9] = ["好的", "好好", "对对", "对对对", "是的", "是是", "嗯好", "嗯对", "明白"];
 
 /// Whether the words are a bare backchannel.
@@ -25,8 +25,7 @@ pub fn is_backchannel(text: &str) -> bool {
     if words.is_empty() || LONGER.contains(&words.as_str()) || ["uh", "mhm", "um", "ok", "okay"].contains(&&*lower) {
         return true;
     }
-    words.chars().count() <= 4 && words.chars().all(|c| BACKCHANNELS.contains(&c.to_string().as_str()))
-        || words == "嗯哼"
+    words.chars().count() <= 4 && words.chars().all(|c| HUMS.contains(c))
 }
 
 /// Judges what was said while a prompt was playing. `voiced_ms` is its voiced length.

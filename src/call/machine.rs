@@ -12,7 +12,7 @@ use super::timer::{Timer, Timers};
 use super::tone::Tone;
 use super::transfer::Transfer;
 use super::turn::{Awaiting, Phase, TurnTaking};
-use super::{CallEvent, CallInput, CallOutput, Flow};
+use super::{CallEvent, CallInput, CallOutput, EndReason, Flow, HungUpBy};
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::clock::Mono;
 use crate::dialplan::{Input, Outcome, Prompt};
@@ -84,7 +84,7 @@ impl Call {
             ear: Ear::new(vad),
             mouth: Mouth::new(wait),
             seat_mouth,
-            turn: TurnTaking::new(),
+            turn: TurnTaking::default(),
             draft: None,
             tally: Tally::new(now),
             transfer: None,
@@ -198,19 +198,19 @@ impl Call {
             Leg::Caller => {
                 let at = self.caller_at;
                 self.caller_at += FRAME_SAMPLES as u64;
-                self.to_caller(now, at)
+                self.caller_frame(now, at)
             }
             Leg::Seat => {
                 let at = self.seat_at;
                 self.seat_at += FRAME_SAMPLES as u64;
-                self.to_seat(now, at)
+                self.seat_frame(now, at)
             }
         };
         self.settle(now);
         frame
     }
 
-    fn to_caller(&mut self, now: Mono, at: u64) -> AudioFrame {
+    fn caller_frame(&mut self, now: Mono, at: u64) -> AudioFrame {
         match self.state {
             State::Talking | State::Ending => self.mouth.speak(now, at),
             State::Transferring(_) if self.mouth.busy() => self.mouth.speak(now, at),
@@ -221,7 +221,7 @@ impl Call {
         }
     }
 
-    fn to_seat(&mut self, now: Mono, at: u64) -> AudioFrame {
+    fn seat_frame(&mut self, now: Mono, at: u64) -> AudioFrame {
         match self.state {
             State::Transferring(_) => self.seat_mouth.speak(now, at),
             State::Bridged if self.held.caller && !self.held.seat => self.tone(Tone::Waiting, at),
@@ -256,7 +256,7 @@ impl Call {
             }
             Step::Go(State::Ending) => {
                 let last = self.settings.phrases.limit.clone();
-                self.break_off(now, &last, "the call reached its time limit");
+                self.break_off(now, &last, (102, "the call reached its time limit"));
             }
             Step::Go(state) => self.enter(now, state),
             Step::Back => self.come_back(now, input.as_ref()),
@@ -296,8 +296,9 @@ impl Call {
     }
 
     /// Says a last sentence of our own and ends the call.
-    pub(super) fn break_off(&mut self, now: Mono, last: &str, trouble: &str) {
-        self.event(CallEvent::Trouble(trouble.into()));
+    pub(super) fn break_off(&mut self, now: Mono, last: &str, (cause, why): (u16, &str)) {
+        self.event(CallEvent::Trouble(why.into()));
+        self.tally.broke_off = Some(EndReason { cause, by: HungUpBy::Us, sentence: why.into() });
         self.mouth.stop();
         self.tally.outcome.get_or_insert(Outcome::Failed);
         self.enter(now, State::Ending);
@@ -494,7 +495,9 @@ impl Call {
         self.state = State::Ended;
         self.timers.clear_except(&[]);
         self.turn.awaiting = Awaiting::Nothing;
-        let reason = close.reason();
+        let ours = matches!(close, Close::Said | Close::EndingLimit);
+        let broke_off = if ours { self.tally.broke_off.take() } else { None };
+        let reason = broke_off.unwrap_or_else(|| close.reason());
         self.event(CallEvent::Ended(reason.clone()));
         let record = self.tally.record(now, close, reason, &*self.flow);
         self.put(CallOutput::Finished(Box::new(record)));

@@ -448,6 +448,18 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_that_breaks_off_in_the_middle_is_skipped_too() {
+        let mut m = mouth();
+        m.push(NOW, PromptId(1), "甲".into(), true, Role::Answer);
+        m.audio(NOW, PromptId(1), count(1, 80), false);
+        m.speak(Mono::from_ms(500), 0);
+        assert_eq!(m.deadline(), Some(Mono::from_ms(3500)));
+        m.timeout(Mono::from_ms(3500));
+        assert!(!m.busy());
+        assert_eq!(notes(&mut m).last(), Some(&ended(10, false)));
+    }
+
+    #[test]
     fn a_stop_is_silence_within_five_milliseconds() {
         let mut m = with_prompt(1, vec![8000; 1600].into());
         m.speak(NOW, 0);

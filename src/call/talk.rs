@@ -1,7 +1,7 @@
 //! The flow's side of a turn: ask it, say what it answers, and do or await what it wants.
 
 use super::machine::Call;
-use super::mouth::Role;
+use super::mouth::{MAX_PROMPTS, Role};
 use super::settings::{ms, prompt};
 use super::timer::Timer;
 use super::tone::BEEP;
@@ -28,7 +28,7 @@ impl Call {
         self.flow_steps += 1;
         if self.flow_steps > MAX_FLOW_STEPS {
             let last = self.settings.phrases.trouble.clone();
-            return self.break_off(now, &last, "the flow runs in a circle");
+            return self.break_off(now, &last, (41, "the flow runs in a circle: see the nodes it went through"));
         }
         for timer in [Timer::NoInput, Timer::KeyGap, Timer::Recogniser, Timer::Act, Timer::Filler, Timer::Record] {
             self.timers.clear(timer);
@@ -45,7 +45,7 @@ impl Call {
             self.steps = step;
             self.event(CallEvent::Node { flow, node, step });
         }
-        for words in reply.say {
+        for words in reply.say.into_iter().take(MAX_PROMPTS + 1) {
             if let Some(draft) = &mut self.draft {
                 draft.said(now, &words.shown);
             }

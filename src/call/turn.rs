@@ -125,9 +125,10 @@ pub struct Recording {
 }
 
 /// What must come before the flow goes on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Awaiting {
     /// Nothing yet: the flow has not been asked.
+    #[default]
     Nothing,
     /// The caller's answer.
     Answer(Listening),
@@ -142,7 +143,7 @@ pub enum Awaiting {
 }
 
 /// The conversation's state.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TurnTaking {
     id: TurnId,
     /// What is awaited.
@@ -152,11 +153,6 @@ pub struct TurnTaking {
 }
 
 impl TurnTaking {
-    /// Before the first turn.
-    pub const fn new() -> Self {
-        TurnTaking { id: TurnId(0), awaiting: Awaiting::Nothing, faults: 0 }
-    }
-
     /// The current turn.
     pub const fn id(&self) -> TurnId {
         self.id
@@ -221,8 +217,8 @@ mod tests {
 
     #[test]
     fn only_the_current_turns_answer_is_taken_and_only_while_it_is_awaited() {
-        let mut turn = TurnTaking::new();
-        turn.awaiting = Awaiting::Answer(Listening::new(listen()));
+        let awaiting = Awaiting::Answer(Listening::new(listen()));
+        let mut turn = TurnTaking { awaiting, ..TurnTaking::default() };
         let first = turn.begin();
         assert!(!turn.accepts(first), "nothing was said yet");
         turn.listening().unwrap().speech = Speech::Open;

@@ -45,7 +45,7 @@ impl RandomFlow {
             kind,
             slot: None,
             choices: vec![choice],
-            intents: vec![],
+            intents: vec!["order_query".into(), "complaint".into()],
             keys: KeyRule { min: max.min(1), max, terminator, gap_ms: d.between(0, 2500) as u32 },
             speech: d.chance(850),
             no_input_ms: d.between(0, 4000) as u32,

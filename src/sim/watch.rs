@@ -61,7 +61,9 @@ impl Watch {
     /// What the caller hears.
     pub fn frame(&mut self, now: Mono, call: &Call, frame: &AudioFrame, held: bool) -> Check {
         let loud = frame.pcm[0] != 0 || frame.pcm[80] != 0;
-        let ours = matches!(call.state(), State::Talking) && !held && call.phase() != Phase::Listening;
+        let ours = matches!(call.state(), State::Talking | State::Transferring(_))
+            && !held
+            && call.phase() != Phase::Listening;
         if loud || !ours {
             self.loud_at = Some(now);
         }
@@ -102,6 +104,7 @@ impl Watch {
                 must(*on != self.bridged, "bridged twice")?;
                 must(!on || self.seat && self.seat_answered, "bridged to nobody")?;
                 self.bridged = *on;
+                self.loud_at = Some(now);
             }
             CallOutput::Event(event) => self.event(now, event)?,
             CallOutput::Finished(record) => self.finished(record)?,

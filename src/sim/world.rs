@@ -6,7 +6,7 @@ use super::{Dice, RandomFlow};
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::call::{Call, CallInput, CallOutput, CallRecord, CallSettings, Flow, Heard, LegFailure, State};
 use crate::clock::Mono;
-use crate::dialplan::{Global, Meaning, TransferOrder, Understood, Value};
+use crate::dialplan::{Global, Listen, Meaning, TransferOrder, Understood, Value};
 use crate::ids::{CallId, Leg, PromptId, RequestId, TurnId};
 use crate::speech::Vad;
 use std::collections::BTreeMap;
@@ -77,6 +77,8 @@ struct World {
     held: bool,
     seat_live: bool,
     bridged_ms: u64,
+    /// What the last utterance could be.
+    listen: Option<Arc<Listen>>,
     trace: Option<Vec<String>>,
 }
 
@@ -107,6 +109,7 @@ impl World {
             held: false,
             seat_live: false,
             bridged_ms: 0,
+            listen: None,
             trace: traced.then(Vec::new),
         }
     }
@@ -235,19 +238,22 @@ impl World {
 
     fn carry_out(&mut self, output: CallOutput) {
         match output {
-            CallOutput::Answer => {
-                if !self.dice.chance(10) {
-                    let ms = self.dice.between(5, 200);
-                    self.later(ms, CallInput::Established);
-                }
-            }
+            CallOutput::Answer => self.acknowledge(),
             CallOutput::Synthesise { prompt, .. } => self.synthesise(prompt),
+            CallOutput::SpeechStart { listen, .. } => self.listen = Some(listen),
             CallOutput::SpeechEnd { turn } => self.recognise(turn),
             CallOutput::Act { request, .. } => self.act(request),
             CallOutput::MakeTicket { request, .. } => self.ticket(request),
             CallOutput::DialSeat { order } => self.dial(&order),
             CallOutput::Hangup(Leg::Seat) => self.seat_gone(),
             _ => {}
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        if !self.dice.chance(10) {
+            let ms = self.dice.between(5, 200);
+            self.later(ms, CallInput::Established);
         }
     }
 
@@ -258,9 +264,10 @@ impl World {
             mood => {
                 let mut ms = if mood == 3 { 4000 } else { self.dice.between(1, 300) };
                 let pieces = self.dice.between(1, 3);
+                let cut_off = mood == 4;
                 for n in 1..=pieces {
                     let pcm = self.dice.pick(&WORDS).clone();
-                    self.later(ms, CallInput::PromptAudio { prompt, pcm, last: n == pieces });
+                    self.later(ms, CallInput::PromptAudio { prompt, pcm, last: n == pieces && !cut_off });
                     ms += self.dice.between(0, 400);
                 }
             }
@@ -268,13 +275,7 @@ impl World {
     }
 
     fn recognise(&mut self, turn: TurnId) {
-        let meaning = match self.dice.between(0, 6) {
-            0 | 1 => Meaning::NoMatch,
-            2 => Meaning::YesNo(true),
-            3 => Meaning::Global(Global::Human),
-            4 => Meaning::Text,
-            _ => Meaning::Intent("order_query".into()),
-        };
+        let meaning = self.meaning();
         let text = self.dice.pick(&["嗯", "查订单", "", "好的", "我要投诉"]).to_string();
         let understood = Understood { meaning, ..Understood::no_match(text, 0.8) };
         let (result, ms) = match self.dice.between(0, 99) {
@@ -288,6 +289,22 @@ impl World {
             self.later(ms + 50, CallInput::Heard { turn, heard: heard.clone() });
         }
         self.later(ms, CallInput::Heard { turn, heard });
+    }
+
+    /// Something that can be meant where the caller was listened to.
+    fn meaning(&mut self) -> Meaning {
+        let listen = self.listen.clone();
+        let choices = listen.as_deref().map_or(&[][..], |l| &l.choices);
+        let intents = listen.as_deref().map_or(&[][..], |l| &l.intents);
+        match self.dice.between(0, 8) {
+            0 | 1 => Meaning::NoMatch,
+            2 => Meaning::YesNo(self.dice.chance(500)),
+            3 => Meaning::Global(*self.dice.pick(&[Global::Human, Global::Repeat, Global::Cancel, Global::Angry])),
+            4 => Meaning::Text,
+            5 | 6 if !choices.is_empty() => Meaning::Choice(self.dice.pick(choices).name.clone()),
+            _ if !intents.is_empty() => Meaning::Intent(self.dice.pick(intents).clone()),
+            _ => Meaning::Slots(BTreeMap::from([("order_no".into(), Value::text("3826"))])),
+        }
     }
 
     fn act(&mut self, request: RequestId) {

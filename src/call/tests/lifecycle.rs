@@ -105,6 +105,7 @@ fn a_call_rings_is_answered_and_greets() {
     assert_eq!(rig.count(|o| *o == CallOutput::Answer), 1);
     assert!(rig.told().is_empty(), "nothing is said before the ACK");
     rig.handle(CallInput::Established);
+    assert_eq!(rig.events(), [&CallEvent::Offered, &CallEvent::Answered]);
     rig.pass(400);
     assert!(rig.heard[..10].iter().all(|f| f.pcm == [0; 160]), "the lead-in");
     assert_eq!(rig.heard[10].pcm[0], 1, "the first sample of the greeting, whole");
@@ -168,7 +169,19 @@ fn a_call_that_reaches_its_limit_is_told_so() {
     assert_eq!(rig.call.state(), State::Ending);
     assert!(rig.spoken().iter().any(|t| t.contains("时间已到")));
     rig.pass(2000);
-    assert_eq!(rig.record().map(|r| r.outcome), Some(Outcome::Failed));
+    let record = rig.record().expect("no record");
+    assert_eq!((record.outcome, record.reason.cause), (Outcome::Failed, 102));
+    assert!(record.reason.sentence.contains("limit"));
+}
+
+#[test]
+fn a_caller_who_holds_too_long_is_let_go() {
+    let mut rig = Rig::new(vec![reply(&["请讲"], listen(|_| {}))]);
+    rig.handle(CallInput::Hold { leg: Leg::Caller, held: true });
+    rig.pass(299_900);
+    assert!(!rig.call.is_finished());
+    rig.pass(200);
+    assert!(rig.record().is_some_and(|r| r.reason.sentence.contains("held")));
 }
 
 #[test]
@@ -190,5 +203,64 @@ fn the_table_and_the_inputs_speak_of_the_same_things() {
     let named: Vec<Signal> = inputs().iter().map(machine::signal_of).collect();
     for signal in Signal::ALL {
         assert_eq!(named.contains(&signal), !own.contains(&signal), "{signal:?}");
+    }
+}
+
+/// Inputs in no order at all, with ids that may mean something.
+fn chaos(dice: &mut impl FnMut(u64) -> u64) -> CallInput {
+    let leg = if dice(2) == 0 { Leg::Caller } else { Leg::Seat };
+    let small = dice(6) as u32;
+    match dice(16) {
+        0 => CallInput::Established,
+        1 => CallInput::SeatRinging,
+        2 => CallInput::SeatAnswered,
+        3 => CallInput::SeatFailed(LegFailure::Failed(small as u16)),
+        4 if dice(40) == 0 => CallInput::HungUp(leg),
+        5 => CallInput::Hold { leg, held: dice(2) == 0 },
+        6 | 7 => CallInput::Heard { turn: TurnId(small), heard: meant("嗯", Meaning::NoMatch) },
+        8 => CallInput::PromptAudio { prompt: PromptId(small), pcm: ramp(dice(4000) as usize), last: dice(2) == 0 },
+        9 => CallInput::PromptFailed { prompt: PromptId(small), why: "x".into() },
+        10 => CallInput::ActionDone { request: RequestId(small), outcome: "ok".into(), data: Value::Null },
+        11 => CallInput::TicketDone { request: RequestId(small), ticket: None },
+        _ => CallInput::Key { leg, key: *['0', '1', '#', '*'].get(dice(4) as usize).unwrap_or(&'2') },
+    }
+}
+
+fn chaotic_reply(dice: &mut impl FnMut(u64) -> u64) -> Reply {
+    let then = match dice(5) {
+        0 => Await::Transfer(order(dice(2) == 0)),
+        1 => Await::Record { max_ms: 0 },
+        _ => listen(|l| l.keys = KeyRule { min: 0, max: dice(3) as u8, terminator: Some('#'), gap_ms: 0 }),
+    };
+    Reply { say: vec![words("请讲", dice(2) == 0)], then, trace: vec![] }
+}
+
+#[test]
+fn inputs_in_no_order_at_all_neither_panic_nor_keep_the_call() {
+    for seed in 1..400u64 {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut dice = move |n: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % n
+        };
+        let replies = (0..8).map(|_| chaotic_reply(&mut dice)).collect();
+        let settings = CallSettings { answer_delay_ms: 0, max_call_s: 20, max_bridge_s: 20, ..CallSettings::default() };
+        let mut rig = Rig::ringing(replies, settings);
+        rig.prompt_ms = dice(2) as usize * 300;
+        for _ in 0..300 {
+            if dice(3) == 0 {
+                rig.handle(chaos(&mut dice));
+            }
+            let loud = dice(3) > 0;
+            rig.tick(loud);
+        }
+        for _ in 0..10_000 {
+            rig.tick(false);
+        }
+        assert!(rig.call.is_finished(), "seed {seed} is stuck in {:?}", rig.call.state());
+        assert_eq!(rig.count(|o| matches!(o, CallOutput::Finished(_))), 1, "seed {seed}");
+        assert!(matches!(rig.out.last(), Some(CallOutput::Finished(_))), "seed {seed}");
     }
 }

@@ -42,6 +42,21 @@ fn the_seat_hears_the_briefing_before_the_caller_is_joined() {
 }
 
 #[test]
+fn the_second_seat_hears_its_briefing_too() {
+    let transfer = || reply(&[], Await::Transfer(order(true)));
+    let mut rig = Rig::new(vec![transfer(), transfer()]);
+    rig.handle(CallInput::SeatAnswered);
+    rig.pass(500);
+    rig.handle(CallInput::HungUp(Leg::Seat));
+    rig.pass(3000);
+    rig.handle(CallInput::SeatAnswered);
+    rig.pass(900);
+    assert_eq!(rig.call.state(), State::Transferring(Stage::Briefing), "not said to an empty room before");
+    rig.pass(200);
+    assert!(rig.call.is_bridged());
+}
+
+#[test]
 fn a_cold_transfer_joins_at_once() {
     let mut rig = dialling(false);
     rig.handle(CallInput::SeatAnswered);
@@ -58,6 +73,7 @@ fn the_waiting_caller_is_never_in_silence_for_long() {
     rig.pass(6000);
     rig.handle(CallInput::SeatAnswered);
     rig.pass(900);
+    assert_eq!(rig.heard[20].pcm[0], 20 * 160 + 1, "the flow's words come before the ringback");
     let (mut quiet, mut longest) = (0, 0);
     for frame in &rig.heard {
         quiet = if frame.pcm.iter().any(|&s| s != 0) { 0 } else { quiet + 20 };
@@ -158,6 +174,21 @@ fn while_one_holds_the_other_hears_music() {
     assert!(rig.heard[from..].iter().filter(|f| f.rms() > 20.0).count() > 50);
     rig.handle(CallInput::Hold { leg: Leg::Seat, held: false });
     assert!(rig.call.is_bridged());
+}
+
+#[test]
+fn time_with_a_seat_does_not_count_against_the_time_with_us() {
+    let mut rig = bridged();
+    let asks = rig.now;
+    for _ in 0..60 {
+        // The limit is 900 s; the two talk for 1200.
+        rig.now = rig.now + Duration::from_secs(20);
+        rig.pass(100);
+    }
+    assert!(rig.now.since(asks) > Duration::from_secs(1200) && rig.call.is_bridged());
+    rig.handle(CallInput::HungUp(Leg::Seat));
+    rig.pass(3000);
+    assert_eq!(rig.call.state(), State::Talking);
 }
 
 #[test]
