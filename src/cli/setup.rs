@@ -14,16 +14,6 @@ use std::sync::Arc;
 /// Dialplans in the working directory, used when the configuration names none.
 const DIALPLANS: &str = "dialplans";
 
-/// The shipped dialplans, for a program that runs far from its repository.
-const SHIPPED: [(&str, &str); 6] = [
-    ("hotline.yaml", include_str!("../../dialplans/hotline.yaml")),
-    ("order_query.yaml", include_str!("../../dialplans/order_query.yaml")),
-    ("complaint.yaml", include_str!("../../dialplans/complaint.yaml")),
-    ("human.yaml", include_str!("../../dialplans/human.yaml")),
-    ("closing.yaml", include_str!("../../dialplans/closing.yaml")),
-    ("emergency.yaml", include_str!("../../dialplans/emergency.yaml")),
-];
-
 /// The runtime of everything that is not media.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -54,10 +44,7 @@ pub fn dialplan_files(context: &Context, dir: Option<PathBuf>) -> anyhow::Result
 fn configured_dialplans(config: &Config) -> anyhow::Result<Vec<SourceFile>> {
     match dialplan_dir(config) {
         Some(dir) => from_folder(&dir),
-        None => Ok(SHIPPED
-            .iter()
-            .map(|(name, text)| SourceFile { path: format!("(built in) {name}"), text: (*text).into() })
-            .collect()),
+        None => Ok(crate::dialplan::embedded()),
     }
 }
 

@@ -424,9 +424,8 @@ impl Shard {
         } else {
             self.serve_apart(slot, at)
         };
-        if slot.answered
-            && let Some(tap) = &mut slot.tap
-        {
+        // From the first tick, so that positions on the caller's media clock are positions in the file.
+        if let Some(tap) = &mut slot.tap {
             tap.add(&heard, &told);
         }
         if deadline(&slot.app).is_some_and(|d| at >= d) {
