@@ -454,7 +454,8 @@ impl Call {
             self.event(CallEvent::Trouble("too many prompts wait; one was left out".into()));
             return;
         }
-        let rate = if prompt.rate.is_finite() { prompt.rate.clamp(0.5, 2.0) } else { 1.0 };
+        let rate = if prompt.rate.is_finite() { prompt.rate } else { 1.0 };
+        let rate = (rate * self.settings.voice_rate).clamp(0.5, 2.0);
         let request = SpeechRequest { text: prompt.text, lang: Lang::Zh, rate, pitch: 1.0, audio: prompt.audio };
         self.put(CallOutput::Synthesise { prompt: id, request });
     }

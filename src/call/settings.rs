@@ -50,6 +50,8 @@ pub struct CallSettings {
     pub record_pause_ms: u32,
     /// A recording in which nobody speaks ends after this, in milliseconds.
     pub record_silence_ms: u32,
+    /// Speed of every prompt, times its own: 1.0 as the voice was made.
+    pub voice_rate: f32,
     /// What the call says of itself.
     pub phrases: Phrases,
 }
@@ -79,6 +81,7 @@ impl Default for CallSettings {
             commit_ms: 280,
             record_pause_ms: 2500,
             record_silence_ms: 8000,
+            voice_rate: 1.2,
             phrases: Phrases::default(),
         }
     }

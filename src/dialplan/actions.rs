@@ -64,10 +64,10 @@ pub const ACTIONS: [Action; 4] = [
     },
     Action {
         name: "orders.urge",
-        about: "asks the warehouse to hurry an order",
+        about: "asks the warehouse to hurry an order; `conflict` when there is nothing left to hurry",
         inputs: &["order"],
         outputs: &[],
-        outcomes: &["ok", "error", "timeout"],
+        outcomes: &["ok", "conflict", "error", "timeout"],
         level: Level::L1,
         confirm: &[],
         idempotent: true,

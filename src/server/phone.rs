@@ -124,6 +124,8 @@ pub struct PhoneSettings {
     pub limit_s: u64,
     /// Whether what is heard is kept in the result.
     pub keep_sound: bool,
+    /// Hangs up this long after its script's last step, in milliseconds.
+    pub linger_ms: u64,
     /// Carries the media, when set.
     pub relay: Option<Arc<dyn Relay>>,
 }
@@ -138,6 +140,7 @@ impl PhoneSettings {
             prompt_gap_ms: 700,
             limit_s: 300,
             keep_sound: true,
+            linger_ms: 30_000,
             relay: None,
         }
     }
@@ -340,7 +343,8 @@ impl Phone {
                         let _lost_like_any_packet = media.try_send_to(&packet, there);
                         to = rtp.push_more(&mut packet);
                     }
-                    if at.ms_since(answered) > self.settings.limit_s * 1000 {
+                    let lonely = talk.done_for(at) > self.settings.linger_ms;
+                    if lonely || at.ms_since(answered) > self.settings.limit_s * 1000 {
                         break false;
                     }
                 }
@@ -421,6 +425,11 @@ impl Talk {
             packets: Vec::new(),
             key_marks: Vec::new(),
         }
+    }
+
+    /// Milliseconds since the script's last step; 0 while there are steps left.
+    fn done_for(&self, at: Mono) -> u64 {
+        if self.script.is_empty() && self.saying.is_empty() { at.ms_since(self.step_at) } else { 0 }
     }
 
     fn seen(&mut self, packet: &[u8]) {

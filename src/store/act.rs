@@ -18,53 +18,6 @@ pub struct ActionOutcome {
     pub data: Value,
 }
 
-/// An action as flows are checked against it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ActionSpec {
-    /// Its name.
-    pub name: &'static str,
-    /// Arguments it understands.
-    pub args: &'static [&'static str],
-    /// Fields of its data when the outcome is `ok`.
-    pub gives: &'static [&'static str],
-    /// Outcomes it may have; `timeout` is the caller's to add.
-    pub outcomes: &'static [&'static str],
-    /// Whether running it twice does no harm.
-    pub idempotent: bool,
-}
-
-/// All actions.
-pub const ACTIONS: &[ActionSpec] = &[
-    ActionSpec {
-        name: "orders.recent",
-        args: &["phone", "limit"],
-        gives: &["items", "count"],
-        outcomes: &["ok", "empty", "error"],
-        idempotent: true,
-    },
-    ActionSpec {
-        name: "orders.get",
-        args: &["ref", "phone", "phone_tail"],
-        gives: &["order"],
-        outcomes: &["ok", "empty", "error"],
-        idempotent: true,
-    },
-    ActionSpec {
-        name: "orders.change_address",
-        args: &["order", "address", "receiver", "phone"],
-        gives: &["order", "changed"],
-        outcomes: &["ok", "conflict", "error"],
-        idempotent: true,
-    },
-    ActionSpec {
-        name: "orders.urge",
-        args: &["order", "phone"],
-        gives: &["order", "count", "first"],
-        outcomes: &["ok", "conflict", "error"],
-        idempotent: true,
-    },
-];
-
 type Args = BTreeMap<String, Value>;
 
 impl Store {
@@ -72,8 +25,8 @@ impl Store {
     ///
     /// * `orders.recent` {phone, limit}: the newest orders of that number.
     /// * `orders.get` {ref, phone, phone_tail}: one of the caller's own orders by number, last digits, item, a map with
-    ///   `id` or `no`, or "最近一单"; without `ref` the newest. Somebody else's only when `phone_tail` matches the number it was ordered
-    ///   with, so that four guessed digits open nothing.
+    ///   `id` or `no`, or "最近一单"; without `ref` the newest. Somebody else's comes with `mine` false, for the flow to
+    ///   verify before a word of it is spoken, and only when its digits fit one buyer; a `phone_tail` must match his.
     /// * `orders.change_address` {order, address, receiver}: `address` a map with `text`, a saved label, or the text;
     ///   `conflict` once it has left the warehouse. `phone`, when given, must be the buyer's.
     /// * `orders.urge` {order}: counted once a call; `conflict` when there is nothing left to hurry.
@@ -95,10 +48,10 @@ impl Store {
         let limit = arg(args, "limit").as_int().unwrap_or(MOST_ORDERS);
         let orders = self.orders_of(&phone(args), limit).await?;
         if orders.is_empty() {
-            return Ok(outcome("empty", [("items", Value::List(vec![])), ("count", Value::Int(0))]));
+            return Ok(outcome("empty", [("items", Value::List(vec![])), ("n", Value::Int(0))]));
         }
         let count = Value::Int(orders.len() as i64);
-        Ok(outcome("ok", [("items", Value::List(orders.iter().map(order_value).collect())), ("count", count)]))
+        Ok(outcome("ok", [("items", Value::List(orders.iter().map(order_value).collect())), ("n", count)]))
     }
 
     async fn get(&self, args: &Args) -> Result<ActionOutcome, StoreError> {
@@ -107,22 +60,29 @@ impl Store {
         let found = match own.iter().position(|o| o.is_meant_by(&wanted)) {
             Some(i) => Some(own.swap_remove(i)),
             None if means_newest(&wanted) => (!own.is_empty()).then(|| own.swap_remove(0)),
-            None => self.proven_by_phone_tail(&wanted, args).await?,
+            None => self.of_somebody_else(&wanted, args).await?,
         };
         Ok(match found {
-            Some(o) => outcome("ok", [("order", order_value(&o))]),
+            Some(o) => {
+                let mine = normalise_phone(o.phone.expose()) == phone(args);
+                let mut order = order_value(&o);
+                if let Value::Map(fields) = &mut order {
+                    fields.insert("mine".into(), Value::Bool(mine));
+                }
+                outcome("ok", [("order", order)])
+            }
             None => outcome("empty", [("order", Value::Null)]),
         })
     }
 
-    async fn proven_by_phone_tail(&self, ending: &str, args: &Args) -> Result<Option<Order>, StoreError> {
+    async fn of_somebody_else(&self, ending: &str, args: &Args) -> Result<Option<Order>, StoreError> {
         let tail = digits(arg(args, "phone_tail"), 4);
-        if tail.len() != 4 || ending.len() < 4 || !ending.chars().all(|c| c.is_ascii_digit()) {
+        if ending.len() < 4 || !ending.chars().all(|c| c.is_ascii_digit()) {
             return Ok(None);
         }
         let mut fitting = self.orders_by_ending(ending).await?;
-        fitting.retain(|o| phone_tail(o.phone.expose()) == tail);
-        // Two people with the same order tail and the same phone tail: better ask again than tell one the other's.
+        fitting.retain(|o| arg(args, "phone_tail").is_null() || phone_tail(o.phone.expose()) == tail);
+        // Two people's orders end alike: better ask again than tell one the other's.
         let one_buyer = fitting.windows(2).all(|w| w[0].phone == w[1].phone);
         Ok(fitting.into_iter().next().filter(|_| one_buyer))
     }

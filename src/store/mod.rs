@@ -16,7 +16,7 @@ mod seed;
 mod tickets;
 mod writer;
 
-pub use act::{ACTIONS, ActionOutcome, ActionSpec};
+pub use act::ActionOutcome;
 pub use calls::{CallExtras, NewCall, NewTransfer};
 pub use error::StoreError;
 pub use json::{from_json, to_json};

@@ -82,7 +82,10 @@ fn heroes() -> Vec<Person> {
             name: "李丽".into(),
             vip: true,
             elder: false,
-            addresses: home("上海市浦东新区世纪大道一百号"),
+            addresses: vec![
+                ("家里", "上海市浦东新区世纪大道一百号".into()),
+                ("公司", "上海市静安区南京西路一千二百号".into()),
+            ],
             orders: vec![
                 bought(5170, "洗衣机", 1999, Packing, 1, 3),
                 bought(2093, "电饭煲", 399, Shipped, 3, 1),

@@ -79,15 +79,15 @@ fn by_voice(dir: &Path) -> anyhow::Result<Part> {
 
 fn by_keys() -> Part {
     // Press as one who knows the menu: each answer interrupts its prompt.
-    let keys = ["1", "5190#", "1", "9000", "1299#", "2", "1", "1"];
-    let script = keys.iter().map(|k| Step { when: When::Into(1200), act: Act::Keys((*k).into()) }).collect();
+    let keys = ["1", "5170", "1", "9000", "1999#", "2", "1", "1"];
+    let script = keys.iter().map(|k| Step { when: When::Into(1600), act: Act::Keys((*k).into()) }).collect();
     Part {
         tag: "乙",
         title: "按键:同样的业务,全程不说话 / the same business with keys only",
         from: "13900139000",
         script,
         seat: None,
-        expect: Expect { outcome: Outcome::Resolved, moved_order: Some("5190"), ticket: None, bridged: false },
+        expect: Expect { outcome: Outcome::Resolved, moved_order: Some("5170"), ticket: None, bridged: false },
     }
 }
 
@@ -95,8 +95,8 @@ fn complaint(dir: &Path) -> anyhow::Result<Part> {
     let script = vec![
         step(When::PromptEnd, say(dir, "complaint")?)?,
         step(When::PromptEnd, say(dir, "complaint_story")?)?,
-        step(When::PromptEnd, say(dir, "yes")?)?,
-        step(When::PromptEnd, Act::Keys("3".into()))?,
+        step(When::PromptEnd, say(dir, "no")?)?,
+        step(When::Into(1500), Act::Keys("3".into()))?,
     ];
     Ok(Part {
         tag: "丙",
@@ -111,8 +111,9 @@ fn complaint(dir: &Path) -> anyhow::Result<Part> {
 fn person(dir: &Path) -> anyhow::Result<Part> {
     let script = vec![
         step(When::Into(2500), say(dir, "human")?)?,
-        step(When::After(9000), say(dir, "caller_thanks")?)?,
-        Step { when: When::After(3000), act: Act::HangUp },
+        step(When::PromptEnd, say(dir, "about_order")?)?,
+        step(When::After(16_000), say(dir, "caller_thanks")?)?,
+        step(When::After(3500), Act::HangUp)?,
     ];
     let seat = vec![step(When::PromptEnd, say(dir, "seat_hello")?)?];
     Ok(Part {

@@ -38,7 +38,7 @@ pub struct Args {
 }
 
 /// Longest a demo may take.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(120);
 
 pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     setup::runtime()?.block_on(demo(context, args))
