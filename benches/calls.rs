@@ -61,7 +61,7 @@ async fn report(data: &Path, calls: usize, complete: usize, talked_ms: u64, cpu:
     let mut parts = [0u64; 5];
     for call in store.calls(10_000).await.expect("calls") {
         for t in store.turns(call.id.parse().expect("an id")).await.expect("turns") {
-            if !t.keys {
+            if !t.by_keys {
                 let ms = [t.endpoint_ms, t.recognise_ms, t.understand_ms, t.act_ms, t.first_audio_ms];
                 totals.push(ms.iter().map(|m| u64::from(*m)).sum::<u64>());
                 parts.iter_mut().zip(ms).for_each(|(sum, m)| *sum += u64::from(m));

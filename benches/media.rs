@@ -10,8 +10,9 @@ use std::sync::Arc;
 use zongji::clock::Mono;
 use zongji::dialplan::FlowSet;
 use zongji::rtp::RtpSession;
-use zongji::sdp::{Capabilities, Codec, answer, offer};
+use zongji::sdp::{Codec, answer, offer};
 use zongji::server::hotline::{opening_question, read_dialplans};
+use zongji::server::phone::capabilities;
 use zongji::speech::{Lang, SpeechRequest, Transcript};
 
 fn root() -> PathBuf {
@@ -19,8 +20,8 @@ fn root() -> PathBuf {
 }
 
 fn a_leg(c: &mut Criterion) {
-    let here = Capabilities::new([127, 0, 0, 1].into(), 40_000, vec![Codec::Pcma]);
-    let there = Capabilities::new([127, 0, 0, 1].into(), 40_002, vec![Codec::Pcma]);
+    let here = capabilities([127, 0, 0, 1].into(), 40_000, vec![Codec::Pcma]);
+    let there = capabilities([127, 0, 0, 1].into(), 40_002, vec![Codec::Pcma]);
     let (_, plan) = answer(&offer(&there), &here).expect("they agree");
     let (_, back) = answer(&offer(&here), &there).expect("they agree");
     let from = back.remote;

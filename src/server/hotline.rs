@@ -183,16 +183,7 @@ impl Hotline {
             false => None,
         };
         let (reports, from_shards) = mpsc::channel(8192);
-        let shard_settings = ShardSettings {
-            inference: inference.clone(),
-            voices,
-            reports,
-            dead_after_ms: settings.dead_after_s * 1000,
-        };
-        let shards = (0..settings.shards.max(1))
-            .map(|n| shard::start(&format!("media-{n}"), shard_settings.clone()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| StartError::Io("media thread".into(), e))?;
+        let shards = start_shards(&settings, inference.clone(), voices, reports)?;
         let (agent, sip_events) = SipAgent::start(sip_settings(&settings)).await?;
         let writer = Writer::spawn(store.clone(), settings.write_queue);
         let bus = Bus::new(4096);
@@ -337,6 +328,19 @@ impl Hotline {
             tracing::error!("{left} records could not be written in time");
         }
     }
+}
+
+fn start_shards(
+    settings: &HotlineSettings,
+    inference: Option<Inference>,
+    voices: Voices,
+    reports: mpsc::Sender<super::shard::ShardReport>,
+) -> Result<Vec<ShardHandle>, StartError> {
+    let shared = ShardSettings { inference, voices, reports, dead_after_ms: settings.dead_after_s * 1000 };
+    (0..settings.shards.max(1))
+        .map(|n| shard::start(&format!("media-{n}"), shared.clone()))
+        .collect::<Result<_, _>>()
+        .map_err(|e| StartError::Io("media thread".into(), e))
 }
 
 fn sip_settings(settings: &HotlineSettings) -> SipSettings {

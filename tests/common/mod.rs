@@ -45,7 +45,8 @@ pub fn root() -> PathBuf {
 pub struct Running {
     pub hotline: Hotline,
     pub sip: SocketAddr,
-    pub data: tempfile::TempDir,
+    /// Lives as long as the hotline.
+    _data: tempfile::TempDir,
 }
 
 /// Settings of a hotline on a port of its own; change what a test needs.
@@ -85,7 +86,7 @@ pub async fn start(change: impl FnOnce(&mut HotlineSettings)) -> Running {
     change(&mut settings);
     let hotline = Hotline::start(settings, flows(), engines()).await.expect("the hotline starts");
     let sip = hotline.sip_address();
-    Running { hotline, sip, data }
+    Running { hotline, sip, _data: data }
 }
 
 impl Running {

@@ -64,9 +64,18 @@ pub fn parts(fixtures: &Path) -> anyhow::Result<Vec<Part>> {
 }
 
 fn by_voice(dir: &Path) -> anyhow::Result<Part> {
-    let answers =
-        ["order_query", "yes", "change_address", "phone_tail_8000", "name_wang", "to_company", "yes", "satisfied"];
-    let script = answers.iter().map(|name| step(When::PromptEnd, say(dir, name)?)).collect::<anyhow::Result<_>>()?;
+    // One who has called before: lets short questions end and talks into the long ones.
+    let answers = [
+        (When::Into(5500), "order_query"),
+        (When::PromptEnd, "yes"),
+        (When::Into(5000), "change_address"),
+        (When::Into(3000), "phone_tail_8000"),
+        (When::Into(2500), "name_wang"),
+        (When::Into(3000), "to_company"),
+        (When::PromptEnd, "yes"),
+        (When::Into(3500), "satisfied"),
+    ];
+    let script = answers.iter().map(|(when, name)| step(*when, say(dir, name)?)).collect::<anyhow::Result<_>>()?;
     Ok(Part {
         tag: "甲",
         title: "语音:查订单,接着改收货地址 / by voice: an order query that runs on into an address change",

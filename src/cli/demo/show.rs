@@ -88,6 +88,9 @@ fn phone(tag: &'static str, who: &str, news: &PhoneNews) -> Line {
 }
 
 fn turn_text(t: &Turn) -> String {
+    if t.intent == "recorded" {
+        return format!("  ↳ 原话已录音,不做转写 · 第 {}/3 步 (停顿 {} ms 后结束)", t.step, t.timings.endpoint);
+    }
     let heard = if t.keys {
         format!("按键 {}", t.heard)
     } else {
