@@ -52,7 +52,11 @@ test: ## Format check, clippy with warnings as errors, every test
 	@scripts/setup.sh test
 	cargo fmt --check
 	cargo clippy --locked --all-targets $(FLAGS) -- -D warnings
-	cargo test --locked $(FLAGS)
+	cargo test --locked $(FLAGS) --lib --bins --test main --no-run
+	cargo test --locked $(FLAGS) --lib --bins
+	# Calls wait for their prompts in real time: more of them side by side than there are cores.
+	cargo test --locked $(FLAGS) --test main -- --test-threads=4
+	cargo test --locked $(FLAGS) --doc
 
 bench: ## Measure: latency of a turn, cost of a call, pacing (criterion; budgets stand in benches/)
 	@scripts/setup.sh run

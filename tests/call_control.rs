@@ -104,8 +104,8 @@ async fn a_full_hotline_refuses_politely() {
     let dialled = uri.clone();
     let talking = tokio::spawn(async move {
         let mut tell = |news| {
-            if let (PhoneNews::Answered(_), Some(tell)) = (news, answered.take()) {
-                let _nobody_waits = tell.send(());
+            if matches!(news, PhoneNews::Answered(_)) {
+                answered.take().map(|tell| tell.send(()));
             }
         };
         first.call(&dialled, vec![hang_up(3000)], &mut tell).await

@@ -226,8 +226,8 @@ fn run(program: &str, args: &[&str]) -> bool {
 }
 
 #[test]
-#[ignore = "needs root and loop devices; run by hand with --ignored"]
-fn a_power_cut_loses_nothing_that_was_acknowledged() {
+#[ignore = "soak: needs root and loop devices"]
+fn soak_a_power_cut_loses_nothing_that_was_acknowledged() {
     let mut acknowledged = 0;
     for seed in 1..=10u64 {
         let lines = 5 + (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % 120;

@@ -14,7 +14,9 @@ use std::sync::OnceLock;
 // ------------------------------------------------------------------------------------------------ the rules
 
 /// Pairs of rooms of one layer of which the first may import the second.
-const NEIGHBOURS: &[(&str, &str)] = &[("cli", "config")];
+/// A dialplan says what can be heard and reads what was heard: `speech`'s grammars and transcripts are plain values, and
+/// `speech` knows nothing of dialplans.
+const NEIGHBOURS: &[(&str, &str)] = &[("cli", "config"), ("dialplan", "speech")];
 
 /// Rooms that only these may import, whatever the layers say.
 const ONLY_FOR: &[(&str, &[&str])] = &[("config", &["cli"]), ("cli", &[]), ("web", &["cli"])];

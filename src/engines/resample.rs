@@ -1,18 +1,8 @@
-//! Changing the rate of whole clips.
+//! Samples as floats and at other rates, as models want them.
 
-use audioadapter_buffers::direct::InterleavedSlice;
-use rubato::{Fft, FixedSync, Resampler};
-
-/// A mono clip at another rate, the filter's delay taken off; the reason when it cannot be.
+/// A mono clip at another rate; the reason when it cannot be.
 pub fn resample(sound: &[f32], from: u32, to: u32) -> Result<Vec<f32>, String> {
-    if from == to || sound.is_empty() {
-        return Ok(sound.to_vec());
-    }
-    let (from, to) = (from as usize, to as usize);
-    let mut filter = Fft::<f32>::new(from, to, from / 50, 1, FixedSync::Both).map_err(|e| e.to_string())?;
-    let input = InterleavedSlice::new(sound, 1, sound.len()).map_err(|e| e.to_string())?;
-    let done = filter.process_all(&input, sound.len(), None).map_err(|e| e.to_string())?;
-    Ok(done.take_data())
+    crate::audio::resample::convert_f32(sound, from, to).map_err(|e| e.to_string())
 }
 
 /// 16-bit samples as -1.0..=1.0.

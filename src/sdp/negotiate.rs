@@ -301,5 +301,4 @@ fn refused(offered: &Media) -> Media {
 }
 
 #[cfg(test)]
-#[path = "negotiate_tests.rs"]
 mod tests;
