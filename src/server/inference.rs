@@ -58,9 +58,10 @@ impl Inference {
         for n in 0..workers.max(1) {
             let (door, inbox) = bounded(WORKER_QUEUE);
             let recognizer = recognizer.clone();
-            std::thread::Builder::new()
-                .name(format!("hear-{n}"))
-                .spawn(move || Worker { recognizer, open: HashMap::new() }.work(&inbox))?;
+            std::thread::Builder::new().name(format!("hear-{n}")).spawn(move || {
+                super::time::give_way_to_media();
+                Worker { recognizer, open: HashMap::new() }.work(&inbox);
+            })?;
             doors.push(door);
         }
         Ok(Inference { workers: doors.into() })

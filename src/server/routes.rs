@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub enum RouteKind {
     /// Answers and loops a prompt.
     Loop,
-    /// Loops a prompt until the first key, then collects four; then again.
+    /// Loops a prompt until the first key, then collects keys in silence.
     Barge,
     /// Sends back what it hears.
     Echo,
@@ -63,7 +63,6 @@ pub struct Route {
     prompt: Arc<[i16]>,
     position: usize,
     playing: bool,
-    keys: u8,
     echo: VecDeque<AudioFrame>,
     vad: Option<Box<dyn Vad>>,
     speaking: Option<u32>,
@@ -104,7 +103,6 @@ impl Route {
             prompt,
             position: 0,
             playing: true,
-            keys: 0,
             echo: VecDeque::with_capacity(4),
             vad,
             speaking: None,
@@ -125,10 +123,6 @@ impl Route {
             CallInput::Established if self.kind == RouteKind::Bridge => self.dial(),
             CallInput::Key { leg: Leg::Caller, .. } if self.kind == RouteKind::Barge => {
                 self.playing = false;
-                self.keys += 1;
-                if self.keys == 4 {
-                    (self.keys, self.playing, self.position) = (0, true, 0);
-                }
             }
             CallInput::SeatAnswered if !self.bridged => {
                 self.bridged = true;
@@ -263,12 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stops_the_prompt_and_the_fourth_starts_it_again() {
+    fn a_key_stops_the_prompt_for_good() {
         let mut r = route(RouteKind::Barge);
         assert_eq!(r.speak(Mono(0), Leg::Caller).pcm[0], 7);
-        for n in 0..4 {
-            r.handle(Mono(0), CallInput::Key { leg: Leg::Caller, key: '1' });
-            assert_eq!(r.speak(Mono(0), Leg::Caller).pcm[0], if n == 3 { 7 } else { 0 });
+        for key in ['1', '2', '3', '4'] {
+            r.handle(Mono(0), CallInput::Key { leg: Leg::Caller, key });
+            assert_eq!(r.speak(Mono(0), Leg::Caller).pcm[0], 0);
         }
     }
 

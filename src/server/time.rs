@@ -1,4 +1,4 @@
-//! The one place that reads the clocks.
+//! The one place that reads the clocks, and what keeps the media clock even.
 
 use crate::clock::{Mono, UtcMs};
 use std::sync::OnceLock;
@@ -24,4 +24,10 @@ pub fn today() -> (i32, u8, u8) {
     let local = time::OffsetDateTime::from_unix_timestamp(utc().0 / 1000 + 8 * 3600)
         .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
     (local.year(), u8::from(local.month()), local.day())
+}
+
+/// Lowers the calling thread's priority a little: models may take a core for tens of milliseconds, a media tick may
+/// not wait that long.
+pub fn give_way_to_media() {
+    let _not_every_system_lets_us = rustix::process::nice(5);
 }

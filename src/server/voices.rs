@@ -30,7 +30,10 @@ impl Voices {
         let (jobs, inbox) = bounded::<Job>(WORKER_QUEUE);
         for n in 0..workers.max(1) {
             let (voice, inbox) = (voice.clone(), inbox.clone());
-            std::thread::Builder::new().name(format!("say-{n}")).spawn(move || work(voice.as_ref(), &inbox))?;
+            std::thread::Builder::new().name(format!("say-{n}")).spawn(move || {
+                super::time::give_way_to_media();
+                work(voice.as_ref(), &inbox);
+            })?;
         }
         Ok(Voices { jobs })
     }
