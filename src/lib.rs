@@ -16,6 +16,9 @@
 //! | 7 | [`web`] |
 //! | 8 | [`config`] [`cli`] |
 //!
+//! Rooms of one layer do not import each other, but for two: [`cli`] reads [`config`], and [`dialplan`] uses the plain
+//! values of [`speech`] (a node's question is a grammar, its answer a transcript).
+//!
 //! # Invariants
 //!
 //! 1. Layers 0-4 are given time and randomness; they know no socket, file, thread or clock.
@@ -28,7 +31,8 @@
 //! 8. A model never acts: it yields an intent; the dialplan decides.
 //! 9. A slow console, disk or CRM cannot delay a frame.
 //! 10. Nothing is said as done ("已为您登记") without the event that did it.
-//! 11. Domain types are not wire types: serde stays in config, dialplan parsing, the models' manifest, store and web.
+//! 11. Domain types are not wire types: serde stays in config, dialplan parsing, the models' files, store, web
+//!     and cli.
 //! 12. Personal data is logged, shown and exported only through [`pii::Pii`].
 
 pub mod audio;
