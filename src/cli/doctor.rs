@@ -3,6 +3,7 @@
 use super::{Context, out, setup};
 use crate::server::hotline::read_dialplans;
 use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
 use std::process::Command;
 
 #[derive(clap::Args)]
@@ -118,7 +119,8 @@ fn data_folder(config: &crate::config::Config) -> Finding {
 }
 
 fn disk(config: &crate::config::Config) -> Finding {
-    let out = Command::new("df").args(["-Pm"]).arg(&config.data.dir).output();
+    let dir = if config.data.dir.is_dir() { config.data.dir.as_path() } else { Path::new(".") };
+    let out = Command::new("df").args(["-Pm"]).arg(dir).output();
     let free: Option<u64> = out.ok().and_then(|o| {
         let text = String::from_utf8_lossy(&o.stdout).into_owned();
         text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()

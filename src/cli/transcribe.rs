@@ -36,6 +36,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         grammar.digits = Some(crate::speech::DigitSpan { min: 1, max });
     }
     let engines = setup::engines(context)?;
+    for problem in &engines.problems {
+        eprintln!("zongji: {problem}");
+    }
     let Some(recognizer) = engines.recognizer else {
         anyhow::bail!("no recogniser could be loaded: {}", engines.problems.join("; "));
     };

@@ -102,9 +102,9 @@ fn by_keys() -> Part {
 
 fn complaint(dir: &Path) -> anyhow::Result<Part> {
     let script = vec![
-        step(When::PromptEnd, say(dir, "complaint")?)?,
+        step(When::Into(4500), say(dir, "complaint")?)?,
         step(When::PromptEnd, say(dir, "complaint_story")?)?,
-        step(When::PromptEnd, say(dir, "no")?)?,
+        step(When::Into(10_500), say(dir, "no")?)?,
         step(When::Into(1500), Act::Keys("3".into()))?,
     ];
     Ok(Part {

@@ -1,6 +1,6 @@
 //! The demo's lines: who speaks, what was heard, what it meant, where in the dialplan, how long each part took.
 
-use crate::call::{CallEvent, TransferStage, Turn};
+use crate::call::{CallEvent, HungUpBy, TransferStage, Turn};
 use crate::server::phone::PhoneNews;
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
@@ -121,6 +121,15 @@ fn turn_json(t: &Turn) -> Json {
         "ms": {"endpoint": d.endpoint, "recognise": d.recognise, "understand": d.understand, "act": d.act,
                "first_audio": d.first_audio, "total": d.total()},
     })
+}
+
+fn end_text(reason: &crate::call::EndReason) -> &str {
+    match (reason.by, reason.cause) {
+        (HungUpBy::Caller, _) => "来电者挂机",
+        (HungUpBy::Seat, _) => "座席挂机",
+        (HungUpBy::Us, 16) => "业务办完,热线挂机",
+        (HungUpBy::Us, _) => &reason.sentence,
+    }
 }
 
 const fn stage_text(stage: TransferStage) -> &'static str {
