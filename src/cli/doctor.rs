@@ -105,10 +105,10 @@ fn open_files(config: &crate::config::Config) -> Finding {
 
 fn data_folder(config: &crate::config::Config) -> Finding {
     let dir = &config.data.dir;
-    let probe = dir.join(".write-probe");
-    let tried = std::fs::create_dir_all(dir)
-        .and_then(|()| std::fs::write(&probe, b"x"))
-        .and_then(|()| std::fs::remove_file(&probe));
+    // A folder that is not there yet is not made by looking: its parent must be writable.
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let probe = if dir.is_dir() { dir.join(".write-probe") } else { parent.join(".zongji-write-probe") };
+    let tried = std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe));
     finding(
         "data",
         true,

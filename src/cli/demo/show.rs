@@ -59,7 +59,7 @@ impl Line {
             ),
             CallEvent::Trouble(what) => (format!("  ! {what}"), json!({"event": "trouble", "what": what})),
             CallEvent::Ended(reason) => (
-                format!("■ 通话结束: {}", reason.sentence),
+                format!("■ 通话结束: {}", end_text(reason)),
                 json!({"event": "ended", "cause": reason.cause, "reason": reason.sentence}),
             ),
             _ => return None,
