@@ -13,10 +13,12 @@
 pub mod bus;
 pub mod hotline;
 pub mod inference;
+mod line;
 pub mod phone;
 pub mod ports;
 pub mod recorder;
 pub mod routes;
+mod seats;
 pub mod shard;
 pub mod sound;
 pub mod switchboard;

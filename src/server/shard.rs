@@ -11,7 +11,7 @@ use super::routes::Route;
 use super::time::now;
 use super::voices::Voices;
 use crate::audio::AudioFrame;
-use crate::call::{Call, CallEvent, CallInput, CallOutput, Heard};
+use crate::call::{Call, CallEvent, CallInput, CallOutput, Heard, LegFailure};
 use crate::clock::Mono;
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
@@ -31,6 +31,10 @@ use tokio::sync::mpsc;
 const PHASES: u64 = 4;
 /// Commands a shard may have waiting.
 const COMMANDS: usize = 8192;
+/// Reports that may wait for the switchboard before mere news is dropped.
+const UNSENT: usize = 8192;
+/// Longest datagram that is read whole.
+const DATAGRAM: usize = 2048;
 /// Rounds of reading in one sub-tick: more packets than this wait for the next.
 const READ_ROUNDS: usize = 4;
 
@@ -79,10 +83,21 @@ pub enum ShardCommand {
         /// What.
         input: CallInput,
     },
-    /// A seat's leg has media.
+    /// Something happened to a seat's leg. Dropped when the call has given up that order.
+    Seat {
+        /// Which call.
+        call: CallId,
+        /// Which of the call's `DialSeat` orders it is about; the first is 1.
+        order: u32,
+        /// What.
+        input: CallInput,
+    },
+    /// A seat's leg has media. Given back when the call has given up that order.
     SeatLeg {
         /// Which call.
         call: CallId,
+        /// Which of the call's `DialSeat` orders it is about; the first is 1.
+        order: u32,
         /// Its media.
         leg: Box<NewLeg>,
     },
@@ -108,14 +123,14 @@ pub enum ShardReport {
         /// What it asks for.
         output: CallOutput,
     },
-    /// A call's media is gone; its ports may rest.
+    /// Media is gone; its ports may rest.
     Released {
         /// Which call.
         call: CallId,
         /// The RTP ports.
         ports: Vec<u16>,
-        /// The caller's RTP figures.
-        stats: Box<Stats>,
+        /// The caller's RTP figures when the whole call has left the shard; none for a seat's leg.
+        last: Option<Box<Stats>>,
     },
 }
 
@@ -137,6 +152,8 @@ pub struct ShardCounters {
     pub panics: AtomicU64,
     /// Datagrams that were not ours.
     pub ignored: AtomicU64,
+    /// Events of calls dropped because the switchboard was far behind.
+    pub unreported: AtomicU64,
 }
 
 impl ShardHandle {
@@ -196,7 +213,31 @@ struct MediaLeg {
     socket: UdpSocket,
     control: UdpSocket,
     port: u16,
-    born: Mono,
+    /// Silence counts from here at the earliest: the leg's beginning, or its last new agreement.
+    since: Mono,
+}
+
+/// Which of a call's orders for a seat is in force. A seat's answer may cross the call's giving up on it; what comes
+/// for an older order must not be taken for the next seat's.
+#[derive(Debug, Default)]
+struct SeatOrder {
+    count: u32,
+    wanted: bool,
+}
+
+impl SeatOrder {
+    fn place(&mut self) {
+        self.count += 1;
+        self.wanted = true;
+    }
+
+    fn end(&mut self) {
+        self.wanted = false;
+    }
+
+    fn is(&self, order: u32) -> bool {
+        self.wanted && self.count == order
+    }
 }
 
 struct Slot {
@@ -205,11 +246,11 @@ struct Slot {
     flows: Option<Arc<FlowSet>>,
     caller: MediaLeg,
     seat: Option<MediaLeg>,
+    order: SeatOrder,
     tap: Option<Tap>,
     bridged: bool,
     answered: bool,
     finished: bool,
-    gone_reported: bool,
     ticks: u64,
 }
 
@@ -275,8 +316,8 @@ impl Shard {
             events: Vec::with_capacity(256),
             quiet_events: Vec::with_capacity(1024),
             unsent: VecDeque::new(),
-            datagram: vec![0; 2048],
-            packet: Vec::with_capacity(2048),
+            datagram: vec![0; DATAGRAM],
+            packet: Vec::with_capacity(DATAGRAM),
             phase: 0,
             next_tick: now(),
             stopping: false,
@@ -379,9 +420,12 @@ impl Shard {
             if control {
                 l.rtp.receive_rtcp(at, from, bytes);
             } else {
-                match l.rtp.receive(at, from, bytes) {
+                let received = l.rtp.receive(at, from, bytes);
+                if slot.bridged && received.is_media() {
+                    self.relay(slot, at, leg, received, bytes);
+                }
+                match received {
                     Received::Key(key) => self.input(slot, at, CallInput::Key { leg, key }),
-                    Received::Audio if slot.bridged => self.relay(slot, at, leg, bytes),
                     Received::Audio => {}
                     Received::Ignored(_) => {
                         self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
@@ -392,14 +436,18 @@ impl Shard {
         self.datagram = datagram;
     }
 
-    /// A packet of a bridged leg goes to the other leg at once when the codecs are equal.
-    fn relay(&mut self, slot: &mut Slot, at: Mono, from: Leg, bytes: &[u8]) {
+    /// A packet of a bridged leg, sound or key, goes to the other leg at once when the two agreed on the same; else
+    /// sound goes with the tick and a key is pressed anew.
+    fn relay(&mut self, slot: &mut Slot, at: Mono, from: Leg, received: Received, bytes: &[u8]) {
         let Some(seat) = slot.seat.as_mut() else { return };
         let (source, sink) = match from {
             Leg::Caller => (&mut slot.caller, seat),
             Leg::Seat => (seat, &mut slot.caller),
         };
         if !relayed(source, sink) {
+            if let Received::Key(key) = received {
+                sink.rtp.send_key(key);
+            }
             return;
         }
         if let Ok(view) = RtpView::parse(bytes)
@@ -447,10 +495,9 @@ impl Shard {
         if slot.answered {
             self.send(&mut slot.caller, at, &told);
         }
-        if let Some(mut seat) = slot.seat.take() {
+        if let Some(seat) = &mut slot.seat {
             let briefing = speak(&mut slot.app, at, Leg::Seat);
-            self.send(&mut seat, at, &briefing);
-            slot.seat = Some(seat);
+            self.send(seat, at, &briefing);
         }
         told
     }
@@ -464,12 +511,11 @@ impl Shard {
         from_seat: Option<&AudioFrame>,
     ) -> AudioFrame {
         let told = from_seat.copied().unwrap_or_else(|| AudioFrame::silence(heard.at));
-        if let Some(mut seat) = slot.seat.take() {
-            if !relayed(&slot.caller, &seat) {
-                self.send(&mut slot.caller, at, &told);
-                self.send(&mut seat, at, heard);
-            }
-            slot.seat = Some(seat);
+        if let Some(seat) = &mut slot.seat
+            && !relayed(&slot.caller, seat)
+        {
+            self.send(&mut slot.caller, at, &told);
+            self.send(seat, at, heard);
         }
         told
     }
@@ -482,20 +528,26 @@ impl Shard {
         }
     }
 
-    /// A leg whose packets stopped has hung up without saying so.
+    /// A leg whose packets stopped has hung up without saying so. (The machine's own limit counts calls of `hear`,
+    /// which gets silence too where nothing came.)
     fn watch_for_silence(&mut self, slot: &mut Slot, at: Mono) {
-        if !slot.answered || slot.gone_reported || !slot.ticks.is_multiple_of(50) {
+        if !slot.answered || !slot.ticks.is_multiple_of(50) {
             return;
         }
         let limit = self.settings.dead_after_ms;
         let silent = |l: &MediaLeg| {
-            let plan = l.rtp.plan();
-            plan.we_receive && !plan.held_by_remote && at.ms_since(l.rtp.stats().last_packet.unwrap_or(l.born)) > limit
+            let (plan, last) = (l.rtp.plan(), l.rtp.stats().last_packet);
+            plan.we_receive && !plan.held_by_remote && silent_for(l.since, last, at) > limit
         };
         if silent(&slot.caller) {
-            slot.gone_reported = true;
-            self.input(slot, at, CallInput::HungUp(Leg::Caller));
+            match &mut slot.app {
+                App::Hotline(call) => call.no_media(at),
+                App::Route(route) => route.handle(at, CallInput::HungUp(Leg::Caller)),
+            }
+            self.outputs(slot, at);
         } else if slot.bridged && slot.seat.as_ref().is_some_and(silent) {
+            // Its dialog first: what the machine does next may be to order another seat.
+            self.carry_out(slot, at, CallOutput::Hangup(Leg::Seat));
             self.input(slot, at, CallInput::HungUp(Leg::Seat));
         }
     }
@@ -517,14 +569,17 @@ impl Shard {
             ShardCommand::Input { call, input } => {
                 self.with(call, |shard, slot| shard.input(slot, now(), input));
             }
-            ShardCommand::SeatLeg { call, leg } => {
-                let Some(&index) = self.index.get(&call) else { return };
-                let leg = self.open_leg(index, Leg::Seat, *leg);
-                self.with(call, |_, slot| slot.seat = leg);
-            }
+            ShardCommand::Seat { call, order, input } => self.with(call, |shard, slot| {
+                if slot.order.is(order) {
+                    shard.input(slot, now(), input);
+                }
+            }),
+            ShardCommand::SeatLeg { call, order, leg } => self.seat_leg(call, order, *leg),
             ShardCommand::Replan { call, leg, plan } => self.with(call, |_, slot| {
                 if let Some(l) = slot.leg(leg) {
-                    l.rtp.replan(plan, now());
+                    let at = now();
+                    l.rtp.replan(plan, at);
+                    l.since = at;
                 }
             }),
             ShardCommand::Stop => self.stopping = true,
@@ -538,23 +593,62 @@ impl Shard {
             self.slots.len() - 1
         });
         let NewCall { call, app, flows, caller, tap } = new;
-        let Some(caller) = self.open_leg(index, Leg::Caller, caller) else { return };
+        let port = caller.sockets.port;
+        let Some(caller) = self.open_leg(index, Leg::Caller, caller) else {
+            self.report(ShardReport::Output { call, output: CallOutput::Reject(503) });
+            self.report(ShardReport::Released { call, ports: vec![port], last: Some(Box::default()) });
+            return;
+        };
         self.slots[index] = Some(Slot {
             call,
             app,
             flows,
             caller,
             seat: None,
+            order: SeatOrder::default(),
             tap,
             bridged: false,
             answered: false,
             finished: false,
-            gone_reported: false,
             ticks: 0,
         });
         self.index.insert(call, index);
         self.me.load.store(self.index.len(), Ordering::Relaxed);
         self.guarded(index, |shard, slot| shard.outputs(slot, now()));
+    }
+
+    /// A seat's media, unless nobody waits for that seat any more: then its port goes back.
+    fn seat_leg(&mut self, call: CallId, order: u32, leg: NewLeg) {
+        let port = leg.sockets.port;
+        let slot = self.index.get(&call).copied();
+        let wanted = slot.filter(|&i| self.slots[i].as_ref().is_some_and(|s| s.order.is(order)));
+        let Some(index) = wanted else {
+            drop(leg);
+            self.report(ShardReport::Released { call, ports: vec![port], last: None });
+            return;
+        };
+        match self.open_leg(index, Leg::Seat, leg) {
+            Some(leg) => self.with(call, |shard, slot| {
+                shard.drop_seat(slot);
+                slot.seat = Some(leg);
+            }),
+            None => {
+                self.report(ShardReport::Released { call, ports: vec![port], last: None });
+                self.with(call, |shard, slot| {
+                    shard.carry_out(slot, now(), CallOutput::Hangup(Leg::Seat));
+                    shard.input(slot, now(), CallInput::SeatFailed(LegFailure::Failed(500)));
+                });
+            }
+        }
+    }
+
+    /// Closes the seat's media and gives its port back.
+    fn drop_seat(&mut self, slot: &mut Slot) {
+        if let Some(seat) = slot.seat.take() {
+            let ports = vec![seat.port];
+            drop(seat);
+            self.report(ShardReport::Released { call: slot.call, ports, last: None });
+        }
     }
 
     fn open_leg(&mut self, index: usize, leg: Leg, new: NewLeg) -> Option<MediaLeg> {
@@ -568,7 +662,7 @@ impl Shard {
         }
         let at = now();
         let rtp = RtpSession::new(plan, signalling, seed, at);
-        Some(MediaLeg { rtp, socket: sockets.rtp, control: sockets.rtcp, port: sockets.port, born: at })
+        Some(MediaLeg { rtp, socket: sockets.rtp, control: sockets.rtcp, port: sockets.port, since: at })
     }
 
     fn with(&mut self, call: CallId, f: impl FnOnce(&mut Shard, &mut Slot)) {
@@ -587,6 +681,8 @@ impl Shard {
             self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Caller) });
             self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Seat) });
             slot.finished = true;
+            // The panic may have taken the buffer with it, and an empty one would read every call's packets as nothing.
+            self.datagram.resize(DATAGRAM, 0);
         }
         if slot.finished {
             self.release(slot);
@@ -596,17 +692,22 @@ impl Shard {
     }
 
     fn release(&mut self, slot: Slot) {
-        self.index.remove(&slot.call);
-        self.me.load.store(self.index.len(), Ordering::Relaxed);
         let stats = Box::new(slot.caller.rtp.stats());
         let mut ports = vec![slot.caller.port];
         ports.extend(slot.seat.as_ref().map(|s| s.port));
         let call = slot.call;
         drop(slot); // closes the sockets (which leaves epoll) and the recording, before the ports are given back
-        self.report(ShardReport::Released { call, ports, stats });
+        self.index.remove(&call);
+        self.me.load.store(self.index.len(), Ordering::Relaxed);
+        self.report(ShardReport::Released { call, ports, last: Some(stats) });
     }
 
     fn input(&mut self, slot: &mut Slot, at: Mono, input: CallInput) {
+        if matches!(input, CallInput::HungUp(Leg::Seat) | CallInput::SeatFailed(_)) {
+            // The machine asks for no hang-up of a leg that is gone; its media goes here.
+            slot.order.end();
+            self.drop_seat(slot);
+        }
         match &mut slot.app {
             App::Hotline(call) => call.handle(at, input),
             App::Route(route) => route.handle(at, input),
@@ -641,12 +742,13 @@ impl Shard {
             CallOutput::StopSynthesis(_) => {}
             CallOutput::Bridge(on) => self.bridge(slot, on),
             CallOutput::Hangup(Leg::Seat) => {
+                slot.order.end();
                 self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Seat) });
-                if let Some(seat) = slot.seat.take() {
-                    let (ports, stats) = (vec![seat.port], Box::new(seat.rtp.stats()));
-                    drop(seat);
-                    self.report(ShardReport::Released { call: slot.call, ports, stats });
-                }
+                self.drop_seat(slot);
+            }
+            CallOutput::DialSeat { order } => {
+                slot.order.place();
+                self.report(ShardReport::Output { call: slot.call, output: CallOutput::DialSeat { order } });
             }
             output => {
                 slot.answered |= output == CallOutput::Answer;
@@ -687,22 +789,49 @@ impl Shard {
         }
     }
 
+    /// Tells the switchboard, in order. While it stands still, what ends calls and frees ports is kept (a handful for
+    /// each call) and mere news only up to a limit.
     fn report(&mut self, report: ShardReport) {
-        if !self.unsent.is_empty() {
-            self.unsent.push_back(report);
-        } else if let Err(mpsc::error::TrySendError::Full(report)) = self.settings.reports.try_send(report) {
-            if matches!(&report, ShardReport::Output { output: CallOutput::Event(CallEvent::Key(_)), .. }) {
-                return;
+        let report = if self.unsent.is_empty() {
+            match self.settings.reports.try_send(report) {
+                Err(mpsc::error::TrySendError::Full(report)) => report,
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
             }
+        } else {
+            report
+        };
+        if self.unsent.len() >= UNSENT && is_news(&report) {
+            self.me.counters.unreported.fetch_add(1, Ordering::Relaxed);
+        } else {
             self.unsent.push_back(report);
         }
     }
 }
 
+/// Whether a report may be lost when the switchboard is far behind: an event that no record is made of.
+fn is_news(report: &ShardReport) -> bool {
+    match report {
+        ShardReport::Output { output: CallOutput::Event(event), .. } => {
+            !matches!(event, CallEvent::TurnDone(_) | CallEvent::Transfer { .. })
+        }
+        _ => false,
+    }
+}
+
+/// Milliseconds without a packet, from `since` at the earliest: a leg that was on hold may have sent nothing for long
+/// and still be there.
+fn silent_for(since: Mono, last: Option<Mono>, at: Mono) -> u64 {
+    at.ms_since(last.map_or(since, |l| l.max(since)))
+}
+
 /// Whether packets of one leg may go to the other untouched.
 fn relayed(a: &MediaLeg, b: &MediaLeg) -> bool {
-    let (a, b) = (a.rtp.plan(), b.rtp.plan());
-    a.codec == b.codec && a.ptime_ms == b.ptime_ms
+    alike(a.rtp.plan(), b.rtp.plan())
+}
+
+/// Whether two legs speak the same on the wire, keys included: a peer without RFC 4733 needs tones made for it.
+fn alike(a: &MediaPlan, b: &MediaPlan) -> bool {
+    a.codec == b.codec && a.ptime_ms == b.ptime_ms && a.dtmf_pt.is_some() == b.dtmf_pt.is_some()
 }
 
 fn hear(app: &mut App, at: Mono, leg: Leg, frame: &AudioFrame) {
@@ -722,12 +851,68 @@ fn speak(app: &mut App, at: Mono, leg: Leg) -> AudioFrame {
 fn deadline(app: &App) -> Option<Mono> {
     match app {
         App::Hotline(call) => call.deadline(),
-        App::Route(_) => None,
+        App::Route(route) => Some(route.deadline()),
     }
 }
 
 fn timeout(app: &mut App, at: Mono) {
-    if let App::Hotline(call) = app {
-        call.timeout(at);
+    match app {
+        App::Hotline(call) => call.timeout(at),
+        App::Route(route) => route.handle(at, CallInput::Terminate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp::Codec;
+
+    #[test]
+    fn what_comes_for_an_old_order_is_not_taken_for_the_next_seat() {
+        let mut order = SeatOrder::default();
+        assert!(!order.is(0), "nobody is called before the first order");
+        order.place();
+        assert!(order.is(1));
+        order.end();
+        assert!(!order.is(1), "given up");
+        order.place();
+        assert!(order.is(2) && !order.is(1));
+    }
+
+    #[test]
+    fn a_leg_back_from_a_long_hold_has_its_full_time_to_be_heard() {
+        let at = Mono::from_ms(100_000);
+        let resumed = Mono::from_ms(99_900);
+        assert_eq!(silent_for(resumed, Some(Mono::from_ms(10_000)), at), 100);
+        assert_eq!(silent_for(Mono::from_ms(1_000), Some(Mono::from_ms(70_000)), at), 30_000);
+        assert_eq!(silent_for(Mono::from_ms(1_000), None, at), 99_000);
+    }
+
+    #[test]
+    fn legs_are_relayed_only_when_sound_and_keys_mean_the_same_on_both() {
+        let plan = MediaPlan {
+            remote: ([127, 0, 0, 1], 4000).into(),
+            remote_rtcp: ([127, 0, 0, 1], 4001).into(),
+            codec: Codec::Pcma,
+            payload_type: 8,
+            dtmf_pt: Some(101),
+            ptime_ms: 20,
+            we_send: true,
+            we_receive: true,
+            held_by_remote: false,
+        };
+        assert!(alike(&plan, &MediaPlan { dtmf_pt: Some(96), payload_type: 98, ..plan.clone() }));
+        assert!(!alike(&plan, &MediaPlan { codec: Codec::Pcmu, ..plan.clone() }));
+        assert!(!alike(&plan, &MediaPlan { ptime_ms: 30, ..plan.clone() }));
+        assert!(!alike(&plan, &MediaPlan { dtmf_pt: None, ..plan.clone() }));
+    }
+
+    #[test]
+    fn only_events_without_a_record_may_be_lost() {
+        let call = CallId::new(1, 2);
+        let output = |output| ShardReport::Output { call, output };
+        assert!(is_news(&output(CallOutput::Event(CallEvent::Key('1')))));
+        assert!(!is_news(&output(CallOutput::Hangup(Leg::Caller))));
+        assert!(!is_news(&ShardReport::Released { call, ports: vec![4000], last: None }));
     }
 }
