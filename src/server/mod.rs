@@ -11,6 +11,7 @@
 //! phrases at a time; everything else goes through the switchboard.
 
 pub mod bus;
+mod door;
 pub mod hotline;
 pub mod inference;
 mod line;

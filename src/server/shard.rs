@@ -4,27 +4,26 @@
 //! the work is spread. Sockets are read when the kernel says so (epoll, level-triggered, one receive for each ready
 //! socket); only those of bridged legs wake the thread at once, because their packets are relayed on arrival.
 
-use super::inference::{Inference, Utterance};
-use super::ports::MediaSockets;
+use super::door::is_news;
+pub use super::door::{App, NewCall, NewLeg, ShardCommand, ShardCounters, ShardHandle, ShardReport, ShardSettings};
+use super::inference::Utterance;
 use super::recorder::Tap;
-use super::routes::Route;
 use super::time::now;
-use super::voices::Voices;
 use crate::audio::AudioFrame;
-use crate::call::{Call, CallEvent, CallInput, CallOutput, Heard, LegFailure};
+use crate::call::{CallInput, CallOutput, Heard, LegFailure};
 use crate::clock::Mono;
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
-use crate::rtp::{Received, RtpSession, RtpView, Stats};
+use crate::rtp::{Received, RtpSession, RtpView};
 use crate::sdp::MediaPlan;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::fd::OwnedFd;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// Sub-ticks in 20 ms.
@@ -37,156 +36,6 @@ const UNSENT: usize = 8192;
 const DATAGRAM: usize = 2048;
 /// Rounds of reading in one sub-tick: more packets than this wait for the next.
 const READ_ROUNDS: usize = 4;
-
-/// What runs on a call's media.
-pub enum App {
-    /// The hotline's call machine.
-    Hotline(Box<Call>),
-    /// A test route of the configuration.
-    Route(Box<Route>),
-}
-
-/// A call handed to a shard.
-pub struct NewCall {
-    /// Its id.
-    pub call: CallId,
-    /// What runs on it.
-    pub app: App,
-    /// The flows it began with (none for test routes).
-    pub flows: Option<Arc<FlowSet>>,
-    /// The caller's media.
-    pub caller: NewLeg,
-    /// The recording, when calls are recorded.
-    pub tap: Option<Tap>,
-}
-
-/// A leg's media.
-pub struct NewLeg {
-    /// Bound sockets.
-    pub sockets: MediaSockets,
-    /// What was negotiated.
-    pub plan: MediaPlan,
-    /// Where the signalling came from.
-    pub signalling: IpAddr,
-    /// Randomness for SSRC, sequence and timestamp.
-    pub seed: u64,
-}
-
-/// What a shard can be told.
-pub enum ShardCommand {
-    /// A call begins.
-    Begin(Box<NewCall>),
-    /// Something happened to a call.
-    Input {
-        /// Which.
-        call: CallId,
-        /// What.
-        input: CallInput,
-    },
-    /// Something happened to a seat's leg. Dropped when the call has given up that order.
-    Seat {
-        /// Which call.
-        call: CallId,
-        /// Which of the call's `DialSeat` orders it is about; the first is 1.
-        order: u32,
-        /// What.
-        input: CallInput,
-    },
-    /// A seat's leg has media. Given back when the call has given up that order.
-    SeatLeg {
-        /// Which call.
-        call: CallId,
-        /// Which of the call's `DialSeat` orders it is about; the first is 1.
-        order: u32,
-        /// Its media.
-        leg: Box<NewLeg>,
-    },
-    /// A re-INVITE changed a leg's media.
-    Replan {
-        /// Which call.
-        call: CallId,
-        /// Which leg.
-        leg: Leg,
-        /// The new plan.
-        plan: MediaPlan,
-    },
-    /// The thread ends when its calls are gone.
-    Stop,
-}
-
-/// What a shard tells the switchboard.
-pub enum ShardReport {
-    /// An output of a call that is not the shard's own work.
-    Output {
-        /// Which call.
-        call: CallId,
-        /// What it asks for.
-        output: CallOutput,
-    },
-    /// Media is gone; its ports may rest.
-    Released {
-        /// Which call.
-        call: CallId,
-        /// The RTP ports.
-        ports: Vec<u16>,
-        /// The caller's RTP figures when the whole call has left the shard; none for a seat's leg.
-        last: Option<Box<Stats>>,
-    },
-}
-
-/// A shard's door. Cheap to clone.
-#[derive(Clone)]
-pub struct ShardHandle {
-    commands: Sender<ShardCommand>,
-    wake: Arc<OwnedFd>,
-    load: Arc<AtomicUsize>,
-    counters: Arc<ShardCounters>,
-}
-
-/// Figures of a shard.
-#[derive(Debug, Default)]
-pub struct ShardCounters {
-    /// Sub-ticks that began more than 5 ms late.
-    pub late: AtomicU64,
-    /// Calls whose machine panicked.
-    pub panics: AtomicU64,
-    /// Datagrams that were not ours.
-    pub ignored: AtomicU64,
-    /// Events of calls dropped because the switchboard was far behind.
-    pub unreported: AtomicU64,
-}
-
-impl ShardHandle {
-    /// Gives a command. False when the shard is gone or stands still for a second.
-    pub fn send(&self, command: ShardCommand) -> bool {
-        let sent = self.commands.send_timeout(command, std::time::Duration::from_secs(1)).is_ok();
-        let _only_fails_when_full_and_then_it_is_awake = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
-        sent
-    }
-
-    /// Calls on the shard.
-    pub fn load(&self) -> usize {
-        self.load.load(Ordering::Relaxed)
-    }
-
-    /// Its figures.
-    pub fn counters(&self) -> &ShardCounters {
-        &self.counters
-    }
-}
-
-/// What all shards share.
-#[derive(Clone)]
-pub struct ShardSettings {
-    /// Recognition, when there is any.
-    pub inference: Option<Inference>,
-    /// Voices.
-    pub voices: Voices,
-    /// The switchboard's inbox.
-    pub reports: mpsc::Sender<ShardReport>,
-    /// A caller whose RTP stops for this long has gone, in milliseconds.
-    pub dead_after_ms: u64,
-}
 
 /// Starts a shard's thread.
 pub fn start(name: &str, settings: ShardSettings) -> std::io::Result<ShardHandle> {
@@ -808,16 +657,6 @@ impl Shard {
     }
 }
 
-/// Whether a report may be lost when the switchboard is far behind: an event that no record is made of.
-fn is_news(report: &ShardReport) -> bool {
-    match report {
-        ShardReport::Output { output: CallOutput::Event(event), .. } => {
-            !matches!(event, CallEvent::TurnDone(_) | CallEvent::Transfer { .. })
-        }
-        _ => false,
-    }
-}
-
 /// Milliseconds without a packet, from `since` at the earliest: a leg that was on hold may have sent nothing for long
 /// and still be there.
 fn silent_for(since: Mono, last: Option<Mono>, at: Mono) -> u64 {
@@ -905,14 +744,5 @@ mod tests {
         assert!(!alike(&plan, &MediaPlan { codec: Codec::Pcmu, ..plan.clone() }));
         assert!(!alike(&plan, &MediaPlan { ptime_ms: 30, ..plan.clone() }));
         assert!(!alike(&plan, &MediaPlan { dtmf_pt: None, ..plan.clone() }));
-    }
-
-    #[test]
-    fn only_events_without_a_record_may_be_lost() {
-        let call = CallId::new(1, 2);
-        let output = |output| ShardReport::Output { call, output };
-        assert!(is_news(&output(CallOutput::Event(CallEvent::Key('1')))));
-        assert!(!is_news(&output(CallOutput::Hangup(Leg::Caller))));
-        assert!(!is_news(&ShardReport::Released { call, ports: vec![4000], last: None }));
     }
 }
