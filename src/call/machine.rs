@@ -174,6 +174,13 @@ impl Call {
         self.settle(now);
     }
 
+    /// The world saw for itself that nothing comes from the caller any more. For a world whose own media clock calls
+    /// `hear` with silence where no packet came: `no_media_s` does not count there.
+    pub fn no_media(&mut self, now: Mono) {
+        self.apply(now, Signal::NoMedia, None);
+        self.settle(now);
+    }
+
     /// 20 ms of a leg's sound.
     pub fn hear(&mut self, now: Mono, leg: Leg, frame: &AudioFrame) {
         if leg != Leg::Caller {

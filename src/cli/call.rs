@@ -50,9 +50,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let json = context.json;
     let result = runtime.block_on(async {
         let mut phone = Phone::start(settings).await?;
-        let result = phone.call(&args.uri, script, &mut |news| tell(json, &news)).await?;
-        phone.agent().shutdown().await;
-        anyhow::Ok(result)
+        let result = phone.call(&args.uri, script, &mut |news| tell(json, &news)).await;
+        phone.agent().shutdown().await; // also after an error: the goodbye must be out before the process ends
+        anyhow::Ok(result?)
     })?;
     if let Some(file) = &args.record {
         crate::server::sound::write(file, &result.heard).map_err(anyhow::Error::msg)?;
@@ -60,6 +60,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let complete = result.code == 200 && result.steps_done == steps;
     if !complete && !json {
         match result.code {
+            408 => println!("nobody answered"),
             200 => println!("the call ended after {} of {steps} steps", result.steps_done),
             code => println!("the call was not answered: {code}"),
         }
@@ -85,7 +86,7 @@ fn script(args: impl Iterator<Item = String>, hangup_after: Option<u32>) -> anyh
             "--interrupt" => when = When::Into(value.parse()?),
             "--wait" => when = When::After(value.parse()?),
             "--say" => steps.push(Step { when: take(&mut when), act: say(Path::new(&value))? }),
-            "--key" => steps.push(Step { when: take(&mut when), act: Act::Keys(value) }),
+            "--key" => steps.push(Step { when: take(&mut when), act: Act::Keys(keys(value)?) }),
             _ => {
                 steps.push(Step { when: take(&mut when), act: Act::Hold(true) });
                 steps.push(Step { when: When::After(value.parse()?), act: Act::Hold(false) });
@@ -96,6 +97,15 @@ fn script(args: impl Iterator<Item = String>, hangup_after: Option<u32>) -> anyh
         steps.push(Step { when: When::After(ms), act: Act::HangUp });
     }
     Ok(steps)
+}
+
+fn keys(typed: String) -> anyhow::Result<String> {
+    let wrong = typed.chars().find(|k| !matches!(k, '0'..='9' | '*' | '#' | 'A'..='D'));
+    if let Some(wrong) = wrong {
+        anyhow::bail!("--key {typed}: `{wrong}` is no key; give 0-9, *, # or A-D");
+    }
+    anyhow::ensure!(!typed.is_empty(), "--key is empty; give 0-9, *, # or A-D");
+    Ok(typed)
 }
 
 fn take(when: &mut When) -> When {
@@ -162,5 +172,12 @@ mod tests {
         assert_eq!(whens, [PromptEnd, Into(500), PromptEnd, After(1000), After(300)]);
         assert_eq!(steps[1].act, Act::Keys("2#".into()));
         assert_eq!(steps[4].act, Act::HangUp);
+    }
+
+    #[test]
+    fn what_is_no_key_is_said_before_anybody_is_called() {
+        let typed = ["call", "sip:400@h", "--key", "1x"].map(String::from);
+        let error = script(typed.into_iter(), None).unwrap_err().to_string();
+        assert!(error.contains('x') && error.contains("0-9"), "{error}");
     }
 }

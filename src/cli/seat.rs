@@ -53,12 +53,27 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let result = runtime.block_on(async {
         let mut phone = Phone::start(PhoneSettings::new(args.bind, &args.user)).await?;
         let credential = Credential { user: args.user.clone(), password: args.password.clone(), realm: None };
-        phone.agent().register(args.server, &credential, 300).await?;
-        if !json {
+        let agent = phone.agent().clone();
+        agent.register(args.server, &credential, 300).await.map_err(|e| {
+            anyhow::anyhow!(
+                "{} could not register at {}: {e}; is the hotline running there, and are user and password those of a \
+                 [[seat]] of its configuration?",
+                args.user,
+                args.server
+            )
+        })?;
+        if json {
+            super::out::json(&serde_json::json!({"event": "registered", "user": args.user, "server": args.server}));
+        } else {
             println!("{} is registered at {} and waits for calls", args.user, args.server);
         }
         let wait = Duration::from_secs(args.wait);
-        anyhow::Ok(phone.answer(wait, args.ring, script, &mut |news| tell(json, &news)).await?)
+        let result = phone.answer(wait, args.ring, script, &mut |news| tell(json, &news)).await;
+        // The hotline shall not ring a phone that is gone; and our goodbye must be out before the process ends.
+        let _it_expires_anyway =
+            tokio::time::timeout(Duration::from_secs(2), agent.register(args.server, &credential, 0)).await;
+        agent.shutdown().await;
+        anyhow::Ok(result?)
     })?;
     let Some(result) = result else {
         anyhow::bail!("nobody called within {} s", args.wait);

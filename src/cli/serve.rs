@@ -89,20 +89,19 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
         }
     });
     announce(context, &hotline, http);
-    setup::wait_for_end(|| reload(&hotline, dir.as_deref())).await?;
+    setup::wait_for_end(|| reload(context, &hotline, dir.as_deref())).await?;
     if !context.json {
         println!("stopping: calls are ended and their records written");
     }
     let _web_is_gone_already = stop_web.send(());
-    web.await??;
-    if let Ok(hotline) = Arc::try_unwrap(hotline) {
-        hotline.shutdown().await;
-    }
+    let web = web.await;
+    hotline.shutdown().await;
+    web??;
     Ok(true)
 }
 
 /// A broken folder changes nothing: every problem is listed, calls go on with what they have.
-fn reload(hotline: &Hotline, dir: Option<&Path>) {
+fn reload(context: &Context, hotline: &Hotline, dir: Option<&Path>) {
     let Some(dir) = dir else {
         eprintln!("zongji: the built-in dialplans are in use; set [dialplans] dir to reload a folder");
         return;
@@ -110,7 +109,7 @@ fn reload(hotline: &Hotline, dir: Option<&Path>) {
     match hotline.reload(dir) {
         Ok(sha) => eprintln!("zongji: new calls use dialplans {}", &sha[..12.min(sha.len())]),
         Err(crate::server::StartError::Dialplan(problems)) => {
-            out::problems(false, &problems);
+            out::problems(context.json, &problems);
             eprintln!("zongji: not reloaded, nothing changed: {} problem(s) above", problems.len());
         }
         Err(e) => eprintln!("zongji: not reloaded, nothing changed: {e}"),

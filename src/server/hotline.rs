@@ -11,14 +11,16 @@ use super::time::{now, utc};
 use super::voices::Voices;
 use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile};
 use crate::engines::Engines;
-use crate::sip::{Account, Network, Served, SipAgent, SipError, SipSettings};
+use crate::sip::{Account, Network, Served, SipAgent, SipError, SipEvent, SipSettings};
 use crate::store::{Store, StoreError, Writer, WriterHandle};
 use rand::SeedableRng;
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// A seat's phone and what it answers.
@@ -98,10 +100,10 @@ pub struct HotlineSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// SIP.
-    #[error("{0}")]
+    #[error(transparent)]
     Sip(#[from] SipError),
     /// Database.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// Dialplans.
     #[error("the dialplans have {} problem(s); nothing was started", .0.len())]
@@ -110,6 +112,9 @@ pub enum StartError {
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
 }
+
+/// Tells the switchboard to stop; it ends when it has.
+type Ending = (oneshot::Sender<()>, tokio::task::JoinHandle<()>);
 
 /// A running hotline.
 pub struct Hotline {
@@ -120,10 +125,10 @@ pub struct Hotline {
     flows: Arc<RwLock<Arc<FlowSet>>>,
     inference: Option<Inference>,
     recorder: Option<Recorder>,
-    stop: Option<oneshot::Sender<()>>,
-    done: tokio::task::JoinHandle<()>,
+    stop: Mutex<Option<Ending>>,
     writer: WriterHandle,
     free_ports: Arc<AtomicUsize>,
+    refused: Arc<AtomicU64>,
     started: crate::clock::Mono,
     engines: Vec<(&'static str, String)>,
     /// Models that could not be used, in plain sentences.
@@ -158,14 +163,24 @@ impl Hotline {
         flows: Arc<FlowSet>,
         engines: Engines,
     ) -> Result<Hotline, StartError> {
-        let store = Store::open(&settings.data.join("zongji.db")).await?;
-        let cut_off = store.recover().await?;
-        if cut_off > 0 {
-            tracing::warn!("closed the records of {cut_off} call(s) that the last stop cut off");
+        let prompts = route_prompts(&settings.routes)?;
+        // The port before the database: a second hotline must not close the records of the first one's calls.
+        let (agent, sip_events) = SipAgent::start(sip_settings(&settings)).await?;
+        let started = Hotline::assemble(settings, flows, engines, (agent.clone(), sip_events), prompts).await;
+        if started.is_err() {
+            agent.shutdown().await;
         }
-        if settings.seed_demo {
-            store.seed_demo(utc()).await?;
-        }
+        started
+    }
+
+    async fn assemble(
+        settings: HotlineSettings,
+        flows: Arc<FlowSet>,
+        engines: Engines,
+        (agent, sip_events): (SipAgent, mpsc::Receiver<SipEvent>),
+        prompts: HashMap<Option<PathBuf>, Arc<[i16]>>,
+    ) -> Result<Hotline, StartError> {
+        let store = open_store(&settings).await?;
         let names = engines.names();
         let problems = engines.problems.clone();
         let inference = match engines.recognizer.clone().filter(|_| settings.speech) {
@@ -175,22 +190,15 @@ impl Hotline {
             None => None,
         };
         let voices = Voices::start(engines.synthesizer.clone(), 2).map_err(|e| StartError::Io("voice".into(), e))?;
-        let recorder = match settings.record || settings.routes.iter().any(|r| r.record) {
-            true => {
-                let root = settings.data.join("recordings");
-                Some(Recorder::start(&root).map_err(|e| StartError::Io(root.display().to_string(), e))?)
-            }
-            false => None,
-        };
+        let recorder = open_recorder(&settings)?;
         let (reports, from_shards) = mpsc::channel(8192);
         let shards = start_shards(&settings, inference.clone(), voices, reports)?;
-        let (agent, sip_events) = SipAgent::start(sip_settings(&settings)).await?;
         let writer = Writer::spawn(store.clone(), settings.write_queue);
         let bus = Bus::new(4096);
         let flows = Arc::new(RwLock::new(flows));
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(rand::random());
         let ports = PortPool::new(settings.rtp_bind, settings.rtp_ports.clone(), &mut rng);
-        let free_ports = ports.gauge();
+        let (free_ports, refused) = (ports.gauge(), Arc::new(AtomicU64::new(0)));
         let (stop, stopped) = oneshot::channel();
         let board = Switchboard::new(SwitchboardParts {
             agent: agent.clone(),
@@ -202,6 +210,8 @@ impl Hotline {
             ports,
             recorder: recorder.clone(),
             settings,
+            prompts,
+            refused: refused.clone(),
             rng,
         });
         let done = tokio::spawn(board.run(sip_events, from_shards, stopped));
@@ -213,10 +223,10 @@ impl Hotline {
             flows,
             inference,
             recorder,
-            stop: Some(stop),
-            done,
+            stop: Mutex::new(Some((stop, done))),
             writer,
             free_ports,
+            refused,
             started: now(),
             engines: names,
             problems,
@@ -273,9 +283,7 @@ impl Hotline {
         let files = read_dialplans(dir).map_err(|e| StartError::Io(dir.display().to_string(), e))?;
         let set = FlowSet::compile(files).map_err(StartError::Dialplan)?;
         let sha = set.hash().to_owned();
-        if let Ok(mut current) = self.flows.write() {
-            *current = Arc::new(set);
-        }
+        *self.flows.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
         Ok(sha)
     }
 
@@ -288,6 +296,8 @@ impl Hotline {
         text += &format!("zongji_media_late_ticks_total {}\n", sum(|c| &c.late));
         text += &format!("zongji_call_panics_total {}\n", sum(|c| &c.panics));
         text += &format!("zongji_rtp_ignored_total {}\n", sum(|c| &c.ignored));
+        text += &format!("zongji_calls_refused_total {}\n", self.refused.load(Ordering::Relaxed));
+        text += &format!("zongji_events_unreported_total {}\n", sum(|c| &c.unreported));
         text += &format!("zongji_hear_backlog {}\n", self.inference.as_ref().map_or(0, Inference::backlog));
         let lost = self.recorder.as_ref().map_or(0, Recorder::lost_seconds);
         text += &format!("zongji_recording_lost_seconds_total {lost}\n");
@@ -310,21 +320,34 @@ impl Hotline {
     }
 
     /// Waits until every record so far is on disk. `Err`: so many were not within the limit.
-    pub async fn flush(&self, limit: std::time::Duration) -> Result<(), u64> {
+    pub async fn flush(&self, limit: Duration) -> Result<(), u64> {
         self.writer.flush(limit).await
     }
 
-    /// Ends: calls are hung up, records written, files closed.
-    pub async fn shutdown(mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _board_is_gone_already = stop.send(());
-        }
-        let _gave_up_waiting = tokio::time::timeout(std::time::Duration::from_secs(5), &mut self.done).await;
+    /// Ends: no new calls, those there are hung up, recordings and records on disk. A second time does nothing.
+    pub async fn shutdown(&self) {
+        let ending = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((stop, done)) = ending else { return };
+        self.agent.drain();
+        let _board_is_gone_already = stop.send(());
+        let _gave_up_waiting = tokio::time::timeout(Duration::from_secs(5), done).await;
         for shard in &self.shards {
             shard.send(ShardCommand::Stop);
         }
         self.agent.shutdown().await;
-        if let Err(left) = self.writer.flush(std::time::Duration::from_secs(5)).await {
+        if let Some(recorder) = &self.recorder {
+            // After the last call has left its shard: that is when its recording is closed.
+            let end = tokio::time::Instant::now() + Duration::from_secs(2);
+            while self.calls() > 0 && tokio::time::Instant::now() < end {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let recorder = recorder.clone();
+            let flushed = tokio::task::spawn_blocking(move || recorder.flush(Duration::from_secs(5))).await;
+            if !matches!(flushed, Ok(true)) {
+                tracing::error!("the last recordings could not be written in time; look at the data folder's disk");
+            }
+        }
+        if let Err(left) = self.writer.flush(Duration::from_secs(5)).await {
             tracing::error!("{left} records could not be written in time");
         }
     }
@@ -343,13 +366,55 @@ fn start_shards(
         .map_err(|e| StartError::Io("media thread".into(), e))
 }
 
+async fn open_store(settings: &HotlineSettings) -> Result<Store, StartError> {
+    let store = Store::open(&settings.data.join("zongji.db")).await?;
+    let cut_off = store.recover().await?;
+    if cut_off > 0 {
+        tracing::warn!("closed the records of {cut_off} call(s) that the last stop cut off");
+    }
+    if settings.seed_demo {
+        store.seed_demo(utc()).await?;
+    }
+    Ok(store)
+}
+
+fn open_recorder(settings: &HotlineSettings) -> Result<Option<Recorder>, StartError> {
+    if !settings.record && !settings.routes.iter().any(|r| r.record) {
+        return Ok(None);
+    }
+    let root = settings.data.join("recordings");
+    Recorder::start(&root).map(Some).map_err(|e| StartError::Io(root.display().to_string(), e))
+}
+
+/// Read at the start, so that a missing file stops it instead of a caller hearing nothing.
+fn route_prompts(routes: &[TestRoute]) -> Result<HashMap<Option<PathBuf>, Arc<[i16]>>, StartError> {
+    let mut prompts = HashMap::new();
+    for route in routes {
+        if prompts.contains_key(&route.file) {
+            continue;
+        }
+        let pcm = match &route.file {
+            Some(file) => super::sound::read(file).map_err(|e| {
+                StartError::Io(
+                    format!("test route {}: set its file to a WAV file", route.user),
+                    std::io::Error::other(e),
+                )
+            })?,
+            None => super::routes::made_prompt(),
+        };
+        prompts.insert(route.file.clone(), pcm.into());
+    }
+    Ok(prompts)
+}
+
 fn sip_settings(settings: &HotlineSettings) -> SipSettings {
     let mut users = settings.numbers.clone();
     users.extend(settings.routes.iter().map(|r| r.user.clone()));
     SipSettings {
         bind: settings.sip,
         public_host: settings.public,
-        max_calls: settings.max_calls,
+        // Each call may have a seat's leg; callers alone are counted by the switchboard.
+        max_calls: settings.max_calls.saturating_mul(2),
         users: Served::from_list(users),
         accounts: settings
             .seats

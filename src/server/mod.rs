@@ -11,12 +11,15 @@
 //! phrases at a time; everything else goes through the switchboard.
 
 pub mod bus;
+mod door;
 pub mod hotline;
 pub mod inference;
+mod line;
 pub mod phone;
 pub mod ports;
 pub mod recorder;
 pub mod routes;
+mod seats;
 pub mod shard;
 pub mod sound;
 pub mod switchboard;

@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 
 /// Louder than this (RMS of a frame) is the other side speaking.
 const LOUD: f32 = 120.0;
+/// A phone that rings longer is not answered.
+const RING_LIMIT_MS: u64 = 180_000;
 
 /// When a step of a caller's script begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +159,7 @@ pub struct Phone {
 #[derive(Debug, thiserror::Error)]
 pub enum PhoneError {
     /// SIP did not start or refused.
-    #[error("{0}")]
+    #[error(transparent)]
     Sip(#[from] crate::sip::SipError),
     /// No media socket.
     #[error("no UDP port for media on {0}: {1}")]
@@ -199,31 +201,52 @@ impl Phone {
         let dialled = now();
         let dialog = self.agent.dial(dial).await?;
         let mut talk = Talk::new(script, &self.settings);
-        let plan = loop {
-            match self.next_event().await {
-                Some(SipEvent::Progress { code: 180, .. }) => news(PhoneNews::Ringing),
-                Some(SipEvent::Answered { sdp, .. }) => {
-                    let answer = described(&sdp.unwrap_or_default())?;
-                    break sdp::accept(&offer, &answer).map_err(|e| PhoneError::Sdp(e.to_string()))?;
+        let outcome = match self.picked_up(dialog, dialled, news).await {
+            Ok(body) => match described(&body)
+                .and_then(|a| sdp::accept(&offer, &a).map_err(|e| PhoneError::Sdp(e.to_string())))
+            {
+                Ok(plan) => Ok(plan),
+                Err(e) => {
+                    self.agent.hangup(dialog).await; // it was answered: it must not be left hanging
+                    return Err(e);
                 }
-                Some(SipEvent::Failed { code, .. }) => {
-                    let result = talk.result(code, true, 0, None);
-                    news(PhoneNews::Over(Box::new(result.clone())));
-                    return Ok(result);
-                }
-                Some(_) => {}
-                None => {
-                    self.agent.hangup(dialog).await;
-                    let result = talk.result(408, false, 0, None);
-                    news(PhoneNews::Over(Box::new(result.clone())));
-                    return Ok(result);
-                }
-            }
+            },
+            Err(refused) => Err(refused),
         };
-        news(PhoneNews::Answered(now().ms_since(dialled)));
-        let result = self.talk(dialog, media, caps, plan, &mut talk, news).await;
+        let result = match outcome {
+            Ok(plan) => {
+                news(PhoneNews::Answered(now().ms_since(dialled)));
+                self.talk(dialog, media, caps, plan, &mut talk, news).await
+            }
+            Err((code, by_them)) => talk.result(code, by_them, 0, None),
+        };
         news(PhoneNews::Over(Box::new(result.clone())));
         Ok(result)
+    }
+
+    /// Waits for the other side to answer. Else the final status, and whether it was theirs (408: we gave up).
+    async fn picked_up(
+        &mut self,
+        dialog: DialogId,
+        dialled: Mono,
+        news: &mut (dyn FnMut(PhoneNews) + Send),
+    ) -> Result<String, (u16, bool)> {
+        while now().ms_since(dialled) < RING_LIMIT_MS.min(self.settings.limit_s * 1000) {
+            let event = tokio::time::timeout(Duration::from_millis(250), self.events.recv()).await;
+            match event {
+                Ok(Some(SipEvent::Progress { dialog: d, code: 180, .. })) if d == dialog => news(PhoneNews::Ringing),
+                Ok(Some(SipEvent::Answered { dialog: d, sdp })) if d == dialog => return Ok(sdp.unwrap_or_default()),
+                Ok(Some(SipEvent::Failed { dialog: d, code, .. })) if d == dialog => return Err((code, true)),
+                Ok(Some(SipEvent::Ended { dialog: d, .. } | SipEvent::Bye { dialog: d })) if d == dialog => {
+                    return Err((480, true));
+                }
+                Ok(Some(SipEvent::Invite { dialog, .. })) => self.agent.reject(dialog, 486, None).await,
+                Ok(Some(_)) | Err(_) => {}
+                Ok(None) => break,
+            }
+        }
+        self.agent.hangup(dialog).await;
+        Err((408, false))
     }
 
     /// Dials a URI, gives up after a while, and says how the INVITE ended.
@@ -253,27 +276,55 @@ impl Phone {
         script: Vec<Step>,
         news: &mut (dyn FnMut(PhoneNews) + Send),
     ) -> Result<Option<CallResult>, PhoneError> {
+        let agent = self.agent.clone();
         let waiting = tokio::time::timeout(wait, async {
             while let Some(event) = self.events.recv().await {
-                if let SipEvent::Invite { dialog, sdp: Some(sdp), .. } = event {
-                    return Some((dialog, sdp));
+                match event {
+                    SipEvent::Invite { dialog, sdp: Some(sdp), .. } => return Some((dialog, sdp)),
+                    SipEvent::Invite { dialog, sdp: None, .. } => agent.reject(dialog, 488, None).await,
+                    _ => {}
                 }
             }
             None
         });
         let Ok(Some((dialog, sdp))) = waiting.await else { return Ok(None) };
         let (media, caps) = self.media().await?;
-        let offer = described(&sdp)?;
-        let (answer, plan) = sdp::answer(&offer, &caps).map_err(|e| PhoneError::Sdp(format!("{e}")))?;
+        let agreed =
+            described(&sdp).and_then(|offer| sdp::answer(&offer, &caps).map_err(|e| PhoneError::Sdp(format!("{e}"))));
+        let (answer, plan) = match agreed {
+            Ok(agreed) => agreed,
+            Err(e) => {
+                self.agent.reject(dialog, 488, None).await;
+                return Err(e);
+            }
+        };
         self.agent.ring(dialog).await;
         news(PhoneNews::Ringing);
-        tokio::time::sleep(Duration::from_millis(ring_ms)).await;
-        self.agent.answer(dialog, answer.to_string()).await;
-        news(PhoneNews::Answered(ring_ms));
         let mut talk = Talk::new(script, &self.settings);
-        let result = self.talk(dialog, media, caps, plan, &mut talk, news).await;
+        let result = if self.given_up(dialog, ring_ms).await {
+            talk.result(487, true, 0, None)
+        } else {
+            self.agent.answer(dialog, answer.to_string()).await;
+            news(PhoneNews::Answered(ring_ms));
+            talk.step_at = now();
+            self.talk(dialog, media, caps, plan, &mut talk, news).await
+        };
         news(PhoneNews::Over(Box::new(result.clone())));
         Ok(Some(result))
+    }
+
+    /// Rings; true when the caller gave up before the time was over.
+    async fn given_up(&mut self, dialog: DialogId, ring_ms: u64) -> bool {
+        let end = tokio::time::Instant::now() + Duration::from_millis(ring_ms);
+        loop {
+            match tokio::time::timeout_at(end, self.events.recv()).await {
+                Err(_) => return false,
+                Ok(None) => return true,
+                Ok(Some(event)) if over(&event, dialog) => return true,
+                Ok(Some(SipEvent::Invite { dialog, .. })) => self.agent.reject(dialog, 486, None).await,
+                Ok(Some(_)) => {}
+            }
+        }
     }
 
     async fn next_event(&mut self) -> Option<SipEvent> {
@@ -294,7 +345,7 @@ impl Phone {
         &mut self,
         dialog: DialogId,
         media: UdpSocket,
-        caps: Capabilities,
+        mut caps: Capabilities,
         plan: MediaPlan,
         talk: &mut Talk,
         news: &mut (dyn FnMut(PhoneNews) + Send),
@@ -311,9 +362,11 @@ impl Phone {
         let by_them = loop {
             tokio::select! {
                 event = self.events.recv() => match event {
-                    Some(SipEvent::Bye { .. } | SipEvent::Ended { .. } | SipEvent::Cancelled { .. }) | None => break true,
+                    None => break true,
+                    Some(event) if over(&event, dialog) => break true,
+                    Some(SipEvent::Invite { dialog, .. }) => self.agent.reject(dialog, 486, None).await,
                     Some(SipEvent::Reinvite { dialog, request, sdp }) => {
-                        let answer = self.reanswer(&caps, sdp, &mut rtp);
+                        let answer = reanswer(&mut caps, sdp, &mut rtp);
                         self.agent.answer_reinvite(dialog, request, answer).await;
                     }
                     Some(_) => {}
@@ -333,7 +386,7 @@ impl Phone {
                         }
                         Some(Doing::HangUp) => break false,
                         Some(Doing::Hold(held)) => {
-                            let accepted = self.hold(dialog, &caps, held).await;
+                            let accepted = self.hold(dialog, &mut caps, held).await;
                             news(PhoneNews::Hold(accepted));
                         }
                         None => {}
@@ -356,19 +409,27 @@ impl Phone {
         talk.result(200, by_them, now().ms_since(answered), Some(rtp.stats()))
     }
 
-    fn reanswer(&self, caps: &Capabilities, body: Option<String>, rtp: &mut RtpSession) -> Result<String, u16> {
-        let offer = sdp::parse(body.ok_or(488u16)?.as_bytes()).map_err(|_| 400u16)?;
-        let (answer, plan) = sdp::answer(&offer, caps).map_err(|_| 488u16)?;
-        rtp.replan(plan, now());
-        Ok(answer.to_string())
-    }
-
-    async fn hold(&self, dialog: DialogId, caps: &Capabilities, held: bool) -> bool {
-        let mut caps = caps.clone();
+    async fn hold(&self, dialog: DialogId, caps: &mut Capabilities, held: bool) -> bool {
         caps.session_version += 1;
         caps.direction = if held { Direction::SendOnly } else { Direction::SendRecv };
-        self.agent.reinvite(dialog, sdp::offer(&caps).to_string()).await.is_ok()
+        self.agent.reinvite(dialog, sdp::offer(caps).to_string()).await.is_ok()
     }
+}
+
+fn reanswer(caps: &mut Capabilities, body: Option<String>, rtp: &mut RtpSession) -> Result<String, u16> {
+    let offer = sdp::parse(body.ok_or(488u16)?.as_bytes()).map_err(|_| 400u16)?;
+    let mut next = caps.clone();
+    next.session_version += 1;
+    let (answer, plan) = sdp::answer(&offer, &next).map_err(|_| 488u16)?;
+    *caps = next;
+    rtp.replan(plan, now());
+    Ok(answer.to_string())
+}
+
+/// Whether an event says that this call is over; a phone may still hear of the one before.
+fn over(event: &SipEvent, dialog: DialogId) -> bool {
+    matches!(event, SipEvent::Bye { dialog: d } | SipEvent::Ended { dialog: d, .. } | SipEvent::Cancelled { dialog: d }
+        if *d == dialog)
 }
 
 fn described(body: &str) -> Result<sdp::Session, PhoneError> {

@@ -2,19 +2,34 @@
 
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::ids::CallId;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Frames a shard collects before it hands them over (one second).
 const BATCH_FRAMES: usize = 50;
 
 enum Job {
-    Open { call: CallId, path: PathBuf },
-    Samples { call: CallId, left: Vec<i16>, right: Vec<i16> },
-    Close { call: CallId },
+    Open {
+        call: CallId,
+        path: PathBuf,
+    },
+    /// `lost`: samples before these that a full queue cost; silence takes their place, so that what follows stays
+    /// where the records say it is.
+    Samples {
+        call: CallId,
+        lost: usize,
+        left: Vec<i16>,
+        right: Vec<i16>,
+    },
+    Close {
+        call: CallId,
+    },
+    /// Everything before this is on disk.
+    Flush(Sender<()>),
 }
 
 /// The recorder's door. Cheap to clone.
@@ -37,8 +52,16 @@ impl Recorder {
     /// Opens a call's recording and gives the shard's end of it.
     pub fn open(&self, call: CallId, day: (i32, u8, u8)) -> Tap {
         let path = self.root.join(format!("{:04}-{:02}-{:02}", day.0, day.1, day.2)).join(format!("{call}.wav"));
-        self.send(Job::Open { call, path: path.clone() });
-        Tap { call, path, recorder: self.clone(), left: batch(), right: batch() }
+        let mut tap =
+            Tap { call, path, recorder: self.clone(), unopened: true, lost: 0, left: batch(), right: batch() };
+        tap.begin();
+        tap
+    }
+
+    /// Waits until all that was handed over is on disk. False when that took longer than `limit`. Blocks.
+    pub fn flush(&self, limit: Duration) -> bool {
+        let (done, wait) = bounded(1);
+        self.jobs.send_timeout(Job::Flush(done), limit).is_ok() && wait.recv_timeout(limit).is_ok()
     }
 
     /// Seconds of sound that a slow disk has cost so far.
@@ -46,11 +69,13 @@ impl Recorder {
         self.lost.load(Ordering::Relaxed)
     }
 
-    fn send(&self, job: Job) {
-        // A disk that stands still costs recorded sound, never a live frame.
-        if let Err(TrySendError::Full(_)) = self.jobs.try_send(job) {
+    /// A disk that stands still costs recorded sound, never a live frame.
+    fn send(&self, job: Job) -> bool {
+        let sent = self.jobs.try_send(job).is_ok();
+        if !sent {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+        sent
     }
 }
 
@@ -59,6 +84,10 @@ pub struct Tap {
     call: CallId,
     path: PathBuf,
     recorder: Recorder,
+    /// The file has not been asked for: the queue was full.
+    unopened: bool,
+    /// Samples the queue had no room for since the last that it took.
+    lost: usize,
     left: Vec<i16>,
     right: Vec<i16>,
 }
@@ -82,12 +111,19 @@ impl Tap {
         &self.path
     }
 
+    fn begin(&mut self) -> bool {
+        self.unopened = self.unopened && !self.recorder.send(Job::Open { call: self.call, path: self.path.clone() });
+        !self.unopened
+    }
+
     fn flush(&mut self) {
-        if !self.left.is_empty() {
-            let (left, right) =
-                (std::mem::replace(&mut self.left, batch()), std::mem::replace(&mut self.right, batch()));
-            self.recorder.send(Job::Samples { call: self.call, left, right });
+        if self.left.is_empty() {
+            return;
         }
+        let (left, right) = (std::mem::replace(&mut self.left, batch()), std::mem::replace(&mut self.right, batch()));
+        let samples = left.len();
+        let sent = self.begin() && self.recorder.send(Job::Samples { call: self.call, lost: self.lost, left, right });
+        self.lost = if sent { 0 } else { self.lost + samples };
     }
 }
 
@@ -96,11 +132,11 @@ impl Drop for Tap {
         self.flush();
         // Closing is worth a short wait: an unclosed file keeps a stale length in its header.
         let close = Job::Close { call: self.call };
-        let _gone_at_shutdown = self.recorder.jobs.send_timeout(close, std::time::Duration::from_millis(50));
+        let _gone_at_shutdown = self.recorder.jobs.send_timeout(close, Duration::from_millis(50));
     }
 }
 
-type Open = crate::audio::wav::RecordingWriter<std::io::BufWriter<std::fs::File>>;
+type Open = crate::audio::wav::RecordingWriter<std::fs::File>;
 
 fn write_all(inbox: &Receiver<Job>) {
     let mut files: HashMap<CallId, Open> = HashMap::new();
@@ -112,13 +148,16 @@ fn write_all(inbox: &Receiver<Job>) {
                 }
                 Err(e) => tracing::error!("cannot record {call} to {}: {e}; is the disk full?", path.display()),
             },
-            Job::Samples { call, left, right } => {
+            Job::Samples { call, lost, left, right } => {
                 if let Some(file) = files.get_mut(&call)
-                    && let Err(e) = file.push(&left, &right)
+                    && let Err(e) = push(file, lost, &left, &right)
                 {
                     tracing::error!("recording of {call} stopped: {e}; is the disk full?");
                     files.remove(&call);
                 }
+            }
+            Job::Flush(done) => {
+                let _nobody_waits_any_more = done.send(());
             }
             Job::Close { call } => {
                 if let Some(Err(e)) = files.remove(&call).map(Open::finish) {
@@ -129,9 +168,47 @@ fn write_all(inbox: &Receiver<Job>) {
     }
 }
 
+/// In pieces of a second, so that a long gap takes no memory.
+fn push(file: &mut Open, lost: usize, left: &[i16], right: &[i16]) -> Result<(), crate::audio::wav::WavError> {
+    let second = [0i16; BATCH_FRAMES * FRAME_SAMPLES];
+    let mut gap = lost;
+    while gap > 0 {
+        let piece = &second[..gap.min(second.len())];
+        file.push(piece, piece)?;
+        gap -= piece.len();
+    }
+    file.push(left, right)
+}
+
 fn create(path: &Path) -> Result<Open, Box<dyn std::error::Error>> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    Ok(Open::new(std::io::BufWriter::new(std::fs::File::create(path)?))?)
+    Ok(Open::new(std::fs::File::create(path)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_flush_a_closed_recording_is_whole_and_a_lost_second_leaves_silence() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::start(folder.path()).unwrap();
+        let mut tap = recorder.open(CallId::new(1, 2), (2026, 1, 2));
+        let path = tap.path().to_path_buf();
+        let (mut said, told) = (AudioFrame::silence(0), AudioFrame::silence(0));
+        said.pcm.fill(900);
+        tap.lost = 8000;
+        for _ in 0..60 {
+            tap.add(&said, &told);
+        }
+        drop(tap);
+        assert!(recorder.flush(Duration::from_secs(5)));
+        let bytes = std::fs::read(path).unwrap();
+        assert_eq!(bytes.len(), 44 + (8000 + 60 * FRAME_SAMPLES) * 4);
+        let left = |n: usize| i16::from_le_bytes([bytes[44 + n * 4], bytes[45 + n * 4]]);
+        assert_eq!((left(0), left(7999), left(8000)), (0, 0, 900));
+        assert_eq!(recorder.lost_seconds(), 0);
+    }
 }

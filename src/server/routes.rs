@@ -9,6 +9,7 @@ use crate::ids::{Leg, TurnId};
 use crate::speech::Vad;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a test route does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub fn made_prompt() -> Vec<i16> {
     pcm
 }
 
+/// A route's call is ended after this long.
+const LONGEST_CALL: Duration = Duration::from_secs(4 * 3600);
 /// Longest piece of speech a route hands to the recogniser, in frames.
 const LONGEST: u32 = 250;
 /// Frames in a chunk.
@@ -232,6 +235,11 @@ impl Route {
             _ => {}
         }
         frame
+    }
+
+    /// When the call is ended at the latest.
+    pub fn deadline(&self) -> Mono {
+        self.began + LONGEST_CALL
     }
 
     /// What is to be carried out.

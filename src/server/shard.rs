@@ -4,172 +4,38 @@
 //! the work is spread. Sockets are read when the kernel says so (epoll, level-triggered, one receive for each ready
 //! socket); only those of bridged legs wake the thread at once, because their packets are relayed on arrival.
 
-use super::inference::{Inference, Utterance};
-use super::ports::MediaSockets;
+use super::door::is_news;
+pub use super::door::{App, NewCall, NewLeg, ShardCommand, ShardCounters, ShardHandle, ShardReport, ShardSettings};
+use super::inference::Utterance;
 use super::recorder::Tap;
-use super::routes::Route;
 use super::time::now;
-use super::voices::Voices;
 use crate::audio::AudioFrame;
-use crate::call::{Call, CallEvent, CallInput, CallOutput, Heard};
+use crate::call::{CallInput, CallOutput, Heard, LegFailure};
 use crate::clock::Mono;
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
-use crate::rtp::{Received, RtpSession, RtpView, Stats};
+use crate::rtp::{Received, RtpSession, RtpView};
 use crate::sdp::MediaPlan;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::fd::OwnedFd;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// Sub-ticks in 20 ms.
 const PHASES: u64 = 4;
 /// Commands a shard may have waiting.
 const COMMANDS: usize = 8192;
+/// Reports that may wait for the switchboard before mere news is dropped.
+const UNSENT: usize = 8192;
+/// Longest datagram that is read whole.
+const DATAGRAM: usize = 2048;
 /// Rounds of reading in one sub-tick: more packets than this wait for the next.
 const READ_ROUNDS: usize = 4;
-
-/// What runs on a call's media.
-pub enum App {
-    /// The hotline's call machine.
-    Hotline(Box<Call>),
-    /// A test route of the configuration.
-    Route(Box<Route>),
-}
-
-/// A call handed to a shard.
-pub struct NewCall {
-    /// Its id.
-    pub call: CallId,
-    /// What runs on it.
-    pub app: App,
-    /// The flows it began with (none for test routes).
-    pub flows: Option<Arc<FlowSet>>,
-    /// The caller's media.
-    pub caller: NewLeg,
-    /// The recording, when calls are recorded.
-    pub tap: Option<Tap>,
-}
-
-/// A leg's media.
-pub struct NewLeg {
-    /// Bound sockets.
-    pub sockets: MediaSockets,
-    /// What was negotiated.
-    pub plan: MediaPlan,
-    /// Where the signalling came from.
-    pub signalling: IpAddr,
-    /// Randomness for SSRC, sequence and timestamp.
-    pub seed: u64,
-}
-
-/// What a shard can be told.
-pub enum ShardCommand {
-    /// A call begins.
-    Begin(Box<NewCall>),
-    /// Something happened to a call.
-    Input {
-        /// Which.
-        call: CallId,
-        /// What.
-        input: CallInput,
-    },
-    /// A seat's leg has media.
-    SeatLeg {
-        /// Which call.
-        call: CallId,
-        /// Its media.
-        leg: Box<NewLeg>,
-    },
-    /// A re-INVITE changed a leg's media.
-    Replan {
-        /// Which call.
-        call: CallId,
-        /// Which leg.
-        leg: Leg,
-        /// The new plan.
-        plan: MediaPlan,
-    },
-    /// The thread ends when its calls are gone.
-    Stop,
-}
-
-/// What a shard tells the switchboard.
-pub enum ShardReport {
-    /// An output of a call that is not the shard's own work.
-    Output {
-        /// Which call.
-        call: CallId,
-        /// What it asks for.
-        output: CallOutput,
-    },
-    /// A call's media is gone; its ports may rest.
-    Released {
-        /// Which call.
-        call: CallId,
-        /// The RTP ports.
-        ports: Vec<u16>,
-        /// The caller's RTP figures.
-        stats: Box<Stats>,
-    },
-}
-
-/// A shard's door. Cheap to clone.
-#[derive(Clone)]
-pub struct ShardHandle {
-    commands: Sender<ShardCommand>,
-    wake: Arc<OwnedFd>,
-    load: Arc<AtomicUsize>,
-    counters: Arc<ShardCounters>,
-}
-
-/// Figures of a shard.
-#[derive(Debug, Default)]
-pub struct ShardCounters {
-    /// Sub-ticks that began more than 5 ms late.
-    pub late: AtomicU64,
-    /// Calls whose machine panicked.
-    pub panics: AtomicU64,
-    /// Datagrams that were not ours.
-    pub ignored: AtomicU64,
-}
-
-impl ShardHandle {
-    /// Gives a command. False when the shard is gone or stands still for a second.
-    pub fn send(&self, command: ShardCommand) -> bool {
-        let sent = self.commands.send_timeout(command, std::time::Duration::from_secs(1)).is_ok();
-        let _only_fails_when_full_and_then_it_is_awake = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
-        sent
-    }
-
-    /// Calls on the shard.
-    pub fn load(&self) -> usize {
-        self.load.load(Ordering::Relaxed)
-    }
-
-    /// Its figures.
-    pub fn counters(&self) -> &ShardCounters {
-        &self.counters
-    }
-}
-
-/// What all shards share.
-#[derive(Clone)]
-pub struct ShardSettings {
-    /// Recognition, when there is any.
-    pub inference: Option<Inference>,
-    /// Voices.
-    pub voices: Voices,
-    /// The switchboard's inbox.
-    pub reports: mpsc::Sender<ShardReport>,
-    /// A caller whose RTP stops for this long has gone, in milliseconds.
-    pub dead_after_ms: u64,
-}
 
 /// Starts a shard's thread.
 pub fn start(name: &str, settings: ShardSettings) -> std::io::Result<ShardHandle> {
@@ -196,7 +62,31 @@ struct MediaLeg {
     socket: UdpSocket,
     control: UdpSocket,
     port: u16,
-    born: Mono,
+    /// Silence counts from here at the earliest: the leg's beginning, or its last new agreement.
+    since: Mono,
+}
+
+/// Which of a call's orders for a seat is in force. A seat's answer may cross the call's giving up on it; what comes
+/// for an older order must not be taken for the next seat's.
+#[derive(Debug, Default)]
+struct SeatOrder {
+    count: u32,
+    wanted: bool,
+}
+
+impl SeatOrder {
+    fn place(&mut self) {
+        self.count += 1;
+        self.wanted = true;
+    }
+
+    fn end(&mut self) {
+        self.wanted = false;
+    }
+
+    fn is(&self, order: u32) -> bool {
+        self.wanted && self.count == order
+    }
 }
 
 struct Slot {
@@ -205,11 +95,11 @@ struct Slot {
     flows: Option<Arc<FlowSet>>,
     caller: MediaLeg,
     seat: Option<MediaLeg>,
+    order: SeatOrder,
     tap: Option<Tap>,
     bridged: bool,
     answered: bool,
     finished: bool,
-    gone_reported: bool,
     ticks: u64,
 }
 
@@ -275,8 +165,8 @@ impl Shard {
             events: Vec::with_capacity(256),
             quiet_events: Vec::with_capacity(1024),
             unsent: VecDeque::new(),
-            datagram: vec![0; 2048],
-            packet: Vec::with_capacity(2048),
+            datagram: vec![0; DATAGRAM],
+            packet: Vec::with_capacity(DATAGRAM),
             phase: 0,
             next_tick: now(),
             stopping: false,
@@ -379,9 +269,12 @@ impl Shard {
             if control {
                 l.rtp.receive_rtcp(at, from, bytes);
             } else {
-                match l.rtp.receive(at, from, bytes) {
+                let received = l.rtp.receive(at, from, bytes);
+                if slot.bridged && received.is_media() {
+                    self.relay(slot, at, leg, received, bytes);
+                }
+                match received {
                     Received::Key(key) => self.input(slot, at, CallInput::Key { leg, key }),
-                    Received::Audio if slot.bridged => self.relay(slot, at, leg, bytes),
                     Received::Audio => {}
                     Received::Ignored(_) => {
                         self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
@@ -392,14 +285,18 @@ impl Shard {
         self.datagram = datagram;
     }
 
-    /// A packet of a bridged leg goes to the other leg at once when the codecs are equal.
-    fn relay(&mut self, slot: &mut Slot, at: Mono, from: Leg, bytes: &[u8]) {
+    /// A packet of a bridged leg, sound or key, goes to the other leg at once when the two agreed on the same; else
+    /// sound goes with the tick and a key is pressed anew.
+    fn relay(&mut self, slot: &mut Slot, at: Mono, from: Leg, received: Received, bytes: &[u8]) {
         let Some(seat) = slot.seat.as_mut() else { return };
         let (source, sink) = match from {
             Leg::Caller => (&mut slot.caller, seat),
             Leg::Seat => (seat, &mut slot.caller),
         };
         if !relayed(source, sink) {
+            if let Received::Key(key) = received {
+                sink.rtp.send_key(key);
+            }
             return;
         }
         if let Ok(view) = RtpView::parse(bytes)
@@ -447,10 +344,9 @@ impl Shard {
         if slot.answered {
             self.send(&mut slot.caller, at, &told);
         }
-        if let Some(mut seat) = slot.seat.take() {
+        if let Some(seat) = &mut slot.seat {
             let briefing = speak(&mut slot.app, at, Leg::Seat);
-            self.send(&mut seat, at, &briefing);
-            slot.seat = Some(seat);
+            self.send(seat, at, &briefing);
         }
         told
     }
@@ -464,12 +360,11 @@ impl Shard {
         from_seat: Option<&AudioFrame>,
     ) -> AudioFrame {
         let told = from_seat.copied().unwrap_or_else(|| AudioFrame::silence(heard.at));
-        if let Some(mut seat) = slot.seat.take() {
-            if !relayed(&slot.caller, &seat) {
-                self.send(&mut slot.caller, at, &told);
-                self.send(&mut seat, at, heard);
-            }
-            slot.seat = Some(seat);
+        if let Some(seat) = &mut slot.seat
+            && !relayed(&slot.caller, seat)
+        {
+            self.send(&mut slot.caller, at, &told);
+            self.send(seat, at, heard);
         }
         told
     }
@@ -482,20 +377,26 @@ impl Shard {
         }
     }
 
-    /// A leg whose packets stopped has hung up without saying so.
+    /// A leg whose packets stopped has hung up without saying so. (The machine's own limit counts calls of `hear`,
+    /// which gets silence too where nothing came.)
     fn watch_for_silence(&mut self, slot: &mut Slot, at: Mono) {
-        if !slot.answered || slot.gone_reported || !slot.ticks.is_multiple_of(50) {
+        if !slot.answered || !slot.ticks.is_multiple_of(50) {
             return;
         }
         let limit = self.settings.dead_after_ms;
         let silent = |l: &MediaLeg| {
-            let plan = l.rtp.plan();
-            plan.we_receive && !plan.held_by_remote && at.ms_since(l.rtp.stats().last_packet.unwrap_or(l.born)) > limit
+            let (plan, last) = (l.rtp.plan(), l.rtp.stats().last_packet);
+            plan.we_receive && !plan.held_by_remote && silent_for(l.since, last, at) > limit
         };
         if silent(&slot.caller) {
-            slot.gone_reported = true;
-            self.input(slot, at, CallInput::HungUp(Leg::Caller));
+            match &mut slot.app {
+                App::Hotline(call) => call.no_media(at),
+                App::Route(route) => route.handle(at, CallInput::HungUp(Leg::Caller)),
+            }
+            self.outputs(slot, at);
         } else if slot.bridged && slot.seat.as_ref().is_some_and(silent) {
+            // Its dialog first: what the machine does next may be to order another seat.
+            self.carry_out(slot, at, CallOutput::Hangup(Leg::Seat));
             self.input(slot, at, CallInput::HungUp(Leg::Seat));
         }
     }
@@ -517,14 +418,17 @@ impl Shard {
             ShardCommand::Input { call, input } => {
                 self.with(call, |shard, slot| shard.input(slot, now(), input));
             }
-            ShardCommand::SeatLeg { call, leg } => {
-                let Some(&index) = self.index.get(&call) else { return };
-                let leg = self.open_leg(index, Leg::Seat, *leg);
-                self.with(call, |_, slot| slot.seat = leg);
-            }
+            ShardCommand::Seat { call, order, input } => self.with(call, |shard, slot| {
+                if slot.order.is(order) {
+                    shard.input(slot, now(), input);
+                }
+            }),
+            ShardCommand::SeatLeg { call, order, leg } => self.seat_leg(call, order, *leg),
             ShardCommand::Replan { call, leg, plan } => self.with(call, |_, slot| {
                 if let Some(l) = slot.leg(leg) {
-                    l.rtp.replan(plan, now());
+                    let at = now();
+                    l.rtp.replan(plan, at);
+                    l.since = at;
                 }
             }),
             ShardCommand::Stop => self.stopping = true,
@@ -538,23 +442,62 @@ impl Shard {
             self.slots.len() - 1
         });
         let NewCall { call, app, flows, caller, tap } = new;
-        let Some(caller) = self.open_leg(index, Leg::Caller, caller) else { return };
+        let port = caller.sockets.port;
+        let Some(caller) = self.open_leg(index, Leg::Caller, caller) else {
+            self.report(ShardReport::Output { call, output: CallOutput::Reject(503) });
+            self.report(ShardReport::Released { call, ports: vec![port], last: Some(Box::default()) });
+            return;
+        };
         self.slots[index] = Some(Slot {
             call,
             app,
             flows,
             caller,
             seat: None,
+            order: SeatOrder::default(),
             tap,
             bridged: false,
             answered: false,
             finished: false,
-            gone_reported: false,
             ticks: 0,
         });
         self.index.insert(call, index);
         self.me.load.store(self.index.len(), Ordering::Relaxed);
         self.guarded(index, |shard, slot| shard.outputs(slot, now()));
+    }
+
+    /// A seat's media, unless nobody waits for that seat any more: then its port goes back.
+    fn seat_leg(&mut self, call: CallId, order: u32, leg: NewLeg) {
+        let port = leg.sockets.port;
+        let slot = self.index.get(&call).copied();
+        let wanted = slot.filter(|&i| self.slots[i].as_ref().is_some_and(|s| s.order.is(order)));
+        let Some(index) = wanted else {
+            drop(leg);
+            self.report(ShardReport::Released { call, ports: vec![port], last: None });
+            return;
+        };
+        match self.open_leg(index, Leg::Seat, leg) {
+            Some(leg) => self.with(call, |shard, slot| {
+                shard.drop_seat(slot);
+                slot.seat = Some(leg);
+            }),
+            None => {
+                self.report(ShardReport::Released { call, ports: vec![port], last: None });
+                self.with(call, |shard, slot| {
+                    shard.carry_out(slot, now(), CallOutput::Hangup(Leg::Seat));
+                    shard.input(slot, now(), CallInput::SeatFailed(LegFailure::Failed(500)));
+                });
+            }
+        }
+    }
+
+    /// Closes the seat's media and gives its port back.
+    fn drop_seat(&mut self, slot: &mut Slot) {
+        if let Some(seat) = slot.seat.take() {
+            let ports = vec![seat.port];
+            drop(seat);
+            self.report(ShardReport::Released { call: slot.call, ports, last: None });
+        }
     }
 
     fn open_leg(&mut self, index: usize, leg: Leg, new: NewLeg) -> Option<MediaLeg> {
@@ -568,7 +511,7 @@ impl Shard {
         }
         let at = now();
         let rtp = RtpSession::new(plan, signalling, seed, at);
-        Some(MediaLeg { rtp, socket: sockets.rtp, control: sockets.rtcp, port: sockets.port, born: at })
+        Some(MediaLeg { rtp, socket: sockets.rtp, control: sockets.rtcp, port: sockets.port, since: at })
     }
 
     fn with(&mut self, call: CallId, f: impl FnOnce(&mut Shard, &mut Slot)) {
@@ -587,6 +530,8 @@ impl Shard {
             self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Caller) });
             self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Seat) });
             slot.finished = true;
+            // The panic may have taken the buffer with it, and an empty one would read every call's packets as nothing.
+            self.datagram.resize(DATAGRAM, 0);
         }
         if slot.finished {
             self.release(slot);
@@ -596,17 +541,22 @@ impl Shard {
     }
 
     fn release(&mut self, slot: Slot) {
-        self.index.remove(&slot.call);
-        self.me.load.store(self.index.len(), Ordering::Relaxed);
         let stats = Box::new(slot.caller.rtp.stats());
         let mut ports = vec![slot.caller.port];
         ports.extend(slot.seat.as_ref().map(|s| s.port));
         let call = slot.call;
         drop(slot); // closes the sockets (which leaves epoll) and the recording, before the ports are given back
-        self.report(ShardReport::Released { call, ports, stats });
+        self.index.remove(&call);
+        self.me.load.store(self.index.len(), Ordering::Relaxed);
+        self.report(ShardReport::Released { call, ports, last: Some(stats) });
     }
 
     fn input(&mut self, slot: &mut Slot, at: Mono, input: CallInput) {
+        if matches!(input, CallInput::HungUp(Leg::Seat) | CallInput::SeatFailed(_)) {
+            // The machine asks for no hang-up of a leg that is gone; its media goes here.
+            slot.order.end();
+            self.drop_seat(slot);
+        }
         match &mut slot.app {
             App::Hotline(call) => call.handle(at, input),
             App::Route(route) => route.handle(at, input),
@@ -641,12 +591,13 @@ impl Shard {
             CallOutput::StopSynthesis(_) => {}
             CallOutput::Bridge(on) => self.bridge(slot, on),
             CallOutput::Hangup(Leg::Seat) => {
+                slot.order.end();
                 self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Seat) });
-                if let Some(seat) = slot.seat.take() {
-                    let (ports, stats) = (vec![seat.port], Box::new(seat.rtp.stats()));
-                    drop(seat);
-                    self.report(ShardReport::Released { call: slot.call, ports, stats });
-                }
+                self.drop_seat(slot);
+            }
+            CallOutput::DialSeat { order } => {
+                slot.order.place();
+                self.report(ShardReport::Output { call: slot.call, output: CallOutput::DialSeat { order } });
             }
             output => {
                 slot.answered |= output == CallOutput::Answer;
@@ -687,22 +638,39 @@ impl Shard {
         }
     }
 
+    /// Tells the switchboard, in order. While it stands still, what ends calls and frees ports is kept (a handful for
+    /// each call) and mere news only up to a limit.
     fn report(&mut self, report: ShardReport) {
-        if !self.unsent.is_empty() {
-            self.unsent.push_back(report);
-        } else if let Err(mpsc::error::TrySendError::Full(report)) = self.settings.reports.try_send(report) {
-            if matches!(&report, ShardReport::Output { output: CallOutput::Event(CallEvent::Key(_)), .. }) {
-                return;
+        let report = if self.unsent.is_empty() {
+            match self.settings.reports.try_send(report) {
+                Err(mpsc::error::TrySendError::Full(report)) => report,
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
             }
+        } else {
+            report
+        };
+        if self.unsent.len() >= UNSENT && is_news(&report) {
+            self.me.counters.unreported.fetch_add(1, Ordering::Relaxed);
+        } else {
             self.unsent.push_back(report);
         }
     }
 }
 
+/// Milliseconds without a packet, from `since` at the earliest: a leg that was on hold may have sent nothing for long
+/// and still be there.
+fn silent_for(since: Mono, last: Option<Mono>, at: Mono) -> u64 {
+    at.ms_since(last.map_or(since, |l| l.max(since)))
+}
+
 /// Whether packets of one leg may go to the other untouched.
 fn relayed(a: &MediaLeg, b: &MediaLeg) -> bool {
-    let (a, b) = (a.rtp.plan(), b.rtp.plan());
-    a.codec == b.codec && a.ptime_ms == b.ptime_ms
+    alike(a.rtp.plan(), b.rtp.plan())
+}
+
+/// Whether two legs speak the same on the wire, keys included: a peer without RFC 4733 needs tones made for it.
+fn alike(a: &MediaPlan, b: &MediaPlan) -> bool {
+    a.codec == b.codec && a.ptime_ms == b.ptime_ms && a.dtmf_pt.is_some() == b.dtmf_pt.is_some()
 }
 
 fn hear(app: &mut App, at: Mono, leg: Leg, frame: &AudioFrame) {
@@ -722,12 +690,59 @@ fn speak(app: &mut App, at: Mono, leg: Leg) -> AudioFrame {
 fn deadline(app: &App) -> Option<Mono> {
     match app {
         App::Hotline(call) => call.deadline(),
-        App::Route(_) => None,
+        App::Route(route) => Some(route.deadline()),
     }
 }
 
 fn timeout(app: &mut App, at: Mono) {
-    if let App::Hotline(call) = app {
-        call.timeout(at);
+    match app {
+        App::Hotline(call) => call.timeout(at),
+        App::Route(route) => route.handle(at, CallInput::Terminate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp::Codec;
+
+    #[test]
+    fn what_comes_for_an_old_order_is_not_taken_for_the_next_seat() {
+        let mut order = SeatOrder::default();
+        assert!(!order.is(0), "nobody is called before the first order");
+        order.place();
+        assert!(order.is(1));
+        order.end();
+        assert!(!order.is(1), "given up");
+        order.place();
+        assert!(order.is(2) && !order.is(1));
+    }
+
+    #[test]
+    fn a_leg_back_from_a_long_hold_has_its_full_time_to_be_heard() {
+        let at = Mono::from_ms(100_000);
+        let resumed = Mono::from_ms(99_900);
+        assert_eq!(silent_for(resumed, Some(Mono::from_ms(10_000)), at), 100);
+        assert_eq!(silent_for(Mono::from_ms(1_000), Some(Mono::from_ms(70_000)), at), 30_000);
+        assert_eq!(silent_for(Mono::from_ms(1_000), None, at), 99_000);
+    }
+
+    #[test]
+    fn legs_are_relayed_only_when_sound_and_keys_mean_the_same_on_both() {
+        let plan = MediaPlan {
+            remote: ([127, 0, 0, 1], 4000).into(),
+            remote_rtcp: ([127, 0, 0, 1], 4001).into(),
+            codec: Codec::Pcma,
+            payload_type: 8,
+            dtmf_pt: Some(101),
+            ptime_ms: 20,
+            we_send: true,
+            we_receive: true,
+            held_by_remote: false,
+        };
+        assert!(alike(&plan, &MediaPlan { dtmf_pt: Some(96), payload_type: 98, ..plan.clone() }));
+        assert!(!alike(&plan, &MediaPlan { codec: Codec::Pcmu, ..plan.clone() }));
+        assert!(!alike(&plan, &MediaPlan { ptime_ms: 30, ..plan.clone() }));
+        assert!(!alike(&plan, &MediaPlan { dtmf_pt: None, ..plan.clone() }));
     }
 }

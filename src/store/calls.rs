@@ -61,6 +61,15 @@ pub struct NewTransfer {
     pub result: Option<TransferResult>,
 }
 
+/// A leg's media figures as they stand in the call's row.
+pub fn rtp_figures(s: &crate::rtp::Stats) -> Json {
+    json!({
+        "packets_in": s.packets_in, "packets_out": s.packets_out, "lost": s.lost, "late": s.late,
+        "duplicates": s.duplicates, "jitter_ms": s.jitter_ms, "delay_ms": s.delay_ms, "rtt_ms": s.rtt_ms,
+        "concealed_ms": s.concealed_ms, "remote_loss": s.remote_loss,
+    })
+}
+
 impl Store {
     /// Writes that a call has begun.
     pub async fn begin_call(&self, call: &NewCall) -> Result<(), StoreError> {

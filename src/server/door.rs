@@ -1,0 +1,192 @@
+//! The door of a media shard: what it is told, what it tells, and the handle that both pass through.
+
+use super::inference::Inference;
+use super::ports::MediaSockets;
+use super::recorder::Tap;
+use super::routes::Route;
+use super::voices::Voices;
+use crate::call::{Call, CallEvent, CallInput, CallOutput};
+use crate::dialplan::FlowSet;
+use crate::ids::{CallId, Leg};
+use crate::rtp::Stats;
+use crate::sdp::MediaPlan;
+use crossbeam_channel::Sender;
+use rustix::fd::OwnedFd;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::mpsc;
+
+/// What runs on a call's media.
+pub enum App {
+    /// The hotline's call machine.
+    Hotline(Box<Call>),
+    /// A test route of the configuration.
+    Route(Box<Route>),
+}
+
+/// A call handed to a shard.
+pub struct NewCall {
+    /// Its id.
+    pub call: CallId,
+    /// What runs on it.
+    pub app: App,
+    /// The flows it began with (none for test routes).
+    pub flows: Option<Arc<FlowSet>>,
+    /// The caller's media.
+    pub caller: NewLeg,
+    /// The recording, when calls are recorded.
+    pub tap: Option<Tap>,
+}
+
+/// A leg's media.
+pub struct NewLeg {
+    /// Bound sockets.
+    pub sockets: MediaSockets,
+    /// What was negotiated.
+    pub plan: MediaPlan,
+    /// Where the signalling came from.
+    pub signalling: IpAddr,
+    /// Randomness for SSRC, sequence and timestamp.
+    pub seed: u64,
+}
+
+/// What a shard can be told.
+pub enum ShardCommand {
+    /// A call begins.
+    Begin(Box<NewCall>),
+    /// Something happened to a call.
+    Input {
+        /// Which.
+        call: CallId,
+        /// What.
+        input: CallInput,
+    },
+    /// Something happened to a seat's leg. Dropped when the call has given up that order.
+    Seat {
+        /// Which call.
+        call: CallId,
+        /// Which of the call's `DialSeat` orders it is about; the first is 1.
+        order: u32,
+        /// What.
+        input: CallInput,
+    },
+    /// A seat's leg has media. Given back when the call has given up that order.
+    SeatLeg {
+        /// Which call.
+        call: CallId,
+        /// Which of the call's `DialSeat` orders it is about; the first is 1.
+        order: u32,
+        /// Its media.
+        leg: Box<NewLeg>,
+    },
+    /// A re-INVITE changed a leg's media.
+    Replan {
+        /// Which call.
+        call: CallId,
+        /// Which leg.
+        leg: Leg,
+        /// The new plan.
+        plan: MediaPlan,
+    },
+    /// The thread ends when its calls are gone.
+    Stop,
+}
+
+/// What a shard tells the switchboard.
+pub enum ShardReport {
+    /// An output of a call that is not the shard's own work.
+    Output {
+        /// Which call.
+        call: CallId,
+        /// What it asks for.
+        output: CallOutput,
+    },
+    /// Media is gone; its ports may rest.
+    Released {
+        /// Which call.
+        call: CallId,
+        /// The RTP ports.
+        ports: Vec<u16>,
+        /// The caller's RTP figures when the whole call has left the shard; none for a seat's leg.
+        last: Option<Box<Stats>>,
+    },
+}
+
+/// A shard's door. Cheap to clone.
+#[derive(Clone)]
+pub struct ShardHandle {
+    pub(super) commands: Sender<ShardCommand>,
+    pub(super) wake: Arc<OwnedFd>,
+    pub(super) load: Arc<AtomicUsize>,
+    pub(super) counters: Arc<ShardCounters>,
+}
+
+/// Figures of a shard.
+#[derive(Debug, Default)]
+pub struct ShardCounters {
+    /// Sub-ticks that began more than 5 ms late.
+    pub late: AtomicU64,
+    /// Calls whose machine panicked.
+    pub panics: AtomicU64,
+    /// Datagrams that were not ours.
+    pub ignored: AtomicU64,
+    /// Events of calls dropped because the switchboard was far behind.
+    pub unreported: AtomicU64,
+}
+
+impl ShardHandle {
+    /// Gives a command. False when the shard is gone or stands still for a second.
+    pub fn send(&self, command: ShardCommand) -> bool {
+        let sent = self.commands.send_timeout(command, std::time::Duration::from_secs(1)).is_ok();
+        let _only_fails_when_full_and_then_it_is_awake = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        sent
+    }
+
+    /// Calls on the shard.
+    pub fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Its figures.
+    pub fn counters(&self) -> &ShardCounters {
+        &self.counters
+    }
+}
+
+/// What all shards share.
+#[derive(Clone)]
+pub struct ShardSettings {
+    /// Recognition, when there is any.
+    pub inference: Option<Inference>,
+    /// Voices.
+    pub voices: Voices,
+    /// The switchboard's inbox.
+    pub reports: mpsc::Sender<ShardReport>,
+    /// A caller whose RTP stops for this long has gone, in milliseconds.
+    pub dead_after_ms: u64,
+}
+
+/// Whether a report may be lost when the switchboard is far behind: an event that no record is made of.
+pub(super) fn is_news(report: &ShardReport) -> bool {
+    match report {
+        ShardReport::Output { output: CallOutput::Event(event), .. } => {
+            !matches!(event, CallEvent::TurnDone(_) | CallEvent::Transfer { .. })
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_events_without_a_record_may_be_lost() {
+        let call = CallId::new(1, 2);
+        let output = |output| ShardReport::Output { call, output };
+        assert!(is_news(&output(CallOutput::Event(CallEvent::Key('1')))));
+        assert!(!is_news(&output(CallOutput::Hangup(Leg::Caller))));
+        assert!(!is_news(&ShardReport::Released { call, ports: vec![4000], last: None }));
+    }
+}

@@ -1,0 +1,201 @@
+//! One call as the switchboard knows it: which dialogs, what was described, what its record will need.
+
+use super::hotline::TestRoute;
+use super::ports::MediaSockets;
+use super::shard::{App, ShardHandle};
+use crate::call::{CallRecord, EndReason, Flow, FlowCounters, HungUpBy};
+use crate::clock::Mono;
+use crate::dialplan::{FlowSet, Outcome, Reply, Run, TransferOrder, TransferResult};
+use crate::pii::Pii;
+use crate::rtp::session::Stats;
+use crate::sdp::{self, Capabilities, Codec, MediaPlan, Session as Sdp};
+use crate::sip::DialogId;
+use crate::store::NewTransfer;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One call as the switchboard knows it.
+pub(super) struct Line {
+    pub dialog: DialogId,
+    pub shard: ShardHandle,
+    pub from: Pii,
+    pub caps: Capabilities,
+    pub codec: Option<Codec>,
+    pub answer: String,
+    /// Our own offer, when the INVITE had none; media begins with the ACK.
+    pub our_offer: Option<Sdp>,
+    /// Our offer in the answer to a re-INVITE that had none; its answer comes with the ACK.
+    pub asked: Option<Sdp>,
+    /// Waits for the media of a late offer.
+    pub parked: Option<(App, Option<Arc<FlowSet>>, MediaSockets, IpAddr)>,
+    /// When it came.
+    pub since: Mono,
+    /// Milliseconds since 1970 of the answer, when there was one.
+    pub answered: Option<crate::clock::UtcMs>,
+    pub recording: Option<PathBuf>,
+    pub hotline: bool,
+    pub recorded_route: bool,
+    pub flow_set: String,
+    pub seat: Option<SeatLine>,
+    /// Orders for a seat so far; the shard counts them too.
+    pub orders: u32,
+    pub transfer: Option<NewTransfer>,
+    /// How the transfer under way ends if no seat is joined.
+    pub seat_failure: TransferResult,
+    pub finished: Option<Box<CallRecord>>,
+    pub stats: Option<Box<Stats>>,
+}
+
+/// A seat that is being called or has answered.
+pub(super) struct SeatLine {
+    pub user: String,
+    /// None while the dialling is under way.
+    pub dialog: Option<DialogId>,
+    /// Names this dialling.
+    pub attempt: u64,
+    pub caps: Capabilities,
+    pub offer: Sdp,
+    pub asked: Option<Sdp>,
+    /// Until it answers.
+    pub sockets: Option<MediaSockets>,
+    /// Where its phone registered from.
+    pub source: Option<IpAddr>,
+    pub order: TransferOrder,
+    pub tried: Vec<String>,
+    pub answered: bool,
+}
+
+/// What was agreed with a caller: our description, and the plan or our own offer.
+pub(super) struct Agreed {
+    pub answer: String,
+    pub plan: Option<MediaPlan>,
+    pub our_offer: Option<Sdp>,
+}
+
+impl Line {
+    /// A call that has just come.
+    pub fn new(
+        dialog: DialogId,
+        shard: ShardHandle,
+        from: &str,
+        (caps, agreed): (Capabilities, Agreed),
+        route: Option<&TestRoute>,
+        since: Mono,
+    ) -> Line {
+        Line {
+            dialog,
+            shard,
+            from: Pii::new(from),
+            codec: agreed.plan.as_ref().map(|p| p.codec),
+            caps,
+            answer: agreed.answer,
+            our_offer: agreed.our_offer,
+            asked: None,
+            parked: None,
+            since,
+            answered: None,
+            recording: None,
+            hotline: route.is_none(),
+            recorded_route: route.is_some_and(|r| r.record),
+            flow_set: String::new(),
+            seat: None,
+            orders: 0,
+            transfer: None,
+            seat_failure: TransferResult::Timeout,
+            finished: None,
+            stats: None,
+        }
+    }
+
+    /// The record of a call whose machine never began, or broke.
+    pub fn record_without_machine(&self, at: Mono, by: HungUpBy, sentence: &str) -> CallRecord {
+        let caller = by == HungUpBy::Caller;
+        CallRecord {
+            offered: self.since,
+            answered: None,
+            ended: at,
+            reason: EndReason { cause: if caller { 16 } else { 41 }, by, sentence: sentence.into() },
+            outcome: if caller { Outcome::Abandoned } else { Outcome::Failed },
+            steps: 0,
+            retries: 0,
+            verify_questions: 0,
+            turns: 0,
+            flows: Vec::new(),
+            bridged: false,
+        }
+    }
+}
+
+/// The answer to a caller's offer, or an offer of ours; else the status that refuses it.
+pub(super) fn negotiate_caller(caps: &Capabilities, body: Option<&str>) -> Result<Agreed, u16> {
+    let Some(body) = body else {
+        let offer = sdp::offer(caps);
+        return Ok(Agreed { answer: offer.to_string(), plan: None, our_offer: Some(offer) });
+    };
+    let (answer, plan) = answer_to(caps, body)?;
+    Ok(Agreed { answer, plan: Some(plan), our_offer: None })
+}
+
+/// Our answer to an offer, or the status that refuses it.
+pub(super) fn answer_to(caps: &Capabilities, body: &str) -> Result<(String, MediaPlan), u16> {
+    let offer = sdp::parse(body.as_bytes()).map_err(|_| 400u16)?;
+    let (answer, plan) = sdp::answer(&offer, caps).map_err(|_| 488u16)?;
+    Ok((answer.to_string(), plan))
+}
+
+/// What an answer to our offer agrees on, if anything.
+pub(super) fn accepted(offer: &Sdp, body: Option<&str>) -> Option<MediaPlan> {
+    let answer = sdp::parse(body?.as_bytes()).ok()?;
+    sdp::accept(offer, &answer).ok()
+}
+
+/// Media figures of a call's record.
+/// A flow's run, as the call machine drives it.
+pub struct RunFlow(pub Run);
+
+impl Flow for RunFlow {
+    fn step(&mut self, input: crate::dialplan::Input) -> Reply {
+        let reply = self.0.step(input);
+        for trouble in self.0.take_troubles() {
+            tracing::warn!("dialplan: {trouble}");
+        }
+        reply
+    }
+
+    fn counters(&self) -> FlowCounters {
+        let c = self.0.counters();
+        FlowCounters {
+            steps: c.steps,
+            retries: c.retries,
+            verify_questions: c.verify_questions,
+            flows: self.0.flows().to_vec(),
+        }
+    }
+
+    fn outcome_if_left(&self) -> Option<Outcome> {
+        Some(self.0.outcome_on_hangup())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unusable_offer_is_refused_with_the_status_that_says_why() {
+        let caps = super::super::phone::capabilities([127, 0, 0, 1].into(), 4000, vec![Codec::Pcma]);
+        assert_eq!(negotiate_caller(&caps, Some("no description")).err(), Some(400));
+        let video =
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 4002 RTP/AVP 99\r\n";
+        assert_eq!(negotiate_caller(&caps, Some(video)).err(), Some(488));
+        let late = negotiate_caller(&caps, None).ok().unwrap();
+        assert!(late.plan.is_none());
+        let offer = late.our_offer.unwrap();
+        assert!(accepted(&offer, None).is_none(), "an ACK without an answer agrees on nothing");
+        let mut theirs = caps.clone();
+        theirs.port = 5000;
+        let (answer, _) = answer_to(&theirs, &late.answer).unwrap();
+        assert_eq!(accepted(&offer, Some(&answer)).unwrap().remote.port(), 5000);
+    }
+}

@@ -1,0 +1,357 @@
+//! Seats: which one is called for a transfer, and what becomes of its leg.
+
+use super::hotline::Seat;
+use super::line::{SeatLine, accepted};
+use super::shard::{NewLeg, ShardCommand};
+use super::switchboard::{Dialled, Switchboard};
+use super::time::{now, utc};
+use crate::call::{CallInput, LegFailure, TransferStage};
+use crate::dialplan::{TransferOrder, TransferResult};
+use crate::ids::{CallId, Leg};
+use crate::sdp;
+use crate::sip::{Dial, DialogId, SipError};
+use crate::store::{NewTransfer, WriteJob};
+use rand::RngExt;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+/// Where a seat can be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reach {
+    pub uri: String,
+    pub source: Option<SocketAddr>,
+    pub tcp: bool,
+}
+
+/// Which seats are on a call, and in which order they were last called.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    busy: HashSet<String>,
+    called: HashMap<String, u64>,
+    count: u64,
+}
+
+impl Roster {
+    /// A registered, free seat of the queue that has not been tried; the one called longest ago.
+    pub fn choose(
+        &self,
+        seats: &[Seat],
+        queue: &str,
+        tried: &[String],
+        reach: impl Fn(&str) -> Option<Reach>,
+    ) -> Result<(String, Reach), LegFailure> {
+        if queue.starts_with("sip:") {
+            let again = tried.iter().any(|t| t == queue);
+            let reach = Reach { uri: queue.to_owned(), source: None, tcp: false };
+            return if again { Err(LegFailure::Nobody) } else { Ok((queue.to_owned(), reach)) };
+        }
+        let serves = |s: &&Seat| s.queues.is_empty() || s.queues.iter().any(|q| q == queue);
+        let there: Vec<(&Seat, Reach)> =
+            seats.iter().filter(serves).filter_map(|s| Some((s, reach(&s.user)?))).collect();
+        let nobody = there.is_empty();
+        let free = there.into_iter().filter(|(s, _)| !tried.contains(&s.user) && !self.busy.contains(&s.user));
+        match free.min_by_key(|(s, _)| self.called.get(&s.user).copied().unwrap_or(0)) {
+            Some((seat, reach)) => Ok((seat.user.clone(), reach)),
+            None if nobody => Err(LegFailure::Nobody),
+            None => Err(LegFailure::Busy),
+        }
+    }
+
+    /// A seat is being called: it is busy from now on.
+    pub fn take(&mut self, user: &str) {
+        if user.starts_with("sip:") {
+            return; // an address, not one of our seats: it may take many calls
+        }
+        self.count += 1;
+        self.busy.insert(user.to_owned());
+        self.called.insert(user.to_owned(), self.count);
+    }
+
+    /// A seat's call is over.
+    pub fn free(&mut self, user: &str) {
+        self.busy.remove(user);
+    }
+}
+
+/// What a final status of the seat's phone means.
+pub(super) const fn failure_of(code: u16) -> LegFailure {
+    match code {
+        486 | 600 | 603 => LegFailure::Busy,
+        408 | 480 | 487 => LegFailure::NoAnswer,
+        other => LegFailure::Failed(other),
+    }
+}
+
+/// The same as the flow is told by the call machine.
+const fn result_of(failure: LegFailure) -> TransferResult {
+    match failure {
+        LegFailure::Busy => TransferResult::Busy,
+        LegFailure::NoAnswer | LegFailure::Failed(_) => TransferResult::Timeout,
+        LegFailure::Nobody => TransferResult::Closed,
+    }
+}
+
+impl Switchboard {
+    /// The call wants a seat.
+    pub(super) fn dial_seat(&mut self, call: CallId, order: TransferOrder) {
+        self.hang_up(call, Leg::Seat); // none is left by now, unless something went wrong
+        let Some(line) = self.lines.get_mut(&call) else { return };
+        line.orders += 1;
+        line.seat_failure = TransferResult::Timeout;
+        if line.hotline {
+            let transfer = NewTransfer {
+                seq: line.transfer.as_ref().map_or(1, |t| t.seq + 1),
+                queue: order.queue.clone(),
+                skill: order.skill.clone(),
+                warm: order.warm,
+                briefing: order.briefing.shown.clone(),
+                seat: None,
+                asked_at: utc(),
+                bridged_at: None,
+                returned_at: None,
+                result: None,
+            };
+            line.transfer = Some(transfer.clone());
+            self.write(WriteJob::Transfer(call, Box::new(transfer)));
+        }
+        self.next_seat(call, order, Vec::new(), None);
+    }
+
+    /// Calls the next seat that can be had; without one the call is told why the last one was not, or why none is.
+    fn next_seat(&mut self, call: CallId, order: TransferOrder, tried: Vec<String>, last: Option<LegFailure>) {
+        if let Err(failure) = self.try_seat(call, order, tried) {
+            let failure = last.unwrap_or(failure);
+            if let Some(line) = self.lines.get_mut(&call) {
+                line.seat_failure = result_of(failure);
+            }
+            self.tell_seat(call, CallInput::SeatFailed(failure));
+        }
+    }
+
+    fn try_seat(&mut self, call: CallId, order: TransferOrder, mut tried: Vec<String>) -> Result<(), LegFailure> {
+        let agent = &self.p.agent;
+        let reach = |user: &str| {
+            let contact = agent.contacts(user).into_iter().next()?;
+            Some(Reach { uri: contact.uri, source: Some(contact.source), tcp: contact.tcp })
+        };
+        let (user, reach) = self.roster.choose(&self.p.settings.seats, &order.queue, &tried, reach)?;
+        let Some(line) = self.lines.get(&call) else { return Err(LegFailure::Failed(481)) };
+        let (codec, from) = (line.codec, line.from.clone());
+        let sockets = self.p.ports.take(now()).map_err(|e| {
+            tracing::warn!(%call, "no seat can be called: {e}");
+            LegFailure::Failed(503)
+        })?;
+        let source = reach.source.map(|s| s.ip());
+        let caps = self.capabilities(source.unwrap_or(IpAddr::from([127, 0, 0, 1])), sockets.port, codec);
+        let offer = sdp::offer(&caps);
+        let dial = Dial {
+            to: reach.uri,
+            from: from.expose().into(),
+            display: Some(format!("{from} {}", order.queue)),
+            sdp: offer.to_string(),
+            headers: vec![("X-Zongji-Call".into(), call.to_string())],
+            destination: reach.source,
+            tcp: reach.tcp,
+            ..Dial::default()
+        };
+        let attempt = self.dial(call, dial);
+        self.roster.take(&user);
+        tried.push(user.clone());
+        if let Some(line) = self.lines.get_mut(&call) {
+            let (dialog, asked, sockets) = (None, None, Some(sockets));
+            let answered = false;
+            let seat = SeatLine { user, dialog, attempt, caps, offer, asked, sockets, source, order, tried, answered };
+            line.seat = Some(seat);
+        }
+        Ok(())
+    }
+
+    /// Looking an address up and opening a TCP connection take time: that is a task's work.
+    fn dial(&mut self, call: CallId, dial: Dial) -> u64 {
+        self.attempts += 1;
+        self.dialling += 1;
+        let (attempt, agent, done) = (self.attempts, self.p.agent.clone(), self.dialled.0.clone());
+        tokio::spawn(async move {
+            let result = agent.dial(dial).await;
+            if let Err(lost) = done.send(Dialled { call, attempt, result }).await
+                && let Ok(dialog) = lost.0.result
+            {
+                agent.hangup(dialog).await; // the switchboard has stopped
+            }
+        });
+        attempt
+    }
+
+    /// The INVITE to a seat is out, or could not be sent.
+    pub(super) fn dialled(&mut self, Dialled { call, attempt, result }: Dialled) {
+        self.dialling = self.dialling.saturating_sub(1);
+        let seat = self.lines.get_mut(&call).and_then(|l| l.seat.as_mut()).filter(|s| s.attempt == attempt);
+        match (result, seat) {
+            (Ok(dialog), Some(seat)) => {
+                seat.dialog = Some(dialog);
+                self.dialogs.insert(dialog, (call, Leg::Seat));
+                self.replay(dialog);
+            }
+            (Ok(dialog), None) => self.end_dialog(dialog),
+            (Err(e), Some(_)) => {
+                tracing::warn!(%call, "a seat could not be called: {e}");
+                let busy = matches!(e, SipError::Busy);
+                self.seat_lost(call, LegFailure::Failed(if busy { 503 } else { 500 }));
+            }
+            (Err(_), None) => {}
+        }
+        if self.dialling == 0 {
+            self.early.clear();
+        }
+    }
+
+    /// A seat took the call.
+    pub(super) fn seat_answered(&mut self, dialog: DialogId, body: Option<&str>) {
+        let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) else { return };
+        let seed = self.p.rng.random();
+        let Some(line) = self.lines.get_mut(&call) else { return };
+        let Some(seat) = line.seat.as_mut() else { return };
+        let Some(plan) = accepted(&seat.offer, body) else {
+            self.dialogs.remove(&dialog);
+            self.end_dialog(dialog);
+            self.seat_lost(call, LegFailure::Failed(488));
+            return;
+        };
+        let Some(sockets) = seat.sockets.take() else { return };
+        seat.answered = true;
+        let signalling = seat.source.unwrap_or(plan.remote.ip());
+        let leg = Box::new(NewLeg { sockets, plan, signalling, seed });
+        line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg });
+        self.tell_seat(call, CallInput::SeatAnswered);
+    }
+
+    /// A seat that is busy or does not answer: the next one, or the call is told.
+    pub(super) fn seat_failed(&mut self, dialog: DialogId, code: u16) {
+        if let Some((call, Leg::Seat)) = self.dialogs.remove(&dialog) {
+            self.seat_lost(call, failure_of(code));
+        }
+    }
+
+    /// A seat whose dialog is over or never was: the next one, or the call is told.
+    fn seat_lost(&mut self, call: CallId, why: LegFailure) {
+        let Some(seat) = self.lines.get_mut(&call).and_then(|l| l.seat.take()) else { return };
+        self.roster.free(&seat.user);
+        self.rest(seat.sockets);
+        self.next_seat(call, seat.order, seat.tried, Some(why));
+    }
+
+    /// A seat hung up.
+    pub(super) fn seat_left(&mut self, call: CallId) {
+        if let Some(line) = self.lines.get_mut(&call)
+            && let Some(seat) = line.seat.take()
+        {
+            line.seat_failure = TransferResult::Busy;
+            self.roster.free(&seat.user);
+            self.rest(seat.sockets);
+        }
+        self.tell_seat(call, CallInput::HungUp(Leg::Seat));
+    }
+
+    /// Tells the call something of the seat it has now.
+    pub(super) fn tell_seat(&self, call: CallId, input: CallInput) {
+        if let Some(line) = self.lines.get(&call) {
+            line.shard.send(ShardCommand::Seat { call, order: line.orders, input });
+        }
+    }
+
+    /// The transfer's row follows its stages.
+    pub(super) fn follow_transfer(&mut self, call: CallId, stage: TransferStage) {
+        let Some(line) = self.lines.get_mut(&call) else { return };
+        let seat = line.seat.as_ref().map(|s| s.user.clone());
+        let Some(transfer) = &mut line.transfer else { return };
+        match stage {
+            // Comes before its order: the row is still the last transfer's.
+            TransferStage::Dialling => return,
+            TransferStage::Bridged => transfer.bridged_at = Some(utc()),
+            TransferStage::Returned => {
+                transfer.returned_at = Some(utc());
+                transfer.result = Some(TransferResult::Connected);
+            }
+            TransferStage::Failed => transfer.result = Some(line.seat_failure),
+            TransferStage::Ringing | TransferStage::Briefing => {}
+        }
+        transfer.seat = seat.or(transfer.seat.take());
+        let row = Box::new(transfer.clone());
+        self.write(WriteJob::Transfer(call, row));
+    }
+
+    /// The call ended while caller and seat were joined: the usual end of a good transfer.
+    pub(super) fn end_transfer(&mut self, call: CallId) {
+        if let Some(transfer) = self.lines.get_mut(&call).and_then(|l| l.transfer.as_mut())
+            && transfer.bridged_at.is_some()
+            && transfer.result.is_none()
+        {
+            transfer.result = Some(TransferResult::Connected);
+            let row = Box::new(transfer.clone());
+            self.write(WriteJob::Transfer(call, row));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seats() -> Vec<Seat> {
+        let seat = |user: &str, queues: &[&str]| Seat {
+            user: user.into(),
+            password: String::new(),
+            queues: queues.iter().map(|q| (*q).to_owned()).collect(),
+        };
+        vec![seat("8001", &[]), seat("8002", &["sales"]), seat("8003", &["care"])]
+    }
+
+    fn at_home(user: &str) -> Option<Reach> {
+        Some(Reach { uri: format!("sip:{user}@127.0.0.1"), source: None, tcp: false })
+    }
+
+    fn chosen(roster: &Roster, queue: &str, tried: &[&str]) -> Result<String, LegFailure> {
+        let tried: Vec<String> = tried.iter().map(|t| (*t).to_owned()).collect();
+        roster.choose(&seats(), queue, &tried, at_home).map(|(user, _)| user)
+    }
+
+    #[test]
+    fn the_seat_called_longest_ago_is_called_even_if_it_never_answers() {
+        let mut roster = Roster::default();
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            let user = chosen(&roster, "sales", &[]).unwrap();
+            roster.take(&user);
+            roster.free(&user);
+            order.push(user);
+        }
+        assert_eq!(order, ["8001", "8002", "8001", "8002"]);
+    }
+
+    #[test]
+    fn busy_and_tried_seats_are_passed_over_and_nobody_is_not_busy() {
+        let mut roster = Roster::default();
+        roster.take("8001");
+        assert_eq!(chosen(&roster, "care", &[]).unwrap(), "8003");
+        assert_eq!(chosen(&roster, "care", &["8003"]), Err(LegFailure::Busy));
+        roster.free("8001");
+        assert_eq!(chosen(&roster, "care", &["8003"]).unwrap(), "8001");
+        assert_eq!(roster.choose(&seats(), "care", &[], |_| None), Err(LegFailure::Nobody));
+    }
+
+    #[test]
+    fn an_address_is_called_once_for_each_order_by_any_number_of_calls() {
+        let mut roster = Roster::default();
+        roster.take("sip:x@h");
+        assert_eq!(chosen(&roster, "sip:x@h", &[]).unwrap(), "sip:x@h");
+        assert!(chosen(&roster, "sip:x@h", &["sip:x@h"]).is_err());
+    }
+
+    #[test]
+    fn the_record_says_what_the_flow_was_told() {
+        assert_eq!(result_of(failure_of(486)), TransferResult::Busy);
+        assert_eq!(result_of(failure_of(480)), TransferResult::Timeout);
+        assert_eq!(result_of(failure_of(500)), TransferResult::Timeout);
+        assert_eq!(result_of(LegFailure::Nobody), TransferResult::Closed);
+    }
+}
