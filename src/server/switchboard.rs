@@ -4,7 +4,7 @@
 
 use super::bus::{Bus, News, Notice};
 use super::hotline::{HotlineSettings, TestRoute};
-use super::line::{Line, RunFlow, accepted, answer_to, negotiate_caller, rtp_figures};
+use super::line::{Line, RunFlow, accepted, answer_to, negotiate_caller};
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
 use super::routes::{Listening, Route, RouteParts};
