@@ -2,6 +2,7 @@
 
 mod common;
 
+mod bad_input;
 mod bad_network;
 mod barge_in;
 mod call_control;

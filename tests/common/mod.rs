@@ -90,6 +90,11 @@ pub async fn start(change: impl FnOnce(&mut HotlineSettings)) -> Running {
 }
 
 impl Running {
+    /// A hotline that a test started itself.
+    pub fn of(hotline: Hotline, sip: SocketAddr, data: tempfile::TempDir) -> Self {
+        Running { hotline, sip, _data: data }
+    }
+
     /// Calls 400 from a number and follows a script.
     pub async fn call(&self, from: &str, script: Vec<Step>) -> CallResult {
         self.call_with(PhoneSettings::new(([127, 0, 0, 1], 0).into(), from), script).await
