@@ -65,7 +65,7 @@ async fn a_model_that_cannot_be_loaded_is_named_and_keys_still_work() {
     let store = running.hotline.store();
     let call = store.calls(1).await.unwrap().remove(0);
     let turns = store.turns(call.id.parse().unwrap()).await.unwrap();
-    assert!(turns.iter().any(|t| t.node == "one" && t.intent == "yes"), "{turns:?}");
+    assert!(turns.iter().any(|t| t.node == "one" && t.by_keys && !t.reply.is_empty()), "{turns:?}");
 }
 
 fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {

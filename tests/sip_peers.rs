@@ -396,6 +396,47 @@ async fn an_answer_nobody_confirms_is_repeated_and_then_hung_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_crosses_our_cancel_is_hung_up() {
+    let mut a = Side::new(settings()).await;
+    let mut slow = Client::new(a.agent.local_addr()).await;
+    let me = slow.socket.local_addr().unwrap();
+    let call = Dial { to: format!("sip:8001@{me}"), from: "400".into(), sdp: OFFER.into(), ..Dial::default() };
+    let out = a.agent.dial(call).await.unwrap();
+    let invite = slow.request_heard().await;
+    slow.to = a.agent.local_addr();
+    let reply = |to: &str, request: &str, status: &str, sdp: &str| {
+        let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let of = |name| header(request, name).to_string();
+        format!(
+            "SIP/2.0 {status}\r\nVia: {}\r\nFrom: {}\r\nTo: {}{to}\r\nCall-ID: {}\r\nCSeq: {}\r\n\
+             Contact: <sip:8001@{me}>\r\n{kind}Content-Length: {}\r\n\r\n{sdp}",
+            of("Via"),
+            of("From"),
+            of("To"),
+            of("Call-ID"),
+            of("CSeq"),
+            sdp.len()
+        )
+    };
+    slow.send(&reply(";tag=s", &invite, "180 Ringing", "")).await;
+    assert!(matches!(a.next().await, SipEvent::Progress { code: 180, .. }));
+    a.agent.hangup(out).await;
+    let cancel = slow.request_heard().await;
+    assert!(cancel.starts_with("CANCEL "), "{cancel}");
+    slow.send(&reply(";tag=s", &invite, "200 OK", ANSWER)).await;
+    slow.send(&reply(";tag=s", &cancel, "200 OK", "")).await;
+    let bye = loop {
+        let request = slow.request_heard().await;
+        if request.starts_with("BYE ") {
+            break request;
+        }
+        assert!(request.starts_with("ACK ") || request.starts_with("CANCEL "), "{request}");
+    };
+    slow.send(&reply("", &bye, "200 OK", "")).await;
+    a.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bye_before_the_answer_ends_the_invite_too() {
     let mut b = Side::new(settings()).await;
     let c = Client::new(b.agent.local_addr()).await;

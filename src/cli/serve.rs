@@ -4,20 +4,13 @@ use super::{Context, out, setup};
 use crate::server::Hotline;
 use crate::web::{EngineHealth, Health, HealthState, Status, Web};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-#[derive(clap::Args, Default)]
+#[derive(clap::Args)]
 pub struct Args {
-    /// SIP address (UDP and TCP), over the configuration's.
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub sip: Option<SocketAddr>,
-    /// Health and metrics address, over the configuration's.
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub http: Option<SocketAddr>,
-    /// Data folder, over the configuration's.
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    over: setup::Overrides,
 }
 
 /// A hotline as its health page shows it.
@@ -66,13 +59,14 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
     let config = setup::config(context)?;
     let dir = setup::dialplan_dir(&config);
     let calls_max = config.sip.max_calls;
+    let seats: Vec<String> = config.seats.iter().map(|s| s.user.clone()).collect();
     // Taken before the hotline opens, so that a taken port stops the start.
-    let web = match args.http.or(config.http.bind) {
+    let web = match args.over.http.or(config.http.bind) {
         Some(at) => Some(Web::bind(at).await?),
         None => None,
     };
     let http = web.as_ref().and_then(|w| w.local_addr().ok());
-    let Some(started) = setup::start(context, &args, config).await? else { return Ok(false) };
+    let Some(started) = setup::start(context, &args.over, config).await? else { return Ok(false) };
     let hotline = Arc::new(started.hotline);
     let (stop_web, web_stopped) = tokio::sync::oneshot::channel::<()>();
     let watched: Arc<dyn Status> = Arc::new(Watched { hotline: hotline.clone(), calls_max });
@@ -88,7 +82,7 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
             }
         }
     });
-    announce(context, &hotline, http);
+    announce(context, &hotline, http, &seats);
     setup::wait_for_end(|| reload(context, &hotline, dir.as_deref())).await?;
     if !context.json {
         println!("stopping: calls are ended and their records written");
@@ -116,7 +110,7 @@ fn reload(context: &Context, hotline: &Hotline, dir: Option<&Path>) {
     }
 }
 
-fn announce(context: &Context, hotline: &Hotline, http: Option<SocketAddr>) {
+fn announce(context: &Context, hotline: &Hotline, http: Option<SocketAddr>, seats: &[String]) {
     let sip = hotline.sip_address();
     if context.json {
         out::json(
@@ -128,7 +122,12 @@ fn announce(context: &Context, hotline: &Hotline, http: Option<SocketAddr>) {
     println!("ready. The hotline answers on {sip} (UDP and TCP), with {}.", engine_names(hotline).join(", "));
     println!("  call it:   any softphone, no account: sip:400@{host}:{}", sip.port());
     println!("             zongji call sip:400@{host}:{} --key 1", sip.port());
-    println!("  seat:      zongji seat --server {host}:{}", sip.port());
+    match seats.first() {
+        Some(seat) => println!("  seat:      zongji seat --server {host}:{} --user {seat} --password …", sip.port()),
+        None => println!(
+            "  seat:      none configured: add [[seat]] to zongji.toml, or calls for a person end in a callback ticket"
+        ),
+    }
     if let Some(http) = http {
         println!("  health:    http://{http}/health   metrics: http://{http}/metrics");
     }

@@ -1,6 +1,6 @@
 //! From the configuration to a running hotline, with every problem said where the user made it.
 
-use super::{Context, out, serve};
+use super::{Context, out};
 use crate::config::{Config, RecogniserChoice, RouteKind as ConfiguredRoute, TestRoute as ConfiguredTestRoute};
 use crate::dialplan::{FlowSet, SourceFile};
 use crate::engines::{EngineSettings, Engines};
@@ -100,6 +100,20 @@ fn engines_of(config: &Config) -> Engines {
     engines
 }
 
+/// What the command line says over the configuration.
+#[derive(clap::Args, Default)]
+pub struct Overrides {
+    /// SIP address (UDP and TCP), over the configuration's.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub sip: Option<SocketAddr>,
+    /// Health and metrics address, over the configuration's.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub http: Option<SocketAddr>,
+    /// Data folder, over the configuration's.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
 /// A hotline that has started, and what the command needs of its settings.
 pub struct Started {
     /// The hotline.
@@ -109,7 +123,7 @@ pub struct Started {
 }
 
 /// Starts a hotline. None when something was wrong and has been printed.
-pub async fn start(context: &Context, over: &serve::Args, mut config: Config) -> anyhow::Result<Option<Started>> {
+pub async fn start(context: &Context, over: &Overrides, mut config: Config) -> anyhow::Result<Option<Started>> {
     if let Some(dir) = &over.data {
         config.data.dir = dir.clone();
     }

@@ -197,12 +197,26 @@ async fn early(hub: &Hub, id: DialogId, dialog: &InviteDialog, response: &rsipst
     }
 }
 
-async fn confirmed(hub: &Hub, id: DialogId, dialog: &InviteDialog, response: &rsipstack::sip::Response) {
+async fn confirmed(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, response: &rsipstack::sip::Response) {
     if dialog.role() == TransactionRole::Client {
-        let first = hub.entry(id, |e| !e.over && !std::mem::replace(&mut e.answered, true)).unwrap_or(false);
-        if first {
-            hub.tell(SipEvent::Answered { dialog: id, sdp: text(&response.body) }).await;
-            return;
+        let news = hub.entry(id, |e| (!std::mem::replace(&mut e.answered, true), e.over));
+        match news {
+            Some((true, false)) => {
+                hub.tell(SipEvent::Answered { dialog: id, sdp: text(&response.body) }).await;
+                return;
+            }
+            // The answer crossed our CANCEL (RFC 3261, 9.1): nobody waits for this call any more, so it is ended.
+            Some((true, true)) => {
+                let (hub, dialog) = (hub.clone(), dialog.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = dialog.bye().await {
+                        tracing::debug!(%error, "a call answered too late could not be ended");
+                    }
+                    hub.forget(id);
+                });
+                return;
+            }
+            _ => {}
         }
     }
     // The library reports this state after every INFO too: an ACK is news once per CSeq.

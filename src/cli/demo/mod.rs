@@ -48,7 +48,7 @@ async fn demo(context: &Context, args: Args) -> anyhow::Result<bool> {
     say(&lines, "装载模型与流程 / loading models and dialplans …").await;
     let mut config = setup::config(context)?;
     cast::open_the_seat(&mut config);
-    let over = super::serve::Args { sip: args.sip, http: None, data: args.data };
+    let over = setup::Overrides { sip: args.sip, http: None, data: args.data };
     let Some(started) = setup::start(context, &over, config).await? else { return Ok(false) };
     let hotline = started.hotline;
     hotline.store().reset_demo(crate::server::time::utc()).await?;
