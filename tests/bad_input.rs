@@ -84,7 +84,8 @@ async fn datagrams_of_any_bytes_on_any_port_do_not_disturb_a_call() {
     let sip = running.sip;
     let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(1);
     let noise = std::thread::spawn(move || {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // A stranger's address: only the host that a description names may be learned as a source.
+        let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4475);
         let mut bytes = [0u8; 1500];
         let mut sent = 0u32;

@@ -255,6 +255,9 @@ fn keyed(c: &mut Checker<'_>, flow: &Flow, node: &Node) {
 }
 
 fn reached(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>) {
+    if graph.start.is_none() {
+        return; // a start that is nowhere is said once (E002), not again for every node behind it
+    }
     let seen = graph.reach(&graph.roots(flow), |_, _| true);
     for (node, seen) in flow.nodes.iter().zip(seen) {
         if !seen {
