@@ -15,12 +15,18 @@ pub const SEAT_PASSWORD: &str = "seat8001";
 pub struct Expect {
     /// The business outcome.
     pub outcome: Outcome,
-    /// The order (last four digits) whose address the call must have changed.
-    pub moved_order: Option<&'static str>,
-    /// The ticket category it must have made.
+    /// The order (last four digits) whose address the call must have changed, and a word of the new address.
+    pub moved: Option<(&'static str, &'static str)>,
+    /// The ticket category it must have made, with the caller's words in the recording.
     pub ticket: Option<&'static str>,
     /// Whether a seat must have spoken with the caller.
     pub bridged: bool,
+    /// The meaning that must have been understood at the opening question.
+    pub intent: &'static str,
+    /// Whether it must be understood from speech; else from keys.
+    pub spoken: bool,
+    /// Whether the caller must have cut a prompt short.
+    pub interrupts: bool,
 }
 
 /// One caller.
@@ -64,25 +70,33 @@ pub fn parts(fixtures: &Path) -> anyhow::Result<Vec<Part>> {
 }
 
 fn by_voice(dir: &Path) -> anyhow::Result<Part> {
-    // One who has called before: lets short questions end and talks into the long ones.
+    // One who has called before: talks into the prompts, but hears the new address to its end.
     let answers = [
-        (When::Into(5500), "order_query"),
+        (When::Into(3000), "order_query"),
+        (When::Into(3500), "yes"),
+        (When::Into(3500), "change_address"),
+        (When::Into(2000), "phone_tail_8000"),
+        (When::Into(2000), "name_wang"),
+        (When::Into(2000), "to_company"),
         (When::PromptEnd, "yes"),
-        (When::Into(5000), "change_address"),
-        (When::Into(3000), "phone_tail_8000"),
-        (When::Into(2500), "name_wang"),
-        (When::Into(3000), "to_company"),
-        (When::PromptEnd, "yes"),
-        (When::Into(3500), "satisfied"),
+        (When::Into(3000), "satisfied"),
     ];
-    let script = answers.iter().map(|(when, name)| step(*when, say(dir, name)?)).collect::<anyhow::Result<_>>()?;
+    let script = answers.iter().map(|(when, name)| Ok(step(*when, say(dir, name)?))).collect::<anyhow::Result<_>>()?;
     Ok(Part {
         tag: "甲",
         title: "语音:查订单,接着改收货地址 / by voice: an order query that runs on into an address change",
         from: "13800138000",
         script,
         seat: None,
-        expect: Expect { outcome: Outcome::Resolved, moved_order: Some("3826"), ticket: None, bridged: false },
+        expect: Expect {
+            outcome: Outcome::Resolved,
+            moved: Some(("3826", "建国路")),
+            ticket: None,
+            bridged: false,
+            intent: "order_query",
+            spoken: true,
+            interrupts: true,
+        },
     })
 }
 
@@ -96,16 +110,25 @@ fn by_keys() -> Part {
         from: "13900139000",
         script,
         seat: None,
-        expect: Expect { outcome: Outcome::Resolved, moved_order: Some("5170"), ticket: None, bridged: false },
+        expect: Expect {
+            outcome: Outcome::Resolved,
+            moved: Some(("5170", "南京西路")),
+            ticket: None,
+            bridged: false,
+            intent: "order_query",
+            spoken: false,
+            interrupts: true,
+        },
     }
 }
 
 fn complaint(dir: &Path) -> anyhow::Result<Part> {
     let script = vec![
-        step(When::Into(4500), say(dir, "complaint")?)?,
-        step(When::PromptEnd, say(dir, "complaint_story")?)?,
-        step(When::Into(10_500), say(dir, "no")?)?,
-        step(When::Into(1500), Act::Keys("3".into()))?,
+        step(When::Into(4500), say(dir, "complaint")?),
+        step(When::PromptEnd, say(dir, "complaint_story")?),
+        step(When::Into(10_500), say(dir, "no")?),
+        step(When::Into(1500), Act::Keys("3".into())),
+        step(When::After(3500), Act::HangUp),
     ];
     Ok(Part {
         tag: "丙",
@@ -113,30 +136,46 @@ fn complaint(dir: &Path) -> anyhow::Result<Part> {
         from: "13700137000",
         script,
         seat: None,
-        expect: Expect { outcome: Outcome::Ticketed, moved_order: None, ticket: Some("投诉"), bridged: false },
+        expect: Expect {
+            outcome: Outcome::Ticketed,
+            moved: None,
+            ticket: Some("投诉"),
+            bridged: false,
+            intent: "complaint",
+            spoken: true,
+            interrupts: false,
+        },
     })
 }
 
 fn person(dir: &Path) -> anyhow::Result<Part> {
     let script = vec![
-        step(When::Into(2500), say(dir, "human")?)?,
-        step(When::PromptEnd, say(dir, "about_order")?)?,
-        step(When::After(16_000), say(dir, "caller_thanks")?)?,
-        step(When::After(3500), Act::HangUp)?,
+        step(When::Into(2500), say(dir, "human")?),
+        step(When::PromptEnd, say(dir, "about_order")?),
+        step(When::After(16_000), say(dir, "caller_thanks")?),
+        step(When::After(3500), Act::HangUp),
     ];
-    let seat = vec![step(When::PromptEnd, say(dir, "seat_hello")?)?];
+    let seat = vec![step(When::PromptEnd, say(dir, "seat_hello")?)];
     Ok(Part {
         tag: "丁",
         title: "打断提示音,要人工,转到座席 / interrupts the prompt, asks for a person, is handed over",
         from: "13600136000",
         script,
         seat: Some(seat),
-        expect: Expect { outcome: Outcome::Transferred, moved_order: None, ticket: None, bridged: true },
+        expect: Expect {
+            outcome: Outcome::Transferred,
+            moved: None,
+            ticket: None,
+            bridged: true,
+            intent: "human",
+            spoken: true,
+            interrupts: true,
+        },
     })
 }
 
-fn step(when: When, act: Act) -> anyhow::Result<Step> {
-    Ok(Step { when, act })
+const fn step(when: When, act: Act) -> Step {
+    Step { when, act }
 }
 
 fn say(dir: &Path, name: &str) -> anyhow::Result<Act> {

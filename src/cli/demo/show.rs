@@ -19,6 +19,11 @@ impl Line {
         Line { tag: "", json: json!({"event": "note", "text": text}), text }
     }
 
+    /// A record of the end: a line for people, its fields for programs.
+    pub const fn record(text: String, json: Json) -> Line {
+        Line { tag: "", text, json }
+    }
+
     /// A call begins.
     pub fn opens(tag: &'static str, title: &str) -> Line {
         Line { tag, text: format!("☎ {title}"), json: json!({"event": "dials", "title": title}) }
@@ -88,10 +93,9 @@ fn phone(tag: &'static str, who: &str, news: &PhoneNews) -> Line {
 }
 
 fn turn_text(t: &Turn) -> String {
-    if t.intent == "recorded" {
-        return format!("  ↳ 原话已录音,不做转写 · 第 {}/3 步 (停顿 {} ms 后结束)", t.step, t.timings.endpoint);
-    }
-    let heard = if t.keys {
+    let heard = if t.intent == "recorded" {
+        "原话已录音,不做转写".into()
+    } else if t.keys {
         format!("按键 {}", t.heard)
     } else {
         format!("听到「{}」置信 {:.2}", t.heard, t.confidence)
