@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use zongji::call::{CallRecord, EndReason, HungUpBy};
 use zongji::clock::{Mono, UtcMs};
-use zongji::dialplan::{Outcome, TicketDraft, Value};
+use zongji::dialplan::{Level, Outcome, TicketDraft, Value};
 use zongji::ids::{CallId, RequestId};
 use zongji::pii::Pii;
 use zongji::store::{CallExtras, NewCall, Store, WriteJob, Writer};
@@ -55,11 +55,12 @@ async fn one_call(store: &Store, writer: &zongji::store::WriterHandle, n: u32) {
     let ticket = store.make_ticket(&draft, id, &caller, RequestId(1), NOON).await.expect("written");
     acknowledge("ticket", ticket.get("no").as_text().expect("a number"), n);
 
-    let recent = store.act("orders.recent", &BTreeMap::from([("phone".into(), Value::text(CALLER))]), id, NOON).await;
+    let recent =
+        store.act("orders.recent", &BTreeMap::from([("phone".into(), Value::text(CALLER))]), Level::L4, id, NOON).await;
     let order = recent.data.get("items").as_list().expect("orders")[0].get("id").clone();
     let place = Value::Text(format!("北京市海淀区学院路{n}号"));
     let args = BTreeMap::from([("order".to_string(), order), ("address".to_string(), place)]);
-    let done = store.act("orders.change_address", &args, id, NOON).await;
+    let done = store.act("orders.change_address", &args, Level::L4, id, NOON).await;
     assert_eq!(done.outcome, "ok");
     acknowledge("address", &id.to_string(), n);
 

@@ -19,6 +19,9 @@ pub struct Action {
     pub outcomes: &'static [&'static str],
     /// How well the caller must be known.
     pub level: Level,
+    /// The argument that names an order: the caller must have proved `level` for that very order (or for all his own)
+    /// when the action runs. None: the action itself looks at who calls.
+    pub subject: Option<&'static str>,
     /// Whether the caller must have agreed to a read-back of these arguments on every way to it.
     pub confirm: &'static [&'static str],
     /// Whether running it twice with the same arguments does no harm.
@@ -36,6 +39,7 @@ pub const ACTIONS: [Action; 4] = [
         outputs: &["items", "n"],
         outcomes: &["ok", "empty", "error", "timeout"],
         level: Level::L0,
+        subject: None,
         confirm: &[],
         idempotent: true,
         timeout_ms: 3000,
@@ -47,6 +51,7 @@ pub const ACTIONS: [Action; 4] = [
         outputs: &["order"],
         outcomes: &["ok", "empty", "error", "timeout"],
         level: Level::L1,
+        subject: None,
         confirm: &[],
         idempotent: true,
         timeout_ms: 3000,
@@ -58,6 +63,7 @@ pub const ACTIONS: [Action; 4] = [
         outputs: &[],
         outcomes: &["ok", "conflict", "error", "timeout"],
         level: Level::L2,
+        subject: Some("order"),
         confirm: &["address"],
         idempotent: true,
         timeout_ms: 5000,
@@ -69,6 +75,7 @@ pub const ACTIONS: [Action; 4] = [
         outputs: &[],
         outcomes: &["ok", "conflict", "error", "timeout"],
         level: Level::L1,
+        subject: Some("order"),
         confirm: &[],
         idempotent: true,
         timeout_ms: 3000,
@@ -88,7 +95,7 @@ mod tests {
     fn every_action_can_fail_and_confirms_only_its_own_arguments() {
         for a in &ACTIONS {
             assert!(a.outcomes.contains(&"ok") && a.outcomes.contains(&"error") && a.outcomes.contains(&"timeout"));
-            assert!(a.confirm.iter().all(|c| a.inputs.contains(c)), "{}", a.name);
+            assert!(a.confirm.iter().chain(&a.subject).all(|c| a.inputs.contains(c)), "{}", a.name);
             assert_eq!(find(a.name), Some(a));
         }
         assert_eq!(find("orders.burn"), None);

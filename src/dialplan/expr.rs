@@ -20,6 +20,8 @@ pub type Scope = BTreeMap<String, Value>;
 
 /// Deepest nesting; deeper input is refused when it is parsed.
 const MAX_DEPTH: u32 = 24;
+/// Most operands of one chain of `or` or `and`: the tree leans to the left and is walked by recursion.
+const MAX_CHAIN: u32 = 64;
 
 /// A parsed expression.
 #[derive(Debug, Clone, PartialEq)]
@@ -363,24 +365,26 @@ impl Parser {
             return self.fail("nested too deeply");
         }
         let mut left = self.and(depth)?;
-        loop {
+        for _ in 0..MAX_CHAIN {
             let at = self.at();
             if !self.word("or") {
                 return Ok(left);
             }
             left = Node::Or(at, Box::new(left), Box::new(self.and(depth)?));
         }
+        self.fail("too many parts for one condition: split it, or write `x in [a, b, …]`")
     }
 
     fn and(&mut self, depth: u32) -> Result<Node, ExprError> {
         let mut left = self.not(depth)?;
-        loop {
+        for _ in 0..MAX_CHAIN {
             let at = self.at();
             if !self.word("and") {
                 return Ok(left);
             }
             left = Node::And(at, Box::new(left), Box::new(self.not(depth)?));
         }
+        self.fail("too many parts for one condition: split it into several branches")
     }
 
     fn not(&mut self, depth: u32) -> Result<Node, ExprError> {
@@ -554,6 +558,16 @@ mod tests {
 
     fn test(source: &str) -> Result<bool, ExprError> {
         Expr::parse(source)?.test(&scope())
+    }
+
+    #[test]
+    fn a_long_chain_is_refused_instead_of_eating_the_stack() {
+        for word in ["or", "and"] {
+            let chain = |n: usize| vec!["a"; n].join(&format!(" {word} "));
+            assert!(Expr::parse(&chain(60)).is_ok());
+            let refused = Expr::parse(&chain(10_000)).unwrap_err();
+            assert!(refused.what.contains("too many parts") && refused.at > 0, "{refused:?}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod understood;
 pub mod value;
 
 pub use machine::{Counters, Run, Session};
+pub use model::Level;
 pub use problem::{Problem, Severity};
 pub use reply::{
     ActionCall, AnswerKind, Await, Choice, Input, KeyRule, Listen, Outcome, Pause, Prompt, Reply, TicketDraft, Trace,

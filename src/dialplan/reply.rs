@@ -1,6 +1,6 @@
 //! The two vocabularies of the flow machine: what it is told and what it answers.
 
-use super::{Understood, Value};
+use super::{Level, Understood, Value};
 use std::collections::BTreeMap;
 
 /// What the machine is told.
@@ -241,6 +241,8 @@ pub struct ActionCall {
     pub filler: Option<Prompt>,
     /// Whether running it twice does no harm.
     pub idempotent: bool,
+    /// What the caller has proved for what the action is about.
+    pub proved: Level,
 }
 
 /// A ticket to be written.

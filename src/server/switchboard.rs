@@ -541,7 +541,8 @@ impl Switchboard {
         let (store, shard) = (self.p.store.clone(), line.shard.clone());
         tokio::spawn(async move {
             let limit = Duration::from_millis(u64::from(action.timeout_ms));
-            let done = tokio::time::timeout(limit, store.act(&action.name, &action.args, call, utc())).await;
+            let done =
+                tokio::time::timeout(limit, store.act(&action.name, &action.args, action.proved, call, utc())).await;
             let (outcome, data) = match done {
                 Ok(done) => (done.outcome, done.data),
                 Err(_) => ("timeout".into(), Value::Null),

@@ -68,6 +68,7 @@ impl RandomFlow {
                     timeout_ms: self.dice.between(0, 4000) as u32,
                     filler,
                     idempotent: true,
+                    proved: crate::dialplan::Level::L0,
                 })
             }
             63..=71 => Await::Ticket(TicketDraft {

@@ -4,7 +4,7 @@ use super::orders::{Change, MOST_ORDERS, order_value};
 use super::{Store, StoreError};
 use crate::clock::UtcMs;
 use crate::crm::{Order, normalise_phone, phone_tail};
-use crate::dialplan::Value;
+use crate::dialplan::{Level, Value, actions};
 use crate::ids::CallId;
 use crate::pii::Pii;
 use std::collections::BTreeMap;
@@ -30,7 +30,14 @@ impl Store {
     /// * `orders.change_address` {order, address, receiver}: `address` a map with `text`, a saved label, or the text;
     ///   `conflict` once it has left the warehouse. `phone`, when given, must be the buyer's.
     /// * `orders.urge` {order}: counted once a call; `conflict` when there is nothing left to hurry.
-    pub async fn act(&self, name: &str, args: &Args, call: CallId, now: UtcMs) -> ActionOutcome {
+    ///
+    /// `denied` when less was `proved` for the order than the action demands: the flow's machine has asked already, but
+    /// nothing is changed on its word alone.
+    pub async fn act(&self, name: &str, args: &Args, proved: Level, call: CallId, now: UtcMs) -> ActionOutcome {
+        if actions::find(name).is_some_and(|a| a.subject.is_some() && proved < a.level) {
+            tracing::warn!(call = %call, action = name, "refused: the caller has not proved enough");
+            return outcome("denied", []);
+        }
         let done = match name {
             "orders.recent" => self.recent(args).await,
             "orders.get" => self.get(args).await,

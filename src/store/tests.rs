@@ -1,7 +1,7 @@
 use super::*;
 use crate::call::{CallEvent, CallRecord, EndReason, HungUpBy, Timings, TransferStage, Turn};
 use crate::clock::{Mono, UtcMs};
-use crate::dialplan::{Emotion, Outcome, TicketDraft, TransferResult, Value};
+use crate::dialplan::{Emotion, Level, Outcome, TicketDraft, TransferResult, Value};
 use crate::ids::{CallId, Leg, RequestId, TurnId};
 use crate::pii::Pii;
 use proptest::prelude::*;
@@ -86,7 +86,7 @@ fn args<const N: usize>(pairs: [(&str, Value); N]) -> BTreeMap<String, Value> {
 
 async fn get(store: &Store, pairs: &[(&str, Value)]) -> ActionOutcome {
     let args = pairs.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
-    store.act("orders.get", &args, call_id(1), NOON).await
+    store.act("orders.get", &args, Level::L4, call_id(1), NOON).await
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_stranger_and_a_hidden_number_have_an_empty_profile() {
         assert_eq!((p.get("known"), p.get("name")), (&Value::Bool(false), &Value::Null), "{who}");
         assert_eq!(p.get("orders"), &Value::List(vec![]));
         assert_eq!(
-            store.act("orders.recent", &args([("phone", Value::text(who))]), call_id(1), NOON).await.outcome,
+            store.act("orders.recent", &args([("phone", Value::text(who))]), Level::L4, call_id(1), NOON).await.outcome,
             "empty"
         );
     }
@@ -162,7 +162,7 @@ async fn seeding_again_changes_nothing_and_resetting_brings_the_start_back() {
     assert_eq!(people, 23);
     let id = before.iter().find(|o| o.tail == "3826").expect("the fridge").id.clone();
     let change = args([("order", Value::Text(id)), ("address", Value::text("公司"))]);
-    assert_eq!(store.act("orders.change_address", &change, call_id(1), NOON).await.outcome, "ok");
+    assert_eq!(store.act("orders.change_address", &change, Level::L4, call_id(1), NOON).await.outcome, "ok");
     let next_day = UtcMs(NOON.0 + 86_400_000);
     store.seed_demo(next_day).await.expect("again");
     let after = store.orders(1000).await.expect("orders");
@@ -211,7 +211,8 @@ async fn an_order_is_found_by_tail_number_item_or_as_the_newest() {
         let got = get(&store, &[phone.clone(), ("ref", r.clone())]).await;
         assert_eq!((got.outcome.as_str(), got.data.get("order").get("tail").as_text()), ("ok", Some(tail)), "{r:?}");
     }
-    let recent = store.act("orders.recent", &args([phone.clone(), ("limit", Value::Int(2))]), call_id(1), NOON).await;
+    let recent =
+        store.act("orders.recent", &args([phone.clone(), ("limit", Value::Int(2))]), Level::L4, call_id(1), NOON).await;
     assert_eq!(recent.data.get("n"), &Value::Int(2));
     assert_eq!(recent.data.get("items").as_list().map(<[Value]>::len), Some(2));
 }
@@ -240,10 +241,10 @@ async fn an_address_changes_once_with_history_and_not_after_shipping() {
     let order = get(&store, &[("phone", Value::text(WANG))]).await.data.get("order").clone();
     let to_office =
         args([("order", order.get("id").clone()), ("address", Value::map([("label", Value::text("公司"))]))]);
-    let first = store.act("orders.change_address", &to_office, call_id(1), NOON).await;
+    let first = store.act("orders.change_address", &to_office, Level::L4, call_id(1), NOON).await;
     assert_eq!((first.outcome.as_str(), first.data.get("changed")), ("ok", &Value::Bool(true)));
     assert_eq!(first.data.get("order").get("address"), &Value::text("北京市朝阳区建国路八十八号"));
-    let again = store.act("orders.change_address", &to_office, call_id(1), NOON).await;
+    let again = store.act("orders.change_address", &to_office, Level::L4, call_id(1), NOON).await;
     assert_eq!((again.outcome.as_str(), again.data.get("changed")), ("ok", &Value::Bool(false)));
     let changes = store.order_changes(10).await.expect("changes");
     assert_eq!(changes.len(), 1, "done once, noted once");
@@ -253,8 +254,22 @@ async fn an_address_changes_once_with_history_and_not_after_shipping() {
 
     let shipped = get(&store, &[("phone", Value::text("13700137000"))]).await.data.get("order").clone();
     let late = args([("order", shipped), ("address", Value::text("北京市西城区长安街一号"))]);
-    assert_eq!(store.act("orders.change_address", &late, call_id(1), NOON).await.outcome, "conflict");
+    assert_eq!(store.act("orders.change_address", &late, Level::L4, call_id(1), NOON).await.outcome, "conflict");
     assert_eq!(store.order_changes(10).await.expect("changes").len(), 1);
+}
+
+#[tokio::test]
+async fn an_order_is_not_touched_by_who_has_not_proved_enough() {
+    let (_dir, store) = demo().await;
+    let order = get(&store, &[("phone", Value::text(WANG))]).await.data.get("order").get("id").clone();
+    let change = args([("order", order.clone()), ("address", Value::text("公司"))]);
+    for proved in [Level::L0, Level::L1] {
+        assert_eq!(store.act("orders.change_address", &change, proved, call_id(1), NOON).await.outcome, "denied");
+    }
+    let urge = args([("order", order)]);
+    assert_eq!(store.act("orders.urge", &urge, Level::L0, call_id(1), NOON).await.outcome, "denied");
+    assert!(store.order_changes(10).await.unwrap().is_empty());
+    assert_eq!(store.act("orders.urge", &urge, Level::L1, call_id(1), NOON).await.outcome, "ok");
 }
 
 #[tokio::test]
@@ -270,14 +285,14 @@ async fn a_change_that_makes_no_sense_is_an_error_with_a_reason() {
         args([order.clone(), ("address", Value::text("家里")), ("phone", Value::text(WANG))]), // not his order
     ];
     for a in cases {
-        let done = store.act("orders.change_address", &a, call_id(1), NOON).await;
+        let done = store.act("orders.change_address", &a, Level::L4, call_id(1), NOON).await;
         assert_eq!(done.outcome, "error", "{a:?}");
         assert!(done.data.get("reason").as_text().is_some_and(|r| !r.is_empty()));
     }
-    assert_eq!(store.act("orders.burn", &args([]), call_id(1), NOON).await.outcome, "error");
+    assert_eq!(store.act("orders.burn", &args([]), Level::L4, call_id(1), NOON).await.outcome, "error");
     assert!(store.order_changes(10).await.expect("changes").is_empty());
     let receiver = args([order, ("address", Value::text("家里")), ("receiver", Value::text("李明"))]);
-    let done = store.act("orders.change_address", &receiver, call_id(1), NOON).await;
+    let done = store.act("orders.change_address", &receiver, Level::L4, call_id(1), NOON).await;
     assert_eq!(done.data.get("order").get("receiver"), &Value::text("李明"));
 }
 
@@ -288,14 +303,14 @@ async fn urging_counts_once_a_call() {
     let a = args([("order", order)]);
     let mut counts = Vec::new();
     for call in [1, 1, 2] {
-        let done = store.act("orders.urge", &a, call_id(call), NOON).await;
+        let done = store.act("orders.urge", &a, Level::L4, call_id(call), NOON).await;
         assert_eq!(done.outcome, "ok");
         counts.push((done.data.get("count").as_int(), done.data.get("first").clone()));
     }
     assert_eq!(counts, [(Some(1), Value::Bool(true)), (Some(1), Value::Bool(false)), (Some(2), Value::Bool(true))]);
     let signed = get(&store, &[("phone", Value::text("13900139000")), ("ref", Value::text("7748"))]).await;
     let a = args([("order", signed.data.get("order").get("id").clone())]);
-    assert_eq!(store.act("orders.urge", &a, call_id(1), NOON).await.outcome, "conflict");
+    assert_eq!(store.act("orders.urge", &a, Level::L4, call_id(1), NOON).await.outcome, "conflict");
 }
 
 #[tokio::test]
@@ -307,7 +322,7 @@ async fn actions_answer_only_what_they_declare() {
             args([("phone", Value::text(WANG))]),
             args([("phone", Value::Bool(true)), ("order", Value::Num(0.5))]),
         ] {
-            let done = store.act(spec.name, &a, call_id(1), NOON).await;
+            let done = store.act(spec.name, &a, Level::L4, call_id(1), NOON).await;
             assert!(spec.outcomes.contains(&done.outcome.as_str()), "{} gave {}", spec.name, done.outcome);
             let why = done.data.get("reason").as_text().unwrap_or_default();
             assert!(!why.contains("there is no action"), "{}: {why}", spec.name);
@@ -525,7 +540,7 @@ async fn rows_are_printed_with_personal_data_masked() {
         ("order", get(&store, &[("phone", Value::text(WANG))]).await.data.get("order").clone()),
         ("address", Value::text("公司")),
     ]);
-    store.act("orders.change_address", &office, call_id(1), NOON).await;
+    store.act("orders.change_address", &office, Level::L4, call_id(1), NOON).await;
     let json = serde_json::json!([
         store.calls(10).await.expect("calls"),
         store.tickets(10).await.expect("tickets"),

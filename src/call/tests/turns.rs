@@ -5,7 +5,14 @@ use crate::dialplan::{ActionCall, TicketDraft, Value};
 use std::collections::BTreeMap;
 
 fn action(filler: Option<Prompt>, timeout_ms: u32) -> Await {
-    Await::Action(ActionCall { name: "orders.get".into(), args: BTreeMap::new(), timeout_ms, filler, idempotent: true })
+    Await::Action(ActionCall {
+        name: "orders.get".into(),
+        args: BTreeMap::new(),
+        timeout_ms,
+        filler,
+        idempotent: true,
+        proved: crate::dialplan::Level::L0,
+    })
 }
 
 fn ticket() -> Await {

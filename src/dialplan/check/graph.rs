@@ -51,7 +51,8 @@ impl<'a> Graph<'a> {
         seen
     }
 
-    fn roots(&self, flow: &Flow) -> Vec<usize> {
+    /// Where a call may come in: the start, and what the caller may jump to from anywhere.
+    pub fn roots(&self, flow: &Flow) -> Vec<usize> {
         let global = flow.globals.values().filter_map(|l| match &l.to {
             Target::Node(n) => self.names.get(n.as_str()).copied(),
             _ => None,

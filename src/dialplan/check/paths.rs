@@ -45,11 +45,13 @@ fn identity(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>, at: usize, node
     if action.level <= Level::L1 && flow.verify >= action.level {
         return;
     }
-    let Some(start) = graph.start else { return };
+    // A node that can be passed over proves nothing.
     let proves = |n: usize, outcome: &str| {
-        outcome == "pass" && matches!(flow.nodes[n].kind, Kind::Verify { level, .. } if level >= action.level)
+        let node = &flow.nodes[n];
+        let proof = matches!(node.kind, Kind::Verify { level, .. } if level >= action.level);
+        outcome == "pass" && proof && node.skip_if.is_none()
     };
-    let unproven = graph.reach(&[start], |n, e| !proves(n, e.outcome));
+    let unproven = graph.reach(&graph.roots(flow), |n, e| !proves(n, e.outcome));
     if unproven[at] {
         let (name, level) = (action.name, action.level.name());
         let mend = format!("put a verify node (level: {level}) on every way to it");
@@ -62,14 +64,19 @@ fn read_back(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>, at: usize, act
         let node = &flow.nodes[n];
         outcome == "agree"
             && matches!(node.kind, Kind::Confirm)
+            && node.skip_if.is_none()
             && node.prompt.as_ref().is_some_and(|p| {
                 let said = mentioned_slots(p);
                 slots.iter().all(|s| said.contains(s))
             })
     };
-    let fills = |n: &&usize| matches!(&flow.nodes[**n].kind, Kind::Ask { slot } if slots.contains(&slot.text));
-    let nodes: Vec<usize> = (0..flow.nodes.len()).collect();
-    let from: Vec<usize> = graph.start.into_iter().chain(nodes.iter().filter(fills).copied()).collect();
+    let of_these = |name: &str| slots.iter().any(|s| name.strip_prefix("slots.") == Some(s));
+    let fills = |n: &usize| match &flow.nodes[*n].kind {
+        Kind::Ask { slot } => slots.contains(&slot.text),
+        Kind::Set { set } => set.iter().any(|(name, _)| of_these(&name.text)),
+        _ => false,
+    };
+    let from: Vec<usize> = graph.roots(flow).into_iter().chain((0..flow.nodes.len()).filter(fills)).collect();
     if slots.is_empty() || graph.reach(&from, |n, e| !agreed(n, e.outcome))[at] {
         let node = &flow.nodes[at];
         let mend = "put a confirm node whose prompt reads the value back ({slots.…}) between asking and acting";

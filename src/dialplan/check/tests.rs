@@ -14,7 +14,7 @@ fn changed(file: &str, from: &str, to: &str) -> Vec<SourceFile> {
 }
 
 /// File, what is changed into what, the code that must come, a part of the line it must point at.
-const FAULTS: [(&str, &str, &str, &str, &str); 33] = [
+const FAULTS: [(&str, &str, &str, &str, &str); 37] = [
     ("order_query.yaml", "do: confirm ", "do: konfirm ", "E001", "one:"),
     ("order_query.yaml", "{do: say, prompt: \"没有查到", "{do: remote, prompt: \"没有查到", "E001", "not_found:"),
     ("order_query.yaml", "wait_s: 8", "wait_s: 800", "E001", "800"),
@@ -35,6 +35,22 @@ const FAULTS: [(&str, &str, &str, &str, &str); 33] = [
     ("order_query.yaml", "text: \"您的{order.item}", "text: \"您的{odrer.item}", "E011", "odrer"),
     ("order_query.yaml", "max_steps: 3", "max_steps: 2", "E012", "flow:"),
     ("order_query.yaml", "level: l2", "level: l1", "E013", "save:"),
+    ("order_query.yaml", "    level: l2\n", "    level: l2\n    skip_if: \"true\"\n", "E013", "save:"),
+    ("order_query.yaml", "  human: human\n", "  human: human\n  repeat: save\n", "E013", "save:"),
+    (
+        "order_query.yaml",
+        "收件人{order.receiver|mask_name},对吗?\"\n",
+        "收件人{order.receiver|mask_name},对吗?\"\n    skip_if: \"true\"\n",
+        "E014",
+        "save:",
+    ),
+    (
+        "order_query.yaml",
+        "then: {agree: save,",
+        "then: {agree: swap, refuse: ask_address, max: own_words}\n  swap:\n    do: set\n    set: {slots.new_address: \"profile.addresses[0]\"}\n    go: save\n  # {agree: save,",
+        "E014",
+        "save:",
+    ),
     ("order_query.yaml", "then: {filled: read_back,", "then: {filled: save,", "E014", "save:"),
     ("order_query.yaml", "{order.receiver|mask_name}", "{order.receiver}", "E015", "新地址是"),
     ("order_query.yaml", "{slots.new_address|segments}", "{slots.new_address}", "E015", "新地址是"),

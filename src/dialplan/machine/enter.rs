@@ -19,6 +19,8 @@ impl Run {
         self.here = Some(place);
         self.tries = Tries::default();
         self.trace(&flow.id, &node.id, out);
+        // Another order may be at hand than the one the caller proved himself for.
+        self.set_session("verify_level", Value::text(self.level().name()));
         if let Some(why) = self.guard(place) {
             return Next::Broken(why.into());
         }
@@ -152,12 +154,18 @@ impl Run {
             return Next::Broken(format!("there is no action {}", call.text));
         };
         let args = with.iter().map(|(name, e)| (name.text.clone(), self.work_out(e))).collect();
+        let proved = self.proved_for(action, &args);
+        if action.subject.is_some() && proved < action.level {
+            self.trouble(format!("{} needs {}, only {} is proved", action.name, action.level.name(), proved.name()));
+            return self.action_ended("denied", Value::Null);
+        }
         let call = ActionCall {
             name: action.name.to_string(),
             args,
             timeout_ms: timeout_ms.unwrap_or(action.timeout_ms),
             filler: filler.as_ref().map(|f| self.render(f, true)),
             idempotent: action.idempotent,
+            proved,
         };
         Next::Wait(Wait::Node, Await::Action(call))
     }

@@ -49,7 +49,7 @@ impl Run {
             None => title.to_string(),
         };
         let emotion = if self.mood.angry { ",客户情绪不好" } else { "" };
-        let known = if self.level >= super::Level::L1 { "已核身" } else { "未核身" };
+        let known = if self.level() >= super::Level::L1 { "已核身" } else { "未核身" };
         let text = format!("客户要办{business},{known}{emotion}。");
         self.render(&Template::plain(&text.replace(['{', '}'], "")), false)
     }

@@ -24,7 +24,7 @@ use super::value::Value;
 use crate::speech::Lang;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use verify::Proof;
+use verify::{Proof, Subject};
 
 pub(in crate::dialplan) use answer::mentioned_slots;
 
@@ -172,7 +172,8 @@ pub struct Run {
     facts: Facts,
     humans: u8,
     rate: f32,
-    level: Level,
+    /// What was proved, and for whom: a proof for one person's orders says nothing of another's.
+    proved: (Level, Subject),
     visits: BTreeMap<Place, u32>,
     silent: u32,
     nodes: u32,
@@ -217,7 +218,7 @@ impl Run {
             facts: Facts::default(),
             humans: 0,
             rate: 1.0,
-            level: Level::L0,
+            proved: (Level::L0, Subject::Caller),
             visits: BTreeMap::new(),
             silent: 0,
             nodes: 0,
@@ -262,7 +263,7 @@ impl Run {
             ("node", Value::Text(node)),
             ("intent", session.get("intent").clone()),
             ("caller", Value::text(self.session.caller.clone())),
-            ("verify_level", Value::text(self.level.name())),
+            ("verify_level", Value::text(self.level().name())),
             ("emotion", session.get("emotion").clone()),
             ("slots", self.scope.get("slots").cloned().unwrap_or_default()),
             ("order", self.scope.get("order").map_or(Value::Null, |o| o.get("no").clone())),

@@ -1,12 +1,14 @@
 //! Verification: what is known without asking, then the last four digits, then the receiver's name or the amount paid.
 //! Two wrong answers fail. Questions are counted apart from steps.
 
+use super::super::actions::Action;
 use super::super::language;
 use super::super::model::{Kind, Level, Node};
 use super::super::reply::{AnswerKind, Await, Choice, KeyRule, Listen, Pause};
 use super::super::understood::{Meaning, Understood};
 use super::super::value::Value;
 use super::{Next, Out, Run, Wait};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Wrong or missing answers that fail a verification.
@@ -22,6 +24,15 @@ pub(super) struct Proof {
     stage: Stage,
     wrong: u8,
     known: Known,
+}
+
+/// Whom a proof is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// The caller, and so every order of his.
+    Caller,
+    /// The buyer of somebody else's order, known by that order only.
+    BuyerOf(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +51,7 @@ struct Known {
 
 impl Run {
     pub(super) fn verify(&mut self, node: &Node, level: Level, out: &mut Out) -> Next {
-        if self.level >= level || self.passive(level) {
+        if self.level() >= level || self.passive(level) {
             return self.pass(node, level);
         }
         let known = self.known();
@@ -50,6 +61,32 @@ impl Run {
             return self.by_outcome(node, "fail");
         }
         self.question(Proof { level, stage: Stage::Last4, wrong: 0, known }, out)
+    }
+
+    /// What has been proved for the order at hand; without one, for the caller.
+    pub(super) fn level(&self) -> Level {
+        if self.proved.1 == self.subject() { self.proved.0 } else { Level::L0 }
+    }
+
+    fn subject(&self) -> Subject {
+        match self.scope.get("order") {
+            Some(order @ Value::Map(_)) if !self.own_order() => {
+                Subject::BuyerOf(order.get("id").as_text().unwrap_or_default().to_string())
+            }
+            _ => Subject::Caller,
+        }
+    }
+
+    /// What has been proved for what an action is about. The order that it names must be the one at hand: that is the
+    /// one the questions were about.
+    pub(super) fn proved_for(&self, action: &Action, args: &BTreeMap<String, Value>) -> Level {
+        let Some(name) = action.subject else { return self.level() };
+        let order = self.scope.get("order").unwrap_or(&Value::Null);
+        let same = args
+            .get(name)
+            .is_some_and(|a| !a.is_null() && (a == order || ["id", "no"].iter().any(|key| a == order.get(key))));
+        let level = if self.level() < action.level && self.passive(action.level) { action.level } else { self.level() };
+        if same { level } else { Level::L0 }
     }
 
     /// Known without a question: the order is the caller's own, or the voiceprint has passed.
@@ -87,8 +124,8 @@ impl Run {
     }
 
     fn pass(&mut self, node: &Node, level: Level) -> Next {
-        self.level = self.level.max(level);
-        self.set_session("verify_level", Value::text(self.level.name()));
+        self.proved = (self.level().max(level), self.subject());
+        self.set_session("verify_level", Value::text(self.level().name()));
         self.by_outcome(node, "pass")
     }
 
