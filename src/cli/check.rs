@@ -1,8 +1,9 @@
-//! `zongji check`: may these dialplans be published?
+//! `zongji check`: may these dialplans be published? Only without errors and with their own tests passed.
 
 use super::{Context, out, setup};
-use crate::dialplan::{FlowSet, Severity};
+use crate::dialplan::{FlowSet, Severity, flowtest};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -14,7 +15,11 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let files = setup::dialplan_files(context, args.dir)?;
     let count = files.len();
     let (problems, sha) = match FlowSet::compile(files) {
-        Ok(set) => (set.notes().to_vec(), Some(set.hash().to_owned())),
+        Ok(set) => {
+            let (hash, mut problems) = (set.hash().to_owned(), set.notes().to_vec());
+            problems.extend(flowtest::problems(&flowtest::run_all(&Arc::new(set))));
+            (problems, Some(hash))
+        }
         Err(problems) => (problems, None),
     };
     out::problems(context.json, &problems);

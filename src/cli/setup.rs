@@ -2,7 +2,7 @@
 
 use super::{Context, out};
 use crate::config::{Config, RecogniserChoice, RouteKind as ConfiguredRoute, TestRoute as ConfiguredTestRoute};
-use crate::dialplan::{FlowSet, SourceFile};
+use crate::dialplan::{FlowSet, SourceFile, flowtest};
 use crate::engines::{EngineSettings, Engines};
 use crate::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use crate::server::routes::{Listening, RouteKind};
@@ -71,6 +71,18 @@ pub fn compile(context: &Context, files: Vec<SourceFile>) -> Option<FlowSet> {
     }
 }
 
+/// Compiled dialplans whose own tests pass; all problems are printed.
+fn publishable(context: &Context, files: Vec<SourceFile>) -> Option<Arc<FlowSet>> {
+    let set = Arc::new(compile(context, files)?);
+    let failed = flowtest::problems(&flowtest::run_all(&set));
+    if failed.is_empty() {
+        return Some(set);
+    }
+    out::problems(context.json, &failed);
+    eprintln!("zongji: {} test(s) inside the dialplans fail; nothing was started", failed.len());
+    None
+}
+
 /// The models as configured.
 pub fn engines(context: &Context) -> anyhow::Result<Engines> {
     Ok(engines_of(&config(context)?))
@@ -132,9 +144,9 @@ pub async fn start(context: &Context, over: &Overrides, mut config: Config) -> a
     std::fs::create_dir_all(&config.data.dir).map_err(|e| {
         anyhow::anyhow!("cannot make the data folder {}: {e}; give --data DIR", config.data.dir.display())
     })?;
-    let Some(flows) = compile(context, configured_dialplans(&config)?) else { return Ok(None) };
+    let Some(flows) = publishable(context, configured_dialplans(&config)?) else { return Ok(None) };
     let engines = engines_of(&config);
-    match Hotline::start(settings(&config), Arc::new(flows), engines).await {
+    match Hotline::start(settings(&config), flows, engines).await {
         Ok(hotline) => Ok(Some(Started { hotline, data: config.data.dir })),
         Err(StartError::Dialplan(problems)) => {
             out::problems(context.json, &problems);

@@ -9,7 +9,7 @@ use super::shard::{self, ShardCommand, ShardHandle, ShardSettings};
 use super::switchboard::{Switchboard, SwitchboardParts};
 use super::time::{now, utc};
 use super::voices::Voices;
-use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile};
+use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile, flowtest};
 use crate::engines::Engines;
 use crate::sip::{Account, Network, Served, SipAgent, SipError, SipEvent, SipSettings};
 use crate::store::{Store, StoreError, Writer, WriterHandle};
@@ -141,7 +141,9 @@ pub fn read_dialplans(dir: &Path) -> std::io::Result<Vec<SourceFile>> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-            files.push(SourceFile { path: path.display().to_string(), text: std::fs::read_to_string(&path)? });
+            // Bytes that are no UTF-8 are a problem of that file, listed with all others when it is parsed.
+            let text = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
+            files.push(SourceFile { path: path.display().to_string(), text });
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -281,9 +283,13 @@ impl Hotline {
     /// Puts new flows into use for new calls; calls under way keep theirs. A broken set changes nothing.
     pub fn reload(&self, dir: &Path) -> Result<String, StartError> {
         let files = read_dialplans(dir).map_err(|e| StartError::Io(dir.display().to_string(), e))?;
-        let set = FlowSet::compile(files).map_err(StartError::Dialplan)?;
+        let set = Arc::new(FlowSet::compile(files).map_err(StartError::Dialplan)?);
+        let failed = flowtest::problems(&flowtest::run_all(&set));
+        if !failed.is_empty() {
+            return Err(StartError::Dialplan(failed));
+        }
         let sha = set.hash().to_owned();
-        *self.flows.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+        *self.flows.write().unwrap_or_else(PoisonError::into_inner) = set;
         Ok(sha)
     }
 

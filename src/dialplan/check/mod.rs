@@ -20,6 +20,7 @@
 //! | E016 | an unknown action, argument, queue, skill, category, flow, intent |
 //! | E017 | two intents with nearly the same example |
 //! | E018 | digits that cannot be pressed |
+//! | E019 | a test inside a file fails (said by `flowtest`, once the set compiles) |
 //! | W101 | a question without prompts for misses |
 //! | W102 | a prompt of more than 80 characters |
 //! | W103 | a slot nobody uses |

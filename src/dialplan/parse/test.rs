@@ -1,5 +1,6 @@
 //! Tests inside a file.
 
+use super::super::actions;
 use super::super::model::{Expect, FlowTest, TestInput, TestTurn};
 use super::super::value::Value;
 use super::tree::{Data, Tree};
@@ -14,7 +15,7 @@ pub fn all(r: &mut Reader<'_>, b: &mut Block<'_>) -> Vec<FlowTest> {
 fn one(r: &mut Reader<'_>, t: &Tree) -> Option<FlowTest> {
     let mut b = r.block(t, "a test")?;
     let name = r.need_text(&mut b, "name");
-    let given = b.take_some("given").map_or(Value::Null, |t| r.value(t));
+    let given = b.take_some("given").map_or(Value::Null, |t| given(r, t));
     let mut turns = Vec::new();
     if let Some(t) = r.need(&mut b, "turns") {
         for item in r.list(t, "`turns`") {
@@ -27,6 +28,78 @@ fn one(r: &mut Reader<'_>, t: &Tree) -> Option<FlowTest> {
     };
     r.done(b);
     Some(FlowTest { name: name?, at: t.at, given, turns, expect })
+}
+
+/// What the pretended world begins with; a word it does not know would be passed over in silence.
+fn given(r: &mut Reader<'_>, t: &Tree) -> Value {
+    const KEYS: [&str; 13] = [
+        "caller",
+        "orders",
+        "status",
+        "voiceprint",
+        "name",
+        "elder",
+        "angry",
+        "vip",
+        "addresses",
+        "seats",
+        "tickets",
+        "fail",
+        "recording_ms",
+    ];
+    const WORDS: [(&str, &[&str]); 4] = [
+        ("status", &["paid", "packing", "shipped", "signed", "closed", "cancelled"]),
+        ("voiceprint", &["pass", "fail", "unavailable"]),
+        ("seats", &["connected", "busy", "timeout", "closed"]),
+        ("tickets", &["false", "true"]),
+    ];
+    let Data::Map(pairs) = &t.data else {
+        r.wrong(t.at, format!("`given` must be a block of keys, not {}", t.data.kind()), KEYS.join(", "));
+        return Value::Null;
+    };
+    for (key, value) in pairs {
+        if !KEYS.contains(&key.name.as_str()) {
+            r.wrong(key.at, format!("a test is given no `{}`", key.name), KEYS.join(", "));
+        }
+        let said = match &value.data {
+            Data::Text(word) => word.clone(),
+            Data::Bool(flag) => flag.to_string(),
+            _ => String::new(),
+        };
+        if let Some((_, words)) = WORDS.iter().find(|(name, _)| *name == key.name)
+            && !words.contains(&said.as_str())
+        {
+            r.wrong(value.at, format!("`{}` cannot be given as that", key.name), words.join(", "));
+        }
+        if key.name == "fail" {
+            fails(r, value);
+        }
+    }
+    r.value(t)
+}
+
+/// `fail: {orders.get: timeout}` names actions and outcomes that they have.
+fn fails(r: &mut Reader<'_>, t: &Tree) {
+    let Data::Map(pairs) = &t.data else {
+        r.wrong(t.at, "`fail` must be a block of actions and outcomes", "such as {orders.get: timeout}");
+        return;
+    };
+    for (key, value) in pairs {
+        match (actions::find(&key.name), &value.data) {
+            (None, _) => r.wrong(key.at, format!("there is no action `{}`", key.name), ""),
+            (Some(a), Data::Text(o)) if a.outcomes.contains(&o.as_str()) => {}
+            (Some(a), _) => r.wrong(value.at, format!("{} does not end like this", a.name), a.outcomes.join(", ")),
+        }
+    }
+}
+
+/// A block of expected values; anything else would be passed over in silence.
+fn expected(r: &mut Reader<'_>, b: &mut Block<'_>, key: &'static str) -> Value {
+    let Some(t) = b.take_some(key) else { return Value::Null };
+    if !matches!(t.data, Data::Map(_)) {
+        r.wrong(t.at, format!("`{key}` must be a block of names and values, not {}", t.data.kind()), "");
+    }
+    r.value(t)
 }
 
 fn turn(r: &mut Reader<'_>, t: &Tree) -> Option<TestTurn> {
@@ -46,7 +119,7 @@ fn turn(r: &mut Reader<'_>, t: &Tree) -> Option<TestTurn> {
         hear: r.opt_text(&mut b, "hear"),
         node: r.opt_text(&mut b, "at"),
         intent: r.opt_text(&mut b, "intent"),
-        slots: b.take_some("slots").map_or(Value::Null, |t| r.value(t)),
+        slots: expected(r, &mut b, "slots"),
     };
     r.done(b);
     Some(turn)
@@ -66,8 +139,8 @@ fn expect(r: &mut Reader<'_>, t: &Tree) -> Expect {
         max_steps: r.number(&mut b, "max_steps", 0.0, 50.0).map(|n| n as u8),
         path: r.texts(&mut b, "path"),
         actions: actions.map(|t| r.spot_list(t, "actions").into_iter().map(|s| s.text).collect()),
-        ticket: b.take_some("ticket").map_or(Value::Null, |t| r.value(t)),
-        slots: b.take_some("slots").map_or(Value::Null, |t| r.value(t)),
+        ticket: expected(r, &mut b, "ticket"),
+        slots: expected(r, &mut b, "slots"),
     };
     if let Some(Tree { data: Data::Null, at }) = actions {
         r.wrong(*at, "`actions` is empty", "write [] when none is expected");

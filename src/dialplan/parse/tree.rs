@@ -132,26 +132,56 @@ impl<'de> Visitor<'de> for DataVisitor {
     }
 }
 
+/// What stands where bytes were no UTF-8.
+const NOT_UTF8: char = '\u{FFFD}';
+
 /// Reads a file's text. A text that is no YAML gives problems and no tree; a key given twice gives a problem and
 /// the tree with its first value, so that the rest is still read.
 pub fn read(file: &str, source: &str) -> (Option<Tree>, Vec<Problem>) {
-    match serde_saphyr::from_str_with_options::<Tree>(source, options(false)) {
-        Ok(tree) => (Some(tree), Vec::new()),
-        Err(e) => {
-            let problem = yaml_problem(file, source, &e);
-            let tree = serde_saphyr::from_str_with_options::<Tree>(source, options(true)).ok();
-            (tree, vec![problem])
+    if let Some(at) = source.find(NOT_UTF8) {
+        let before = &source[..at];
+        let line = before.matches('\n').count() as u32 + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() as u32 + 1;
+        let mend = "save it as UTF-8 (a GBK file: iconv -f GBK -t UTF-8)";
+        let at = At { line, column };
+        return (None, vec![Problem::new("E001", file, source, at, "this file is not UTF-8", mend)]);
+    }
+    let mut options = Options::default();
+    options.strict_booleans = true;
+    // All of them come, so that each can be named.
+    options.duplicate_keys = serde_saphyr::options::DuplicateKeyPolicy::LastWins;
+    match serde_saphyr::from_str_with_options::<Tree>(source, options) {
+        Ok(mut tree) => {
+            let mut twice = Vec::new();
+            keep_first(&mut tree, &mut twice);
+            let said = |key: &Key| {
+                let message = format!("the key `{}` is given twice", key.name);
+                Problem::new("E001", file, source, key.at, message, "give each key once")
+            };
+            let problems = twice.iter().map(said).collect();
+            (Some(tree), problems)
         }
+        Err(e) => (None, vec![yaml_problem(file, source, &e)]),
     }
 }
 
-fn options(first_wins: bool) -> Options {
-    let mut o = Options::default();
-    o.strict_booleans = true;
-    if first_wins {
-        o.duplicate_keys = serde_saphyr::options::DuplicateKeyPolicy::FirstWins;
+/// Takes repeated keys out of every block.
+fn keep_first(tree: &mut Tree, twice: &mut Vec<Key>) {
+    match &mut tree.data {
+        Data::Map(pairs) => {
+            let mut seen = std::collections::BTreeSet::new();
+            pairs.retain(|(key, _)| {
+                let first = seen.insert(key.name.clone());
+                if !first {
+                    twice.push(key.clone());
+                }
+                first
+            });
+            pairs.iter_mut().for_each(|(_, value)| keep_first(value, twice));
+        }
+        Data::List(items) => items.iter_mut().for_each(|item| keep_first(item, twice)),
+        _ => {}
     }
-    o
 }
 
 fn yaml_problem(file: &str, source: &str, e: &serde_saphyr::Error) -> Problem {
@@ -159,11 +189,7 @@ fn yaml_problem(file: &str, source: &str, e: &serde_saphyr::Error) -> Problem {
     let e = e.without_snippet();
     let said = e.to_string();
     let said = said.lines().next().unwrap_or("this is no YAML").to_string();
-    let mend = if said.contains("duplicate") {
-        "give each key once"
-    } else {
-        "check the indentation (spaces, no tabs) and put Chinese sentences between double quotes"
-    };
+    let mend = "check the indentation (spaces, no tabs) and put Chinese sentences between double quotes";
     Problem::new("E001", file, source, at, said, mend)
 }
 
@@ -188,10 +214,19 @@ mod tests {
 
     #[test]
     fn a_key_given_twice_is_a_problem_and_the_rest_is_still_read() {
-        let (tree, problems) = read("a.yaml", "a: 1\nb: 2\na: 3\n");
-        assert_eq!(problems.len(), 1);
-        assert_eq!((problems[0].line, problems[0].column), (3, 1), "{}", problems[0]);
-        assert!(tree.is_some());
+        let (tree, problems) = read("a.yaml", "a: 1\nb: {c: 1, c: 2}\na: 3\n");
+        let places: Vec<_> = problems.iter().map(|p| (p.line, p.column)).collect();
+        assert_eq!(places, [(3, 1), (2, 11)], "{problems:?}");
+        let Data::Map(top) = tree.unwrap().data else { panic!("a map") };
+        assert_eq!((top.len(), &top[0].1.data), (2, &Data::Int(1)), "the first one counts");
+    }
+
+    #[test]
+    fn a_file_in_another_encoding_is_said_to_be_so() {
+        let (tree, problems) = read("a.yaml", &String::from_utf8_lossy(b"flow: x\ntitle: \xcd\xb6\xcb\xdf\n"));
+        assert!(tree.is_none());
+        assert_eq!((problems[0].line, problems[0].column), (2, 9), "the first bytes happen to be a letter");
+        assert!(problems[0].message.contains("UTF-8"), "{}", problems[0]);
     }
 
     #[test]
