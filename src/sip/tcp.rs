@@ -93,6 +93,11 @@ fn frame(buf: &[u8]) -> Frame {
     if buf.len() >= end + length { Frame::Message(end + length) } else { Frame::More }
 }
 
+/// Whether no message has begun yet: nothing is here but, at most, a part of a keep-alive.
+fn quiet(buf: &[u8]) -> bool {
+    b"\r\n\r\n".starts_with(buf)
+}
+
 /// Accepts until the agent stops.
 pub(super) async fn listen(hub: Arc<Hub>, listener: TcpListener) {
     loop {
@@ -176,8 +181,13 @@ where
     R: tokio::io::AsyncRead + Unpin,
 {
     let settings = &hub.gate.settings;
+    // The first byte of a message starts its clock; a keep-alive only shows that the peer is there.
+    let limit = |buf: &[u8]| {
+        let span = if quiet(buf) { settings.tcp_idle_limit } else { settings.tcp_message_limit };
+        tokio::time::Instant::now() + span
+    };
     let (mut buf, mut chunk) = (Vec::new(), vec![0u8; 16_384]);
-    let mut deadline = tokio::time::Instant::now() + settings.tcp_idle_limit;
+    let mut deadline = limit(&buf);
     loop {
         let (len, last) = match frame(&buf) {
             Frame::Message(len) => (len, false),
@@ -185,6 +195,7 @@ where
             Frame::Hopeless => return false,
             Frame::Skip => {
                 buf.drain(..2);
+                deadline = limit(&buf);
                 continue;
             }
             Frame::Ping => {
@@ -192,25 +203,25 @@ where
                 if !write(connection, b"\r\n").await {
                     return false;
                 }
+                deadline = limit(&buf);
                 continue;
             }
             Frame::More => {
-                let fresh = buf.is_empty();
+                let fresh = quiet(&buf);
                 let Ok(got) = tokio::time::timeout_at(deadline, half.read(&mut chunk)).await else { return fresh };
                 match got {
                     Ok(n) if n > 0 => buf.extend_from_slice(&chunk[..n]),
                     _ => return true,
                 }
                 if fresh {
-                    deadline = tokio::time::Instant::now() + settings.tcp_message_limit;
+                    deadline = limit(&buf);
                 }
                 continue;
             }
         };
         let answer = hub.received(&buf[..len], peer, Some(connection)).await;
         buf.drain(..len);
-        let now = tokio::time::Instant::now();
-        deadline = now + if buf.is_empty() { settings.tcp_idle_limit } else { settings.tcp_message_limit };
+        deadline = limit(&buf);
         if let Some(answer) = answer
             && (!answer.bytes.is_empty() && !write(connection, &answer.bytes).await || answer.close)
         {
