@@ -3,6 +3,7 @@
 //! The library's connection type is used with its reading half locked away: its own reader waits for that lock
 //! until we close, and then finds nothing to read and takes the connection off its list.
 
+use super::admission::network;
 use super::counters::bump;
 use super::gate::lock;
 use super::hub::Hub;
@@ -28,7 +29,7 @@ pub(super) struct Crowd(Mutex<HashMap<IpAddr, usize>>);
 impl Crowd {
     /// Lets one in unless there are too many; `per_source` does not bind the trusted.
     fn enter(&self, ip: IpAddr, total: usize, per_source: usize) -> bool {
-        let mut map = lock(&self.0);
+        let (ip, mut map) = (network(ip), lock(&self.0));
         if map.values().sum::<usize>() >= total || map.get(&ip).copied().unwrap_or(0) >= per_source {
             return false;
         }
@@ -37,7 +38,7 @@ impl Crowd {
     }
 
     fn leave(&self, ip: IpAddr) {
-        let mut map = lock(&self.0);
+        let (ip, mut map) = (network(ip), lock(&self.0));
         if let Some(n) = map.get_mut(&ip) {
             *n -= 1;
             if *n == 0 {
@@ -258,6 +259,15 @@ mod tests {
         assert!(matches!(frame(format!("{HEAD}l: 99999999\r\n\r\n").as_bytes()), Frame::Bad(_)));
         assert_eq!(frame(b"GET / HTTP/1.1\r\n\r\n"), Frame::Hopeless);
         assert_eq!(frame(&vec![b'a'; MAX_HEAD + 1]), Frame::Hopeless);
+    }
+
+    #[test]
+    fn hosts_of_one_ipv6_network_share_their_number_of_connections() {
+        let crowd = Crowd::default();
+        let host = |i: u128| IpAddr::V6((0x2001_0db8u128 << 96 | i).into());
+        assert_eq!((0..10).filter(|i| crowd.enter(host(*i), 100, 3)).count(), 3);
+        crowd.leave(host(9));
+        assert!(crowd.enter(host(77), 100, 3));
     }
 
     proptest! {
