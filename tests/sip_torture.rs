@@ -335,3 +335,24 @@ async fn a_slow_or_endless_stream_is_closed_and_others_are_served_meanwhile() {
     tokio::time::timeout(PATIENCE, ping.read_exact(&mut pong)).await.expect("a pong").unwrap();
     assert_eq!(&pong, b"\r\n");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keep_alive_starts_no_message_clock() {
+    for keep_alive in [&b"\r\n\r\n"[..], b"\r\n"] {
+        let agent = busy_agent(&[]).await;
+        let mut stream = TcpStream::connect(agent.local_addr()).await.unwrap();
+        stream.write_all(keep_alive).await.unwrap();
+        let mut buf = [0u8; 2048];
+        if keep_alive.len() == 4 {
+            tokio::time::timeout(PATIENCE, stream.read_exact(&mut buf[..2])).await.expect("a pong").unwrap();
+        }
+        // Far beyond the 400 ms a message may take.
+        let closed = tokio::time::timeout(Duration::from_millis(1200), stream.read(&mut buf)).await;
+        assert!(closed.is_err(), "after {keep_alive:?} the connection was closed: {closed:?}");
+        let options = "OPTIONS sip:a@h SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bK1\r\nFrom: <sip:p@h>;tag=p\r\n\
+            To: <sip:a@h>\r\nCall-ID: k\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(options.as_bytes()).await.unwrap();
+        let n = tokio::time::timeout(PATIENCE, stream.read(&mut buf)).await.expect("an answer").unwrap();
+        assert!(buf[..n].starts_with(b"SIP/2.0 200"), "{}", String::from_utf8_lossy(&buf[..n]));
+    }
+}

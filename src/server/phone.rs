@@ -365,7 +365,7 @@ impl Phone {
                     None => break true,
                     Some(event) if over(&event, dialog) => break true,
                     Some(SipEvent::Invite { dialog, .. }) => self.agent.reject(dialog, 486, None).await,
-                    Some(SipEvent::Reinvite { dialog, request, sdp }) => {
+                    Some(SipEvent::Reinvite { dialog, request, sdp, .. }) => {
                         let answer = reanswer(&mut caps, sdp, &mut rtp);
                         self.agent.answer_reinvite(dialog, request, answer).await;
                     }

@@ -131,7 +131,7 @@ impl Switchboard {
     fn try_seat(&mut self, call: CallId, order: TransferOrder, mut tried: Vec<String>) -> Result<(), LegFailure> {
         let agent = &self.p.agent;
         let reach = |user: &str| {
-            let contact = agent.contacts(user).into_iter().next()?;
+            let contact = agent.contacts(user).pop()?; // newest last
             Some(Reach { uri: contact.uri, source: Some(contact.source), tcp: contact.tcp })
         };
         let (user, reach) = self.roster.choose(&self.p.settings.seats, &order.queue, &tried, reach)?;

@@ -167,7 +167,7 @@ impl Switchboard {
             SipEvent::Cancelled { dialog } | SipEvent::Bye { dialog } | SipEvent::Ended { dialog, .. } => {
                 self.hung_up(dialog);
             }
-            SipEvent::Reinvite { dialog, request, sdp } => {
+            SipEvent::Reinvite { dialog, request, sdp, .. } => {
                 let answer = self.renegotiate(dialog, sdp.as_deref());
                 let agent = self.p.agent.clone();
                 tokio::spawn(async move { agent.answer_reinvite(dialog, request, answer).await });

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 const MAX_SOURCES: usize = 16_384;
 /// Time in which a bucket refills, µs.
 const WINDOW_US: u64 = 2_000_000;
+/// A full table is looked through at most this often, ms.
+const SWEEP_MS: u64 = 100;
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
@@ -23,6 +25,8 @@ pub(super) struct Admission {
     buckets: HashMap<IpAddr, Bucket>,
     /// Shared by all sources the table has no room for.
     overflow: Bucket,
+    /// Last time the whole table was looked through.
+    swept: Mono,
 }
 
 impl Admission {
@@ -30,15 +34,16 @@ impl Admission {
     pub fn new(per_window: u32) -> Admission {
         let per_window = u64::from(per_window.max(1));
         let overflow = Bucket { tokens: per_window * 1_000_000, at: Mono(0) };
-        Admission { per_window, buckets: HashMap::new(), overflow }
+        Admission { per_window, buckets: HashMap::new(), overflow, swept: Mono(0) }
     }
 
     /// Takes one token of `source`; false when it has none left.
     pub fn admit(&mut self, source: IpAddr, now: Mono) -> bool {
         let full = self.per_window * 1_000_000;
         let key = network(source);
-        if !self.buckets.contains_key(&key) && self.buckets.len() >= MAX_SOURCES {
-            self.forget_idle(now);
+        if !self.buckets.contains_key(&key) && self.buckets.len() >= MAX_SOURCES && now.ms_since(self.swept) >= SWEEP_MS
+        {
+            self.forget_idle(now); // not for every new source: a flood of them would make each message cost a table
         }
         let fits = self.buckets.contains_key(&key) || self.buckets.len() < MAX_SOURCES;
         let bucket = match fits {
@@ -57,11 +62,13 @@ impl Admission {
 
     /// Drops buckets that are full again: they say nothing.
     pub fn forget_idle(&mut self, now: Mono) {
+        self.swept = now;
         self.buckets.retain(|_, b| now.0.saturating_sub(b.at.0) < WINDOW_US);
     }
 }
 
-fn network(ip: IpAddr) -> IpAddr {
+/// What counts as one source: an address, or an IPv6 network of 64 bits.
+pub(super) fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(a) => IpAddr::V6((u128::from(a) & !u128::from(u64::MAX)).into()),
@@ -92,6 +99,19 @@ mod tests {
         }
         assert!(a.buckets.len() <= MAX_SOURCES);
         assert!(a.admit("203.0.113.9".parse().unwrap(), Mono::from_ms(2_000)));
+    }
+
+    #[test]
+    fn a_full_table_is_looked_through_ten_times_a_second_at_most() {
+        let mut a = Admission::new(16);
+        for i in 0..MAX_SOURCES as u32 {
+            a.admit(IpAddr::V4(i.into()), Mono::from_ms(1000));
+        }
+        a.forget_idle(Mono::from_ms(2950));
+        a.admit(IpAddr::V4(u32::MAX.into()), Mono::from_ms(3010));
+        assert_eq!(a.buckets.len(), MAX_SOURCES, "60 ms after the last look nothing is scanned");
+        a.admit(IpAddr::V4(u32::MAX.into()), Mono::from_ms(3051));
+        assert_eq!(a.buckets.len(), 1);
     }
 
     #[test]

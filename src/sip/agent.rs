@@ -5,12 +5,12 @@ use super::counters::{SipCounters, bump};
 use super::dialogs::{self, contact, insert, response_to, sdp_headers, text};
 use super::event::{DialogId, EndWhy, ReinviteId, SipError, SipEvent};
 use super::gate::{Gate, lock};
-use super::hub::{Hub, Mend, Strays};
+use super::hub::{Asked, Hub, Mend, Strays};
 use super::registrar::Contact;
 use super::settings::{Served, SipSettings};
 use super::sockets;
 use super::time::now;
-use super::{tcp, udp, uri};
+use super::{inside, tcp, udp, uri};
 use rsipstack::dialog::authenticate::Credential as LibraryCredential;
 use rsipstack::dialog::dialog::DialogState;
 use rsipstack::dialog::dialog_layer::DialogLayer;
@@ -19,7 +19,6 @@ use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::dialog::registration::Registration;
 use rsipstack::sip::{Header, Response, StatusCode, Transport};
 use rsipstack::transaction::endpoint::{EndpointBuilder, EndpointOption};
-use rsipstack::transaction::transaction::TransactionEvent;
 use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, TransportLayer};
 use std::net::SocketAddr;
@@ -115,7 +114,7 @@ impl SipAgent {
             .with_cancel_token(token.clone())
             .with_transport_layer(transport)
             .with_option(option)
-            .with_inspector(Box::new(Mend))
+            .with_inspector(Box::new(Mend(gate.clone())))
             .with_transport_inspector(Box::new(Strays(gate.clone())))
             .build();
         let incoming = endpoint.incoming_transactions().map_err(|e| SipError::Stack(e.to_string()))?;
@@ -127,6 +126,7 @@ impl SipAgent {
             udp,
             events,
             entries: Mutex::default(),
+            lingering: Mutex::default(),
             streams: Mutex::default(),
             crowd: tcp::Crowd::default(),
             token,
@@ -177,14 +177,14 @@ impl SipAgent {
         let Some(dialog) = self.unanswered(d) else { return };
         let code = StatusCode::from(if (300..700).contains(&code) { code } else { 480 });
         let wait = retry_after.map(|s| Header::RetryAfter(s.to_string().into()));
-        let respond = self.hub.entry(d, |e| {
+        let invite = self.hub.entry(d, |e| {
             e.answered = true;
-            e.respond.clone()
+            e.invite.clone()
         });
         let response = response_to(&self.hub, &dialog, code.clone(), wait.into_iter().collect());
         self.hub.finish(d, why).await;
-        if let (Some(Some(respond)), Some(response)) = (respond, response) {
-            respond.send(TransactionEvent::Respond(response)).ok();
+        if let (Some(Some(invite)), Some(response)) = (invite, response) {
+            invite.respond(response);
         }
         // Brings the library's dialog to its end; the response it sends itself comes second and is dropped. An
         // ACK that was quicker than this makes it believe in a call, so it is taken off the list either way.
@@ -194,8 +194,7 @@ impl SipAgent {
 
     /// A live incoming dialog that has no final response yet.
     fn unanswered(&self, d: DialogId) -> Option<InviteDialog> {
-        let open =
-            |e: &mut super::hub::Entry| (e.respond.is_some() && !e.answered && !e.over).then(|| e.dialog.clone());
+        let open = |e: &mut super::hub::Entry| (e.invite.is_some() && !e.answered && !e.over).then(|| e.dialog.clone());
         self.hub.entry(d, open).flatten()
     }
 
@@ -250,9 +249,9 @@ impl SipAgent {
             }
         };
         hub.gate.calls(|c| c.set_tag(id, &dialog.id().local_tag));
-        insert(hub, id, &dialog, None);
+        let requests = insert(hub, id, &dialog, None);
         bump(&hub.gate.counters.calls_out);
-        tokio::spawn(dialogs::watch(hub.clone(), id, dialog.clone(), receiver));
+        tokio::spawn(dialogs::watch(hub.clone(), id, dialog.clone(), receiver, requests, 0));
         let hub = hub.clone();
         tokio::spawn(async move {
             let outcome = invite.await;
@@ -327,8 +326,11 @@ impl SipAgent {
 
     /// Answers a re-INVITE of the other side: with a session description, or a code (488 ...).
     pub async fn answer_reinvite(&self, d: DialogId, request: ReinviteId, answer: Result<String, u16>) {
-        let handle = self.hub.entry(d, |e| e.asked.remove(&request.0)).flatten();
-        let Some(handle) = handle else { return };
+        let asked = self.hub.entry(d, |e| e.asked.remove(&request.0).map(|a| (a, e.dialog.clone()))).flatten();
+        let Some((Asked { handle, target }, dialog)) = asked else { return };
+        if answer.is_ok() {
+            inside::refresh(&dialog, target);
+        }
         let sent = match answer {
             Ok(sdp) => handle.respond(StatusCode::OK, Some(sdp_headers()), Some(sdp.into_bytes())).await,
             Err(code) => {
@@ -481,6 +483,7 @@ async fn tidy(hub: Arc<Hub>) {
             () = hub.token.cancelled() => return,
             _ = tick.tick() => {}
         }
+        hub.end_lingering();
         for (user, contacts) in hub.gate.tidy(now()) {
             hub.tell_or_lose(SipEvent::Registered { user, contacts });
         }

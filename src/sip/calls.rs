@@ -105,9 +105,22 @@ impl Calls {
         })
     }
 
+    /// Our tag of the call whose first INVITE has this From-tag and number.
+    pub fn tag_of(&self, call_id: &str, from_tag: &str, number: u32) -> Option<String> {
+        let legs = self.legs.get(call_id)?.iter();
+        let mut of = legs
+            .filter(|l| matches!(&l.kind, Kind::In { peer_tag, cseq, .. } if peer_tag == from_tag && *cseq == number));
+        of.next().map(|l| l.our_tag.clone()).filter(|t| !t.is_empty())
+    }
+
+    /// The dialog a request with this To-tag is inside of.
+    pub fn find(&self, call_id: &str, our_tag: &str) -> Option<DialogId> {
+        self.legs.get(call_id)?.iter().find(|l| !our_tag.is_empty() && l.our_tag == our_tag).map(|l| l.id)
+    }
+
     /// Whether a request inside a dialog (its To-tag is ours) belongs to us.
     pub fn has_dialog(&self, call_id: &str, our_tag: &str) -> bool {
-        !our_tag.is_empty() && self.legs.get(call_id).is_some_and(|legs| legs.iter().any(|l| l.our_tag == our_tag))
+        self.find(call_id, our_tag).is_some()
     }
 
     /// Whether anything of ours has this Call-ID: what a response must have.

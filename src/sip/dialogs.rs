@@ -1,21 +1,20 @@
 //! From the library's dialog states to our events: one small task per dialog.
 
-use super::event::{DialogId, EndWhy, ReinviteId, SipEvent};
+use super::event::{DialogId, EndWhy, SipEvent};
 use super::gate::{lock, request_user, retry_after};
-use super::hub::{Entry, Hub};
+use super::hub::{Entry, Hub, Invite};
 use super::wire::{NameAddr, Wire};
-use super::{sanity, uri};
-use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReason, TransactionHandle};
+use super::{inside, sanity, uri};
+use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReason};
 use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::{Header, HeadersExt, Method, Request, StatusCode, StatusCodeKind};
+use rsipstack::sip::{Header, HeadersExt, Method, Request, StatusCode, StatusCodeKind, Transport};
 use rsipstack::transaction::TransactionReceiver;
 use rsipstack::transaction::key::TransactionRole;
-use rsipstack::transaction::transaction::{Transaction, TransactionEvent, TransactionEventSender};
+use rsipstack::transaction::transaction::Transaction;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// A body as text; `None` when there is none.
 pub(super) fn text(body: &[u8]) -> Option<String> {
@@ -35,41 +34,16 @@ pub(super) async fn serve(hub: Arc<Hub>, mut incoming: TransactionReceiver) {
             got = incoming.recv() => got,
         };
         let Some(tx) = got else { return };
-        let hub = hub.clone();
-        tokio::spawn(async move {
-            if tx.original.method == Method::Invite && !has_tag(&tx.original) {
-                new_call(hub, tx).await;
-            } else {
-                in_dialog(hub, tx).await;
-            }
-        });
+        if tx.original.method == Method::Invite && !has_tag(&tx.original) {
+            tokio::spawn(new_call(hub.clone(), tx));
+        } else {
+            inside::sort(&hub, tx);
+        }
     }
 }
 
 fn has_tag(request: &Request) -> bool {
     matches!(request.to_header().map(|to| to.tag()), Ok(Ok(Some(_))))
-}
-
-/// A request inside a dialog.
-async fn in_dialog(hub: Arc<Hub>, mut tx: Transaction) {
-    // A BYE can overtake the library's own bookkeeping of the 200 it follows.
-    for wait_ms in [0u64, 10, 40, 100] {
-        if wait_ms > 0 {
-            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-        }
-        let Some(mut dialog) = hub.layer.match_dialog(&tx) else { continue };
-        if let Err(error) = dialog.handle(&mut tx).await {
-            tracing::debug!(%error, "a request inside a dialog failed");
-        }
-        return;
-    }
-    if tx.original.method == Method::Bye {
-        // The gate knows the dialog, so it has just ended: a BYE that crossed ours, or came again.
-        tx.reply(StatusCode::OK).await.ok();
-    } else if tx.original.method != Method::Ack {
-        super::counters::bump(&hub.gate.counters.no_dialog);
-        tx.reply(StatusCode::CallTransactionDoesNotExist).await.ok();
-    }
 }
 
 /// A call that comes in and was let in by the gate.
@@ -93,20 +67,19 @@ async fn new_call(hub: Arc<Hub>, mut tx: Transaction) {
             if let Err(error) = dialog.handle(&mut tx).await {
                 tracing::debug!(%error, "an incoming call failed");
                 hub.finish(id, EndWhy::Lost).await;
+                hub.forget(id);
             }
         }
         Err(code) => {
             let wait = Header::RetryAfter(retry_after(rand::random()).into());
-            tx.reply_with(StatusCode::from(code), vec![wait], None).await.ok();
             hub.gate.calls(|c| c.end(id, super::time::now()));
-            // The transaction must live to take the ACK and repeat the answer.
-            while tx.receive().await.is_some() {}
+            inside::refuse(tx, StatusCode::from(code), vec![wait]).await;
         }
     }
 }
 
 async fn set_up(hub: &Arc<Hub>, tx: &mut Transaction, id: DialogId, call_id: String) -> Result<InviteDialog, u16> {
-    let source = source_of(tx).ok_or(400u16)?;
+    let (_, source) = origin(&tx.original).ok_or(400u16)?;
     let permit = hub.events.clone().try_reserve_owned().map_err(|_| 503u16)?;
     let bytes = tx.original.to_string().into_bytes();
     let wire = Wire::parse(&bytes).map_err(|_| 400u16)?;
@@ -119,7 +92,8 @@ async fn set_up(hub: &Arc<Hub>, tx: &mut Transaction, id: DialogId, call_id: Str
     let (states, receiver) = hub.layer.new_dialog_state_channel();
     let dialog = hub.layer.get_or_create_server_invite(tx, states, None, Some(contact)).map_err(|_| 400u16)?;
     hub.gate.calls(|c| c.set_tag(id, &dialog.id().local_tag));
-    insert(hub, id, &dialog, Some(tx.tu_sender.clone()));
+    let invite = Invite { key: tx.key.clone(), sender: tx.tu_sender.clone() };
+    let inbox = insert(hub, id, &dialog, Some(invite));
     super::counters::bump(&hub.gate.counters.calls_in);
     permit.send(SipEvent::Invite {
         dialog: id,
@@ -130,15 +104,23 @@ async fn set_up(hub: &Arc<Hub>, tx: &mut Transaction, id: DialogId, call_id: Str
         sdp: text(&tx.original.body),
         call_id,
     });
-    tokio::spawn(watch(hub.clone(), id, dialog.clone(), receiver));
+    let number = tx.original.cseq_header().ok().and_then(|c| c.seq().ok()).unwrap_or_default();
+    tokio::spawn(watch(hub.clone(), id, dialog.clone(), receiver, inbox, number));
     Ok(dialog)
 }
 
-/// Puts a dialog on the agent's list.
-pub(super) fn insert(hub: &Hub, id: DialogId, dialog: &InviteDialog, respond: Option<TransactionEventSender>) {
+/// Puts a dialog on the agent's list; what it returns takes the requests that come inside it.
+pub(super) fn insert(
+    hub: &Hub,
+    id: DialogId,
+    dialog: &InviteDialog,
+    invite: Option<Invite>,
+) -> mpsc::Receiver<Transaction> {
+    let (inbox, requests) = mpsc::channel(inside::INBOX);
     let entry = Entry {
         dialog: dialog.clone(),
-        respond,
+        invite,
+        inbox,
         answered: false,
         over: false,
         asking: false,
@@ -146,6 +128,7 @@ pub(super) fn insert(hub: &Hub, id: DialogId, dialog: &InviteDialog, respond: Op
         acked: None,
     };
     lock(&hub.entries).insert(id, entry);
+    requests
 }
 
 /// Contact of ours for `user` as `peer` should see it.
@@ -155,38 +138,82 @@ pub(super) fn contact(hub: &Hub, user: &str, peer: SocketAddr, tcp: bool) -> Opt
     format!("sip:{}@{at}{transport}", uri::escape_user(user)).as_str().try_into().ok()
 }
 
-/// Where a request came from: the gate wrote it into the top Via.
-fn source_of(tx: &Transaction) -> Option<SocketAddr> {
-    let (_, at) = rsipstack::transport::SipConnection::parse_target_from_via(tx.original.via_header().ok()?).ok()?;
-    at.try_into().ok()
+/// How and from where a request came: the gate wrote it into the top Via.
+pub(super) fn origin(request: &Request) -> Option<(Transport, SocketAddr)> {
+    let (transport, at) =
+        rsipstack::transport::SipConnection::parse_target_from_via(request.via_header().ok()?).ok()?;
+    Some((transport, at.try_into().ok()?))
 }
 
-/// Follows one dialog to its end.
-pub(super) async fn watch(hub: Arc<Hub>, id: DialogId, dialog: InviteDialog, mut states: DialogStateReceiver) {
-    while let Some(state) = states.recv().await {
-        match state {
-            DialogState::Early(_, response) => early(&hub, id, &dialog, &response).await,
-            DialogState::Confirmed(_, response) => confirmed(&hub, id, &dialog, &response).await,
-            DialogState::Updated(_, request, handle) => updated(&hub, id, request, handle).await,
-            DialogState::Info(_, request, handle) => info(&hub, id, &request, handle).await,
-            DialogState::Options(_, _, handle) => {
-                let allow = vec![Header::Allow(sanity::ALLOW.into())];
-                handle.respond(StatusCode::OK, Some(allow), None).await.ok();
+/// Follows one dialog to its end: what the library tells of it, and the requests inside it (`number` is the CSeq of
+/// the last one so far).
+pub(super) async fn watch(
+    hub: Arc<Hub>,
+    id: DialogId,
+    dialog: InviteDialog,
+    mut states: DialogStateReceiver,
+    mut requests: mpsc::Receiver<Transaction>,
+    mut number: u32,
+) {
+    let mut unconfirmed = None;
+    loop {
+        let due = unconfirmed;
+        tokio::select! {
+            biased;
+            state = states.recv() => {
+                match &state {
+                    Some(DialogState::WaitAck(..)) => unconfirmed = Some(ack_limit(&hub)),
+                    Some(DialogState::Confirmed(..)) => unconfirmed = None,
+                    _ => {}
+                }
+                if !state_changed(&hub, id, &dialog, state).await {
+                    break;
+                }
             }
-            DialogState::Publish(_, _, handle)
-            | DialogState::Notify(_, _, handle)
-            | DialogState::Refer(_, _, handle)
-            | DialogState::Message(_, _, handle) => {
-                handle.reply(StatusCode::MethodNotAllowed).await.ok();
-            }
-            DialogState::Terminated(_, reason) => {
-                terminated(&hub, id, &dialog, reason).await;
+            request = requests.recv() => match request {
+                Some(tx) => inside::take(&hub, id, &dialog, &mut number, tx).await,
+                None => break, // forgotten
+            },
+            () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
+                // The library waits for an ACK only after a 200 that it could send.
+                hub.finish(id, EndWhy::NoAck).await;
+                tokio::spawn(async move { dialog.bye().await.ok() });
                 break;
             }
-            DialogState::Calling(_) | DialogState::Trying(_) | DialogState::WaitAck(..) => {}
         }
     }
     hub.forget(id);
+}
+
+/// A little longer than the library itself waits for an ACK.
+fn ack_limit(hub: &Hub) -> tokio::time::Instant {
+    tokio::time::Instant::now() + hub.linger()
+}
+
+/// Passes on what the library tells; false at the dialog's end.
+async fn state_changed(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, state: Option<DialogState>) -> bool {
+    match state {
+        Some(DialogState::Early(_, response)) => early(hub, id, dialog, &response).await,
+        Some(DialogState::Confirmed(_, response)) => confirmed(hub, id, dialog, &response).await,
+        Some(DialogState::Updated(_, request, handle)) => inside::updated(hub, id, dialog, request, handle).await,
+        Some(
+            DialogState::Info(_, _, handle)
+            | DialogState::Options(_, _, handle)
+            | DialogState::Publish(_, _, handle)
+            | DialogState::Notify(_, _, handle)
+            | DialogState::Refer(_, _, handle)
+            | DialogState::Message(_, _, handle),
+        ) => {
+            handle.reply(StatusCode::MethodNotAllowed).await.ok();
+        }
+        Some(DialogState::Terminated(_, reason)) => {
+            terminated(hub, id, dialog, reason).await;
+            return false;
+        }
+        Some(DialogState::Calling(_) | DialogState::Trying(_) | DialogState::WaitAck(..)) => {}
+        None => return false,
+    }
+    true
 }
 
 async fn early(hub: &Hub, id: DialogId, dialog: &InviteDialog, response: &rsipstack::sip::Response) {
@@ -233,87 +260,15 @@ async fn confirmed(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, response
     }
 }
 
-async fn updated(hub: &Hub, id: DialogId, request: Request, handle: TransactionHandle) {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    if request.method == Method::Update && request.body.is_empty() {
-        handle.respond(StatusCode::OK, None, None).await.ok(); // a keep-alive (RFC 4028)
-        return;
-    }
-    let number = NEXT.fetch_add(1, Relaxed);
-    let free = hub.entry(id, |e| {
-        let free = !e.over && !e.asking && e.asked.is_empty();
-        if free {
-            e.asked.insert(number, handle.clone());
-        }
-        free
-    });
-    match free {
-        Some(true) => {
-            let sdp = text(&request.body);
-            hub.tell(SipEvent::Reinvite { dialog: id, request: ReinviteId(number), sdp }).await;
-        }
-        // Both sides ask at once (RFC 3261 section 14.2): the other tries again.
-        Some(false) => {
-            handle.reply(StatusCode::RequestPending).await.ok();
-        }
-        None => {
-            handle.reply(StatusCode::CallTransactionDoesNotExist).await.ok();
-        }
-    }
-}
-
-async fn info(hub: &Hub, id: DialogId, request: &Request, handle: TransactionHandle) {
-    let kind = request.headers.iter().find_map(|h| match h {
-        Header::ContentType(c) => Some(c.value().split(';').next().unwrap_or_default().trim().to_ascii_lowercase()),
-        _ => None,
-    });
-    let body = String::from_utf8_lossy(&request.body);
-    let key = match kind.as_deref() {
-        Some("application/dtmf-relay") => relay_key(&body),
-        Some("application/dtmf") => plain_key(&body),
-        _ if request.body.is_empty() => None,
-        _ => {
-            let accept = vec![Header::Accept("application/dtmf-relay, application/dtmf".into())];
-            handle.respond(StatusCode::UnsupportedMediaType, Some(accept), None).await.ok();
-            return;
-        }
-    };
-    handle.respond(StatusCode::OK, None, None).await.ok();
-    if hub.entry(id, |e| !e.over).unwrap_or(false) {
-        hub.tell(SipEvent::Info { dialog: id, key }).await;
-    }
-}
-
-/// `Signal=5` of `application/dtmf-relay`.
-fn relay_key(body: &str) -> Option<char> {
-    body.lines().find_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("signal").then(|| plain_key(value)).flatten()
-    })
-}
-
-/// A key by itself; 10 and 11 stand for `*` and `#` in some phones.
-fn plain_key(text: &str) -> Option<char> {
-    match text.trim() {
-        "10" => Some('*'),
-        "11" => Some('#'),
-        t => {
-            let mut chars = t.chars();
-            let key = chars.next()?.to_ascii_uppercase();
-            (chars.next().is_none() && "0123456789*#ABCD".contains(key)).then_some(key)
-        }
-    }
-}
-
 async fn terminated(hub: &Hub, id: DialogId, dialog: &InviteDialog, reason: TerminatedReason) {
     let server = dialog.role() == TransactionRole::Server;
-    let (answered, respond) = hub.entry(id, |e| (e.answered, e.respond.clone())).unwrap_or((true, None));
+    let (answered, invite) = hub.entry(id, |e| (e.answered, e.invite.clone())).unwrap_or((true, None));
     let remote_bye = matches!((server, &reason), (true, TerminatedReason::UacBye) | (false, TerminatedReason::UasBye));
     if server && remote_bye && !answered {
         // A BYE before our answer: the INVITE still wants one (RFC 3261 section 15.1.2).
         let code = StatusCode::RequestTerminated;
-        if let (Some(respond), Some(response)) = (respond, response_to(hub, dialog, code, Vec::new())) {
-            respond.send(TransactionEvent::Respond(response)).ok();
+        if let (Some(invite), Some(response)) = (invite, response_to(hub, dialog, code, Vec::new())) {
+            invite.respond(response);
         }
     }
     if !hub.close(id) {
@@ -353,21 +308,4 @@ pub(super) fn response_to(
     let mut response = hub.endpoint.make_response(&request, code, None);
     response.headers.extend(headers);
     Some(response)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_read_from_both_kinds_of_info() {
-        assert_eq!(relay_key("Signal=5\r\nDuration=160\r\n"), Some('5'));
-        assert_eq!(relay_key("Signal= # \r\nDuration=100"), Some('#'));
-        assert_eq!(relay_key("signal=11"), Some('#'));
-        assert_eq!(relay_key("Duration=100"), None);
-        assert_eq!(plain_key(" a\r\n"), Some('A'));
-        assert_eq!(plain_key("10"), Some('*'));
-        assert_eq!(plain_key("55"), None);
-        assert_eq!(plain_key("!"), None);
-    }
 }

@@ -56,6 +56,8 @@ pub enum SipEvent {
         request: ReinviteId,
         /// The offer; `None`: we make it, the answer comes as [`SipEvent::Ack`].
         sdp: Option<String>,
+        /// Where it came from: media of a caller who moved comes from there too.
+        source: SocketAddr,
     },
     /// SIP INFO; answered already.
     Info {

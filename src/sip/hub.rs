@@ -5,29 +5,35 @@ use super::event::{DialogId, EndWhy, SipEvent};
 use super::gate::{Gate, Outcome, lock};
 use super::tcp::Crowd;
 use super::time::now;
+use crate::clock::Mono;
 use rsipstack::dialog::dialog::TransactionHandle;
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::{Header, SipMessage};
+use rsipstack::sip::headers::untyped::Contact;
+use rsipstack::sip::{Header, HeadersExt, Method, Response, SipMessage, Uri};
 use rsipstack::transaction::endpoint::{EndpointInnerRef, MessageInspector, TransportEventInspector};
-use rsipstack::transaction::transaction::TransactionEventSender;
+use rsipstack::transaction::key::TransactionKey;
+use rsipstack::transaction::transaction::{Transaction, TransactionEvent, TransactionEventSender};
 use rsipstack::transport::tcp::TcpConnection;
 use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, SipConnection, TransportEvent};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// A dialog as the agent sees it.
 pub(super) struct Entry {
     pub dialog: InviteDialog,
-    /// Of the incoming INVITE: takes responses the library's own calls cannot make.
-    pub respond: Option<TransactionEventSender>,
+    /// Transaction of the incoming INVITE.
+    pub invite: Option<Invite>,
+    /// Takes the requests inside the dialog.
+    pub inbox: mpsc::Sender<Transaction>,
     /// A final response went out or came in.
     pub answered: bool,
     /// The last event was sent.
@@ -35,9 +41,40 @@ pub(super) struct Entry {
     /// We have a re-INVITE of our own under way.
     pub asking: bool,
     /// Their re-INVITEs waiting for our answer.
-    pub asked: HashMap<u64, TransactionHandle>,
+    pub asked: HashMap<u64, Asked>,
     /// CSeq of the last ACK that was told.
     pub acked: Option<u32>,
+}
+
+/// The server transaction of an INVITE.
+#[derive(Clone)]
+pub(super) struct Invite {
+    pub key: TransactionKey,
+    pub sender: TransactionEventSender,
+}
+
+impl Invite {
+    /// Sends a response the library's own calls cannot make.
+    pub fn respond(&self, response: Response) {
+        self.sender.send(TransactionEvent::Respond(response)).ok();
+    }
+
+    /// Ends the transaction; twice does no harm.
+    fn end(self) {
+        self.sender.send(TransactionEvent::Terminate(self.key)).ok();
+    }
+}
+
+/// Where requests inside a dialog go.
+pub(super) struct Target {
+    pub uri: Uri,
+    pub contact: Contact,
+}
+
+/// A re-INVITE or UPDATE waiting for our answer, and the remote target it brings if we accept it.
+pub(super) struct Asked {
+    pub handle: TransactionHandle,
+    pub target: Option<Target>,
 }
 
 /// Shared by all tasks of an agent.
@@ -48,6 +85,8 @@ pub(super) struct Hub {
     pub udp: UdpConnection,
     pub events: mpsc::Sender<SipEvent>,
     pub entries: Mutex<HashMap<DialogId, Entry>>,
+    /// Transactions of INVITEs whose dialogs are over: they may still repeat an answer and take its ACK, until then.
+    pub lingering: Mutex<VecDeque<(Mono, Invite)>>,
     pub streams: Mutex<HashSet<SocketAddr>>,
     pub crowd: Crowd,
     pub token: CancellationToken,
@@ -165,6 +204,25 @@ impl Hub {
         let entry = lock(&self.entries).remove(&id);
         if let Some(entry) = entry {
             self.layer.remove_dialog(&entry.dialog.id());
+            let waits = |i: &Invite| self.endpoint.transactions.get(&i.key).is_some();
+            if let Some(invite) = entry.invite.filter(waits) {
+                lock(&self.lingering).push_back((now() + self.linger(), invite));
+            }
+        }
+    }
+
+    /// How long a transaction may still want something after its dialog: a little more than the library's own
+    /// 64*T1. An answer that could not be sent (a closed connection) leaves one without any timer.
+    pub fn linger(&self) -> Duration {
+        self.gate.settings.t1 * 66
+    }
+
+    /// Ends transactions that lingered long enough.
+    pub fn end_lingering(&self) {
+        let now = now();
+        let mut lingering = lock(&self.lingering);
+        while let Some((_, invite)) = lingering.pop_front_if(|(due, _)| *due <= now) {
+            invite.end();
         }
     }
 
@@ -190,7 +248,23 @@ pub(super) async fn guarded<F: Future>(future: F) -> Option<F::Output> {
 }
 
 /// Mends what the library writes.
-pub(super) struct Mend;
+pub(super) struct Mend(pub Arc<Gate>);
+
+impl Mend {
+    /// One To-tag for all answers of a call that was cancelled (RFC 3261 section 9.2): the library makes up another.
+    fn tag(&self, response: &mut Response) -> Option<()> {
+        let cseq = response.cseq_header().ok()?;
+        let (number, method) = (cseq.seq().ok()?, cseq.method().ok()?);
+        if method != Method::Cancel && !(method == Method::Invite && response.status_code.code() == 487) {
+            return None;
+        }
+        let call_id = response.call_id_header().ok()?.value().to_string();
+        let from = response.from_header().ok()?.tag().ok()??.value().to_string();
+        let tag = self.0.calls(|c| c.tag_of(&call_id, &from, number))?;
+        response.to_header_mut().ok()?.mut_tag(tag.as_str().into()).ok()?;
+        Some(())
+    }
+}
 
 impl MessageInspector for Mend {
     fn before_send(&self, mut message: SipMessage, _: Option<&SipAddr>) -> SipMessage {
@@ -202,6 +276,9 @@ impl MessageInspector for Mend {
                     _ => {}
                 }
             }
+        }
+        if let SipMessage::Response(response) = &mut message {
+            self.tag(response);
         }
         message
     }

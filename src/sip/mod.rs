@@ -20,6 +20,7 @@ mod digest;
 mod event;
 mod gate;
 mod hub;
+mod inside;
 mod registrar;
 mod reply;
 mod sanity;

@@ -3,6 +3,7 @@
 //! The library's connection type is used with its reading half locked away: its own reader waits for that lock
 //! until we close, and then finds nothing to read and takes the connection off its list.
 
+use super::admission::network;
 use super::counters::bump;
 use super::gate::lock;
 use super::hub::Hub;
@@ -28,7 +29,7 @@ pub(super) struct Crowd(Mutex<HashMap<IpAddr, usize>>);
 impl Crowd {
     /// Lets one in unless there are too many; `per_source` does not bind the trusted.
     fn enter(&self, ip: IpAddr, total: usize, per_source: usize) -> bool {
-        let mut map = lock(&self.0);
+        let (ip, mut map) = (network(ip), lock(&self.0));
         if map.values().sum::<usize>() >= total || map.get(&ip).copied().unwrap_or(0) >= per_source {
             return false;
         }
@@ -37,7 +38,7 @@ impl Crowd {
     }
 
     fn leave(&self, ip: IpAddr) {
-        let mut map = lock(&self.0);
+        let (ip, mut map) = (network(ip), lock(&self.0));
         if let Some(n) = map.get_mut(&ip) {
             *n -= 1;
             if *n == 0 {
@@ -91,6 +92,11 @@ fn frame(buf: &[u8]) -> Frame {
         _ => return Frame::Bad(end),
     };
     if buf.len() >= end + length { Frame::Message(end + length) } else { Frame::More }
+}
+
+/// Whether no message has begun yet: nothing is here but, at most, a part of a keep-alive.
+fn quiet(buf: &[u8]) -> bool {
+    b"\r\n\r\n".starts_with(buf)
 }
 
 /// Accepts until the agent stops.
@@ -176,8 +182,13 @@ where
     R: tokio::io::AsyncRead + Unpin,
 {
     let settings = &hub.gate.settings;
+    // The first byte of a message starts its clock; a keep-alive only shows that the peer is there.
+    let limit = |buf: &[u8]| {
+        let span = if quiet(buf) { settings.tcp_idle_limit } else { settings.tcp_message_limit };
+        tokio::time::Instant::now() + span
+    };
     let (mut buf, mut chunk) = (Vec::new(), vec![0u8; 16_384]);
-    let mut deadline = tokio::time::Instant::now() + settings.tcp_idle_limit;
+    let mut deadline = limit(&buf);
     loop {
         let (len, last) = match frame(&buf) {
             Frame::Message(len) => (len, false),
@@ -185,6 +196,7 @@ where
             Frame::Hopeless => return false,
             Frame::Skip => {
                 buf.drain(..2);
+                deadline = limit(&buf);
                 continue;
             }
             Frame::Ping => {
@@ -192,25 +204,25 @@ where
                 if !write(connection, b"\r\n").await {
                     return false;
                 }
+                deadline = limit(&buf);
                 continue;
             }
             Frame::More => {
-                let fresh = buf.is_empty();
+                let fresh = quiet(&buf);
                 let Ok(got) = tokio::time::timeout_at(deadline, half.read(&mut chunk)).await else { return fresh };
                 match got {
                     Ok(n) if n > 0 => buf.extend_from_slice(&chunk[..n]),
                     _ => return true,
                 }
                 if fresh {
-                    deadline = tokio::time::Instant::now() + settings.tcp_message_limit;
+                    deadline = limit(&buf);
                 }
                 continue;
             }
         };
         let answer = hub.received(&buf[..len], peer, Some(connection)).await;
         buf.drain(..len);
-        let now = tokio::time::Instant::now();
-        deadline = now + if buf.is_empty() { settings.tcp_idle_limit } else { settings.tcp_message_limit };
+        deadline = limit(&buf);
         if let Some(answer) = answer
             && (!answer.bytes.is_empty() && !write(connection, &answer.bytes).await || answer.close)
         {
@@ -247,6 +259,15 @@ mod tests {
         assert!(matches!(frame(format!("{HEAD}l: 99999999\r\n\r\n").as_bytes()), Frame::Bad(_)));
         assert_eq!(frame(b"GET / HTTP/1.1\r\n\r\n"), Frame::Hopeless);
         assert_eq!(frame(&vec![b'a'; MAX_HEAD + 1]), Frame::Hopeless);
+    }
+
+    #[test]
+    fn hosts_of_one_ipv6_network_share_their_number_of_connections() {
+        let crowd = Crowd::default();
+        let host = |i: u128| IpAddr::V6((0x2001_0db8u128 << 96 | i).into());
+        assert_eq!((0..10).filter(|i| crowd.enter(host(*i), 100, 3)).count(), 3);
+        crowd.leave(host(9));
+        assert!(crowd.enter(host(77), 100, 3));
     }
 
     proptest! {

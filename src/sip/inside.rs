@@ -1,0 +1,261 @@
+//! Requests inside a dialog: taken in the order they came, and every one answered.
+//!
+//! The SIP library answers only in a confirmed dialog. What comes before the ACK, or before our answer, is answered
+//! here, and so is what needs nothing of the library's state.
+
+use super::dialogs::{origin, text};
+use super::event::{DialogId, ReinviteId, SipEvent};
+use super::gate::retry_after;
+use super::hub::{Asked, Hub, Target};
+use super::sanity;
+use rsipstack::dialog::DialogId as LibraryId;
+use rsipstack::dialog::dialog::{Dialog, DialogState, TransactionHandle};
+use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::sip::{Header, HeadersExt, Method, Param, Request, StatusCode, Transport};
+use rsipstack::transaction::key::TransactionRole;
+use rsipstack::transaction::transaction::Transaction;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
+
+/// Requests of one dialog that may wait for their turn; one more gets 500 with Retry-After.
+pub(super) const INBOX: usize = 32;
+
+/// Gives a request to the task of its dialog.
+pub(super) fn sort(hub: &Arc<Hub>, tx: Transaction) {
+    let ids = |r: &Request| {
+        let call_id = r.call_id_header().ok()?.value().to_string();
+        Some((call_id, r.to_header().ok()?.tag().ok()??.value().to_string()))
+    };
+    let id = ids(&tx.original).and_then(|(call_id, tag)| hub.gate.calls(|c| c.find(&call_id, &tag)));
+    let Some(inbox) = id.and_then(|id| hub.entry(id, |e| e.inbox.clone())) else { return unknown(hub, tx) };
+    match inbox.try_send(tx) {
+        Ok(()) => {}
+        Err(TrySendError::Full(tx)) => refuse_later(tx, StatusCode::ServerInternalError),
+        Err(TrySendError::Closed(tx)) => unknown(hub, tx),
+    }
+}
+
+/// A request of no dialog there is. The gate knew its tags, so the dialog has just ended.
+fn unknown(hub: &Arc<Hub>, mut tx: Transaction) {
+    if tx.original.method == Method::Bye {
+        // It crossed ours, or came again.
+        tokio::spawn(async move { tx.reply(StatusCode::OK).await.ok() });
+    } else {
+        super::counters::bump(&hub.gate.counters.no_dialog);
+        tokio::spawn(refuse(tx, StatusCode::CallTransactionDoesNotExist, Vec::new()));
+    }
+}
+
+/// Refuses a request. An INVITE's transaction lives on: it takes the ACK and repeats the answer until then.
+pub(super) async fn refuse(mut tx: Transaction, code: StatusCode, headers: Vec<Header>) {
+    let sent = tx.reply_with(code, headers, None).await;
+    // An answer that did not get out has no timer behind it.
+    if sent.is_ok() && tx.original.method == Method::Invite {
+        while tx.receive().await.is_some() {}
+    }
+}
+
+/// Refuses a request for now (RFC 3261 section 14.2).
+fn refuse_later(tx: Transaction, code: StatusCode) {
+    let wait = Header::RetryAfter(retry_after(rand::random()).into());
+    tokio::spawn(refuse(tx, code, vec![wait]));
+}
+
+/// Takes one request of a live dialog. `last` is the highest CSeq number so far.
+pub(super) async fn take(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, last: &mut u32, tx: Transaction) {
+    let state = dialog.state();
+    let early_out = dialog.role() == TransactionRole::Client && state.can_cancel();
+    let ours = LibraryId::try_from(&tx).is_ok_and(|i| i.remote_tag == dialog.id().remote_tag);
+    if !ours && !early_out {
+        return unknown(hub, tx); // another branch of a forked call
+    }
+    let number = tx.original.cseq_header().ok().and_then(|c| c.seq().ok()).unwrap_or_default();
+    if number < *last {
+        tokio::spawn(refuse(tx, StatusCode::ServerInternalError, Vec::new())); // RFC 3261 section 12.2.2
+        return;
+    }
+    *last = number;
+    let over = hub.entry(id, |e| e.over).unwrap_or(true);
+    match tx.original.method {
+        Method::Bye => drop(tokio::spawn(bye(dialog.clone(), tx))),
+        _ if over => unknown(hub, tx),
+        Method::Invite | Method::Update => session(dialog, &state, tx).await,
+        Method::Info => info(hub, id, tx).await,
+        Method::Options => answer(tx, StatusCode::OK, vec![Header::Allow(sanity::ALLOW.into())]).await,
+        _ => refuse(tx, StatusCode::MethodNotAllowed, vec![Header::Allow(sanity::ALLOW.into())]).await,
+    }
+}
+
+async fn answer(mut tx: Transaction, code: StatusCode, headers: Vec<Header>) {
+    if let Err(error) = tx.reply_with(code, headers, None).await {
+        tracing::debug!(%error, "a request inside a dialog could not be answered");
+    }
+}
+
+async fn bye(dialog: InviteDialog, tx: Transaction) {
+    // It can overtake the library's own bookkeeping of the 200 it follows.
+    for wait_ms in [0u64, 10, 40, 100] {
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        let state = dialog.state();
+        if state.is_terminated() {
+            return answer(tx, StatusCode::OK, Vec::new()).await;
+        }
+        if dialog.role() == TransactionRole::Server || state.is_confirmed() {
+            return handle(dialog, tx).await;
+        }
+    }
+    refuse(tx, StatusCode::CallTransactionDoesNotExist, Vec::new()).await;
+}
+
+/// Hands a request to the library, and answers it if the library does not.
+async fn handle(mut dialog: InviteDialog, mut tx: Transaction) {
+    if let Err(error) = dialog.handle(&mut tx).await {
+        tracing::debug!(%error, "a request inside a dialog failed");
+    }
+    if tx.last_response.is_none() && !tx.is_terminated() {
+        refuse(tx, StatusCode::ServerInternalError, Vec::new()).await;
+    }
+}
+
+/// A re-INVITE or an UPDATE.
+async fn session(dialog: &InviteDialog, state: &DialogState, tx: Transaction) {
+    if tx.original.method == Method::Update && tx.original.body.is_empty() {
+        // A keep-alive (RFC 4028), or a new Contact.
+        refresh(dialog, target_of(dialog, &tx.original));
+        return answer(tx, StatusCode::OK, Vec::new()).await;
+    }
+    if state.is_confirmed() {
+        tokio::spawn(handle(dialog.clone(), tx));
+    } else if dialog.role() == TransactionRole::Server && !state.waiting_ack() {
+        refuse_later(tx, StatusCode::ServerInternalError);
+    } else {
+        // An offer of one side is still open: ours in the INVITE or the 200, or theirs until the ACK.
+        tokio::spawn(refuse(tx, StatusCode::RequestPending, Vec::new()));
+    }
+}
+
+/// The library has a re-INVITE or an UPDATE for the application.
+pub(super) async fn updated(
+    hub: &Hub,
+    id: DialogId,
+    dialog: &InviteDialog,
+    request: Request,
+    handle: TransactionHandle,
+) {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let Some((_, source)) = origin(&request) else {
+        handle.reply(StatusCode::BadRequest).await.ok();
+        return;
+    };
+    let number = NEXT.fetch_add(1, Relaxed);
+    let free = hub.entry(id, |e| {
+        let free = !e.over && !e.asking && e.asked.is_empty();
+        if free {
+            let target = target_of(dialog, &request);
+            e.asked.insert(number, Asked { handle: handle.clone(), target });
+        }
+        free
+    });
+    match free {
+        Some(true) => {
+            let sdp = text(&request.body);
+            hub.tell(SipEvent::Reinvite { dialog: id, request: ReinviteId(number), sdp, source }).await;
+        }
+        // Both sides ask at once (RFC 3261 section 14.2): the other tries again.
+        Some(false) => {
+            handle.reply(StatusCode::RequestPending).await.ok();
+        }
+        None => {
+            handle.reply(StatusCode::CallTransactionDoesNotExist).await.ok();
+        }
+    }
+}
+
+/// The remote target a request names (RFC 3261 section 12.2.2); the gate has put the source for what cannot be reached.
+fn target_of(dialog: &InviteDialog, request: &Request) -> Option<Target> {
+    // Behind a proxy the source is the proxy's, not the phone's: then only a recorded route vouches for a Contact.
+    if !dialog.snapshot().route_set.is_empty() && request.record_route_headers().is_empty() {
+        return None;
+    }
+    let mut uri = request.typed_contact_headers().ok()?.first()?.uri.clone();
+    let named = uri.params.iter().any(|p| matches!(p, Param::Transport(_)));
+    if let Some((transport, _)) = origin(request).filter(|(t, _)| *t != Transport::Udp && !named) {
+        uri.params.push(Param::Transport(transport));
+    }
+    Some(Target { uri, contact: request.contact_header().ok()?.clone() })
+}
+
+/// From now on requests of ours go there.
+pub(super) fn refresh(dialog: &InviteDialog, target: Option<Target>) {
+    if let Some(target) = target {
+        Dialog::Invite(dialog.clone()).set_remote_target(target.uri, Some(target.contact));
+    }
+}
+
+/// SIP INFO: keys are taken from our answer on, even if the ACK is still under way.
+async fn info(hub: &Hub, id: DialogId, tx: Transaction) {
+    if !hub.entry(id, |e| e.answered).unwrap_or(false) {
+        return refuse_later(tx, StatusCode::ServerInternalError);
+    }
+    let Ok(key) = key_of(&tx.original) else {
+        let accept = vec![Header::Accept("application/dtmf-relay, application/dtmf".into())];
+        return refuse(tx, StatusCode::UnsupportedMediaType, accept).await;
+    };
+    answer(tx, StatusCode::OK, Vec::new()).await;
+    hub.tell(SipEvent::Info { dialog: id, key }).await;
+}
+
+/// The key an INFO carries, if any; an error for a body of another kind.
+fn key_of(request: &Request) -> Result<Option<char>, ()> {
+    let kind = request.headers.iter().find_map(|h| match h {
+        Header::ContentType(c) => Some(c.value().split(';').next().unwrap_or_default().trim().to_ascii_lowercase()),
+        _ => None,
+    });
+    let body = String::from_utf8_lossy(&request.body);
+    match kind.as_deref() {
+        Some("application/dtmf-relay") => Ok(relay_key(&body)),
+        Some("application/dtmf") => Ok(plain_key(&body)),
+        _ if request.body.is_empty() => Ok(None),
+        _ => Err(()),
+    }
+}
+
+/// `Signal=5` of `application/dtmf-relay`.
+fn relay_key(body: &str) -> Option<char> {
+    body.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("signal").then(|| plain_key(value)).flatten()
+    })
+}
+
+/// A key by itself; 10 and 11 stand for `*` and `#` in some phones.
+fn plain_key(text: &str) -> Option<char> {
+    match text.trim() {
+        "10" => Some('*'),
+        "11" => Some('#'),
+        t => {
+            let mut chars = t.chars();
+            let key = chars.next()?.to_ascii_uppercase();
+            (chars.next().is_none() && "0123456789*#ABCD".contains(key)).then_some(key)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_from_both_kinds_of_info() {
+        assert_eq!(relay_key("Signal=5\r\nDuration=160\r\n"), Some('5'));
+        assert_eq!(relay_key("Signal= # \r\nDuration=100"), Some('#'));
+        assert_eq!(relay_key("signal=11"), Some('#'));
+        assert_eq!(relay_key("Duration=100"), None);
+        assert_eq!(plain_key(" a\r\n"), Some('A'));
+        assert_eq!(plain_key("10"), Some('*'));
+        assert_eq!(plain_key("55"), None);
+        assert_eq!(plain_key("!"), None);
+    }
+}
