@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use zongji::call::{CallRecord, EndReason, HungUpBy};
+use zongji::call::{CallEvent, CallRecord, EndReason, HungUpBy};
 use zongji::clock::{Mono, UtcMs};
 use zongji::dialplan::{Level, Outcome, TicketDraft, Value};
 use zongji::ids::{CallId, RequestId};
@@ -44,6 +44,8 @@ async fn one_call(store: &Store, writer: &zongji::store::WriterHandle, n: u32) {
     let (id, caller) = (call_id(u128::from(n)), Pii::new(CALLER));
     let call = NewCall { id, from: caller.clone(), to: "400".into(), sip_call_id: format!("{n}@test"), at: NOON };
     let _ = writer.try_send(WriteJob::Begin(call));
+    let _ = writer.try_send(WriteJob::Recording(id, format!("{id}.wav")));
+    let _ = writer.try_send(WriteJob::Event(id, 200, CallEvent::Answered));
     let draft = TicketDraft {
         category: "投诉".into(),
         priority: "P1".into(),
@@ -64,9 +66,13 @@ async fn one_call(store: &Store, writer: &zongji::store::WriterHandle, n: u32) {
     assert_eq!(done.outcome, "ok");
     acknowledge("address", &id.to_string(), n);
 
+    if n % 4 == 3 {
+        writer.flush(std::time::Duration::from_secs(30)).await.expect("on disk");
+        acknowledge("begun", &id.to_string(), n);
+    }
     let record = CallRecord {
         offered: Mono(0),
-        answered: None,
+        answered: Some(Mono::from_ms(200)),
         ended: Mono::from_ms(1000),
         reason: EndReason { cause: 16, by: HungUpBy::Us, sentence: "done".into() },
         outcome: Outcome::Ticketed,
@@ -186,10 +192,20 @@ async fn check(store: &Store, safe: &BTreeSet<(String, String)>, seed: u64) {
         store.order_changes(10_000).await.expect("changes").into_iter().filter_map(|c| c.call_id).collect();
     let ended: BTreeSet<String> =
         store.calls(10_000).await.expect("calls").into_iter().filter(|c| c.ended_at.is_some()).map(|c| c.id).collect();
+    let begun: BTreeSet<String> = store.calls(10_000).await.expect("calls").into_iter().map(|c| c.id).collect();
+    for ticket in store.tickets(10_000).await.expect("tickets") {
+        if safe.contains(&("begun".into(), ticket.call_id.clone())) {
+            let (path, call) = (ticket.recording, store.call(ticket.call_id.parse().expect("an id")).await);
+            let answered = call.expect("readable").expect("there").answered_at;
+            assert_eq!(path, Some(format!("{}.wav", ticket.call_id)), "seed {seed}: where the ticket's recording lies");
+            assert_eq!(answered, Some(NOON.0 + 200), "seed {seed}: when the ticket's call was answered");
+        }
+    }
     for (what, key) in safe {
         let kept = match what.as_str() {
             "ticket" => &tickets,
             "address" => &changes,
+            "begun" => &begun,
             _ => &ended,
         };
         assert!(kept.contains(key), "seed {seed}: the acknowledged {what} {key} is lost");

@@ -31,8 +31,6 @@ pub(super) struct Line {
     pub parked: Option<(App, Option<Arc<FlowSet>>, MediaSockets, IpAddr)>,
     /// When it came.
     pub since: Mono,
-    /// Milliseconds since 1970 of the answer, when there was one.
-    pub answered: Option<crate::clock::UtcMs>,
     pub recording: Option<PathBuf>,
     pub hotline: bool,
     pub recorded_route: bool,
@@ -94,7 +92,6 @@ impl Line {
             asked: None,
             parked: None,
             since,
-            answered: None,
             recording: None,
             hotline: route.is_none(),
             recorded_route: route.is_some_and(|r| r.record),

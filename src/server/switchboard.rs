@@ -355,10 +355,15 @@ impl Switchboard {
         let recorded = if line.hotline { self.p.settings.record } else { line.recorded_route };
         let tap = self.p.recorder.as_ref().filter(|_| recorded).map(|r| r.open(call, today()));
         line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
+        let begun = line.recording.as_ref().filter(|_| line.hotline).map(|p| p.display().to_string());
+        let shard = line.shard.clone();
+        if let Some(path) = begun {
+            self.write(WriteJob::Recording(call, path));
+        }
         let port = sockets.port;
         let caller = NewLeg { sockets, plan, signalling, seed };
         let begin = ShardCommand::Begin(Box::new(NewCall { call, app, flows, caller, tap }));
-        if !line.shard.send(begin) {
+        if !shard.send(begin) {
             self.rest_port(port);
             self.end_early(call, HungUpBy::Us, "the media thread does not take the call");
         }
@@ -497,7 +502,6 @@ impl Switchboard {
         match output {
             CallOutput::Ring if line.our_offer.is_none() => self.p.agent.ring(dialog).await,
             CallOutput::Answer => {
-                line.answered = Some(utc());
                 if line.our_offer.is_none() {
                     let answer = line.answer.clone();
                     self.p.agent.answer(dialog, answer).await;
@@ -575,7 +579,7 @@ impl Switchboard {
             return;
         }
         let at = utc();
-        let at_ms = line.answered.map_or(0, |a| (at.0 - a.0).max(0) as u64);
+        let at_ms = now().ms_since(line.since);
         self.p.bus.publish(Notice { call, from: line.from.clone(), at, what: News::Event(event.clone()) });
         if let CallEvent::Transfer { stage, .. } = &event {
             self.follow_transfer(call, *stage);

@@ -100,6 +100,13 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// Writes where the call's recording lies, as soon as that has begun.
+    pub async fn write_recording(&self, id: CallId, path: &str) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        write_recording(&mut tx, id, path).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Writes a transfer, or what has become of one.
     pub async fn write_transfer(&self, id: CallId, transfer: &NewTransfer) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
@@ -108,7 +115,7 @@ impl Store {
     }
 
     /// Closes the records that a killed process left open (outcome `failed`), and says how many. To be run at the
-    /// start, before the first call. The end is the last thing known of the call.
+    /// start, before the first call. The end is the last thing known of the call; the recording counts as long as it.
     pub async fn recover(&self) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         let reason = EndReason { cause: 41, by: HungUpBy::Us, sentence: "the program was stopped".into() };
@@ -125,6 +132,12 @@ impl Store {
         .execute(&mut *tx)
         .await?
         .rows_affected();
+        sqlx::query(
+            "UPDATE recording SET duration_ms = (SELECT ended_at - started_at FROM call WHERE call.id = call_id)
+             WHERE duration_ms = 0 AND call_id IN (SELECT id FROM call WHERE ended_at IS NOT NULL)",
+        )
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(closed)
     }
@@ -196,7 +209,8 @@ pub(super) async fn end(
     if let Some((path, duration_ms)) = &extras.recording {
         sqlx::query(
             "INSERT INTO recording (call_id, path, duration_ms, created_at)
-             SELECT id, ?, ?, ended_at FROM call WHERE id = ? ON CONFLICT (call_id) DO NOTHING",
+             SELECT id, ?, ?, ended_at FROM call WHERE id = ?
+             ON CONFLICT (call_id) DO UPDATE SET duration_ms = excluded.duration_ms",
         )
         .bind(path)
         .bind(duration_ms)
@@ -251,8 +265,49 @@ pub(super) async fn write_event(
         .bind(at_ms as i64)
         .bind(kind)
         .bind(data.to_string())
+        .execute(&mut *c)
+        .await?;
+    match event {
+        CallEvent::Answered => answered(c, id, at_ms).await,
+        CallEvent::Node { flow, .. } => entered(c, id, flow).await,
+        _ => Ok(()),
+    }
+}
+
+/// A killed process writes no record at the end, so what the call's row must say is there as soon as it is known.
+async fn answered(c: &mut SqliteConnection, id: CallId, at_ms: u64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE call SET answered_at = started_at + ? WHERE id = ? AND ended_at IS NULL")
+        .bind(at_ms as i64)
+        .bind(id.to_string())
         .execute(c)
         .await?;
+    Ok(())
+}
+
+/// A flow that the call is in now, and was not in a moment ago.
+async fn entered(c: &mut SqliteConnection, id: CallId, flow: &str) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE call SET flows = json_insert(flows, '$[#]', ?1)
+         WHERE id = ?2 AND ended_at IS NULL AND (flows ->> '$[#-1]') IS NOT ?1",
+    )
+    .bind(flow)
+    .bind(id.to_string())
+    .execute(c)
+    .await?;
+    Ok(())
+}
+
+/// The recording's length is known at the end; until then it is 0.
+pub(super) async fn write_recording(c: &mut SqliteConnection, id: CallId, path: &str) -> Result<(), StoreError> {
+    ensure(c, id).await?;
+    sqlx::query(
+        "INSERT INTO recording (call_id, path, duration_ms, created_at)
+         SELECT id, ?, 0, started_at FROM call WHERE id = ? ON CONFLICT (call_id) DO NOTHING",
+    )
+    .bind(path)
+    .bind(id.to_string())
+    .execute(c)
+    .await?;
     Ok(())
 }
 

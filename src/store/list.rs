@@ -144,7 +144,7 @@ fn call(r: &SqliteRow) -> Result<CallRow, StoreError> {
         flow_set: r.try_get("flow_set")?,
         rtp: rtp.map(|t| serde_json::from_str(&t)).transpose().map_err(|e| StoreError::Corrupt(e.to_string()))?,
         recording: r.try_get("path")?,
-        recording_ms: r.try_get("duration_ms")?,
+        recording_ms: r.try_get::<Option<u32>, _>("duration_ms")?.filter(|&ms| ms > 0),
     })
 }
 

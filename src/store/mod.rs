@@ -20,7 +20,7 @@ pub use act::ActionOutcome;
 pub use calls::{CallExtras, NewCall, NewTransfer, rtp_figures};
 pub use error::StoreError;
 pub use json::{from_json, to_json};
-pub use open::Store;
+pub use open::{Store, make_private_folder, open_to_others};
 pub use rows::{CallRow, EventRow, OrderChangeRow, OrderRow, TicketRow, TransferRow, TurnRow};
 pub use writer::{WriteJob, Writer, WriterHandle, WriterStats};
 

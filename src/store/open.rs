@@ -5,7 +5,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +38,7 @@ impl Store {
     /// [`Store::open`] with another limit to wait for foreign locks.
     pub(super) async fn open_waiting(path: &Path, busy: Duration) -> Result<Store, StoreError> {
         let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Names and numbers lie in it: for nobody but the user who runs us.
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| no_access(folder, &e))?;
+        make_private_folder(folder)?;
         if path.is_dir() {
             return Err(StoreError::NoAccess { path: path.into(), why: "it is a folder".into() });
         }
@@ -113,6 +112,21 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked(path.into())),
         Err(TryLockError::Error(e)) => Err(no_access(&name, &e)),
     }
+}
+
+/// Makes a folder, and those above it that are missing, that nobody but the user who runs us may enter: names, numbers
+/// and voices lie in it. One that is there already keeps its rights.
+pub fn make_private_folder(folder: &Path) -> Result<(), StoreError> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| no_access(folder, &e))
+}
+
+/// What to do about a folder that other users may look into; `None` when they may not, or when there is no folder.
+pub fn open_to_others(folder: &Path) -> Option<String> {
+    let mode = folder.metadata().ok()?.permissions().mode() & 0o777;
+    let shown = folder.display();
+    (mode & 0o077 != 0).then(|| {
+        format!("{shown} may be looked into by other users (its mode is {mode:o}); calls lie in it: chmod 700 {shown}")
+    })
 }
 
 /// Opens a file, making it where it is missing; nobody else may read a file that we make.

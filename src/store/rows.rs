@@ -1,7 +1,7 @@
 //! Rows as the demo, the command line and later the consoles print them. Personal data stays masked when serialised;
 //! [`Pii::expose`] is there for who must show it.
 
-use crate::pii::Pii;
+use crate::pii::{Pii, mask};
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 
@@ -13,6 +13,31 @@ fn masked_if_any<S: Serializer>(p: &Option<Pii>, s: S) -> Result<S::Ok, S::Error
     match p {
         Some(p) => s.collect_str(p),
         None => s.serialize_none(),
+    }
+}
+
+/// What an administrator's ticket needs to say of the call itself: words of the flows, never of the caller.
+const IMPERSONAL: [&str; 8] = ["flow", "node", "intent", "verify_level", "emotion", "tried", "steps", "turns"];
+
+/// Facts keep what the flow says of itself; whatever came from the caller (number, slots, whatever a flow adds later)
+/// is masked: a flow names its slots as it likes, so no list of personal names could be whole.
+fn masked_facts<S: Serializer>(facts: &Json, s: S) -> Result<S::Ok, S::Error> {
+    match facts {
+        Json::Object(fields) => s.collect_map(fields.iter().map(|(k, v)| {
+            let shown = if IMPERSONAL.contains(&k.as_str()) { v.clone() } else { all_masked(v) };
+            (k, shown)
+        })),
+        other => all_masked(other).serialize(s),
+    }
+}
+
+fn all_masked(value: &Json) -> Json {
+    match value {
+        Json::Null | Json::Bool(_) => value.clone(),
+        Json::Number(n) => Json::String(mask(&n.to_string())),
+        Json::String(text) => Json::String(mask(text)),
+        Json::Array(items) => items.iter().map(all_masked).collect(),
+        Json::Object(fields) => fields.iter().map(|(k, v)| (k.clone(), all_masked(v))).collect(),
     }
 }
 
@@ -63,7 +88,7 @@ pub struct CallRow {
     pub rtp: Option<Json>,
     /// Path of the stereo recording.
     pub recording: Option<String>,
-    /// Its length in milliseconds.
+    /// Its length in milliseconds, once the call has ended.
     pub recording_ms: Option<u32>,
 }
 
@@ -150,6 +175,7 @@ pub struct TicketRow {
     /// One line.
     pub title: String,
     /// Flow, slots, what was tried.
+    #[serde(serialize_with = "masked_facts")]
     pub facts: Json,
     /// The promise, as written.
     pub sla: String,
@@ -159,7 +185,7 @@ pub struct TicketRow {
     pub first_due: i64,
     /// When the end is due.
     pub resolve_due: i64,
-    /// Recording of the call, once that has ended.
+    /// Recording of the call.
     pub recording: Option<String>,
     /// Where the caller's own words begin in it, in milliseconds.
     pub recording_from_ms: Option<i64>,

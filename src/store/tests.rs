@@ -532,10 +532,50 @@ async fn recovering_closes_what_a_killed_process_left_open() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_a_call_is_there_before_its_end() {
+    let (_dir, store) = fresh().await;
+    let id = call_id(1);
+    store.begin_call(&new_call(id)).await.expect("begun");
+    store.write_recording(id, "r.wav").await.expect("written");
+    store.write_event(id, 900, &CallEvent::Answered).await.expect("written");
+    for (at, flow) in [(1_000, "order_query"), (2_000, "order_query"), (3_000, "complaint"), (4_000, "order_query")] {
+        let node = CallEvent::Node { flow: flow.into(), node: "n".into(), step: 1 };
+        store.write_event(id, at, &node).await.expect("written");
+    }
+    store.make_ticket(&draft("P1", ""), id, &Pii::new(WANG), RequestId(1), NOON).await.expect("written");
+    let shown = || async {
+        let (call, ticket) = (store.call(id).await.expect("readable").expect("there"), store.tickets(1).await);
+        let ticket = ticket.expect("readable").remove(0);
+        (call.answered_at, call.flows.join(" "), call.recording, call.recording_ms, ticket.recording)
+    };
+    let path = Some("r.wav".to_string());
+    let flows = "order_query complaint order_query".to_string();
+    assert_eq!(shown().await, (Some(NOON.0 + 900), flows.clone(), path.clone(), None, path.clone()));
+    store.recover().await.expect("recovered");
+    assert_eq!(shown().await, (Some(NOON.0 + 900), flows.clone(), path.clone(), Some(4_000), path.clone()));
+    store.write_event(id, 5_000, &CallEvent::Answered).await.expect("written");
+    assert_eq!(shown().await.0, Some(NOON.0 + 900), "a late event changes no finished record");
+}
+
+#[tokio::test]
+async fn the_end_gives_the_recording_its_length() {
+    let (_dir, store) = fresh().await;
+    let id = call_id(1);
+    store.write_recording(id, "r.wav").await.expect("written");
+    let extras = CallExtras { recording: Some(("r.wav".into(), 61_000)), ..CallExtras::default() };
+    store.end_call(id, &record(Outcome::Resolved), &extras).await.expect("ended");
+    assert_eq!(store.call(id).await.expect("readable").expect("there").recording_ms, Some(61_000));
+}
+
+#[tokio::test]
 async fn rows_are_printed_with_personal_data_masked() {
     let (_dir, store) = demo().await;
     store.begin_call(&new_call(call_id(1))).await.expect("begun");
-    store.make_ticket(&draft("P1", ""), call_id(1), &Pii::new(WANG), RequestId(1), NOON).await.expect("written");
+    let address = Value::map([("receiver", Value::text("王小明")), ("text", Value::text("中关村大街五号"))]);
+    let slots = Value::map([("address", address), ("call_back", Value::Int(13_900_139_000))]);
+    let facts = [("flow", Value::text("complaint")), ("caller", Value::text(WANG)), ("slots", slots)];
+    let personal = TicketDraft { facts: Value::map(facts), ..draft("P1", "") };
+    store.make_ticket(&personal, call_id(1), &Pii::new(WANG), RequestId(1), NOON).await.expect("written");
     let office = args([
         ("order", get(&store, &[("phone", Value::text(WANG))]).await.data.get("order").clone()),
         ("address", Value::text("公司")),
@@ -552,6 +592,11 @@ async fn rows_are_printed_with_personal_data_masked() {
         assert!(!shown.contains(secret), "{secret} is shown");
     }
     assert!(shown.contains("138****8000"));
+    let tickets = serde_json::json!(store.tickets(10).await.expect("tickets"));
+    assert_eq!(
+        (&tickets[0]["facts"]["flow"], &tickets[0]["facts"]["slots"]["call_back"]),
+        (&"complaint".into(), &"139****9000".into())
+    );
 }
 
 #[tokio::test]

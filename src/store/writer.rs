@@ -1,7 +1,7 @@
 //! Write-behind for what describes calls: the sender never waits for the disk.
 //!
 //! Two bounded queues. Events may be lost when the disk cannot follow: the oldest go first, and are counted. Turns,
-//! transfers and call records are never dropped: they have a queue of their own, and when even that is full the job is
+//! transfers, answers, recordings and call records are never dropped: they have a queue of their own, and when even that is full the job is
 //! handed back to the sender, who should take no new calls long before ([`WriterHandle::is_behind`]).
 //! One task writes both, many jobs to a transaction; while the database is locked or the disk full it tries again.
 
@@ -10,7 +10,7 @@ use crate::call::{CallEvent, CallRecord, Turn};
 use crate::ids::CallId;
 use sqlx::SqliteConnection;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -24,6 +24,8 @@ pub enum WriteJob {
     Turn(CallId, Box<Turn>),
     /// A transfer went on.
     Transfer(CallId, Box<NewTransfer>),
+    /// The call's recording has begun in this file.
+    Recording(CallId, String),
     /// A call has ended.
     End(CallId, Box<CallRecord>, CallExtras),
     /// Something happened, so many milliseconds after the call was offered.
@@ -39,8 +41,9 @@ impl WriteJob {
         }
     }
 
+    /// The answer is no mere event: its time stands in the call's row.
     const fn may_be_lost(&self) -> bool {
-        matches!(self, WriteJob::Event(..))
+        !matches!(self, WriteJob::Event(_, _, CallEvent::Answered)) && matches!(self, WriteJob::Event(..))
     }
 }
 
@@ -104,6 +107,7 @@ struct Shared {
     refused: AtomicU64,
     rejected: AtomicU64,
     retries: AtomicU64,
+    failing: AtomicBool,
 }
 
 struct Alive(Arc<Shared>);
@@ -136,6 +140,7 @@ impl Writer {
             refused: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
         });
         tokio::spawn(run(store, shared.clone()));
         WriterHandle { _alive: Arc::new(Alive(shared.clone())), shared }
@@ -186,6 +191,11 @@ impl WriterHandle {
     /// Whether the queue of records is more than half full: time to take no new calls.
     pub fn is_behind(&self) -> bool {
         self.shared.lock().records.len() * 2 > self.shared.most_records
+    }
+
+    /// Whether the database did not take the last batch: locked, or its disk full. It is tried again.
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
     }
 
     /// Counters.
@@ -242,10 +252,12 @@ async fn write_all(store: &Store, shared: &Shared, batch: &[WriteJob]) -> bool {
         match store.write_batch(batch).await {
             Ok(()) => {
                 shared.written.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                shared.failing.store(false, Ordering::Relaxed);
                 return true;
             }
             Err(e) if e.is_passing() => {
                 shared.retries.fetch_add(1, Ordering::Relaxed);
+                shared.failing.store(true, Ordering::Relaxed);
                 if shared.lock().closing {
                     last_tries -= 1;
                     if last_tries == 0 {
@@ -291,6 +303,7 @@ async fn write_job(c: &mut SqliteConnection, job: &WriteJob) -> Result<(), Store
         WriteJob::Begin(call) => calls::begin(c, call).await,
         WriteJob::Turn(id, turn) => calls::write_turn(c, *id, turn).await,
         WriteJob::Transfer(id, transfer) => calls::write_transfer(c, *id, transfer).await,
+        WriteJob::Recording(id, path) => calls::write_recording(c, *id, path).await,
         WriteJob::End(id, record, extras) => calls::end(c, *id, record, extras).await.map(|_| ()),
         WriteJob::Event(id, at_ms, event) => calls::write_event(c, *id, *at_ms, event).await,
     }

@@ -42,6 +42,21 @@ async fn a_whole_call_goes_through_in_order() {
 }
 
 #[tokio::test]
+async fn an_answer_is_kept_when_events_are_dropped() {
+    let (_dir, store) = fresh().await;
+    let writer = Writer::spawn(store.clone(), 10);
+    let id = call_id(1);
+    writer.try_send(WriteJob::Begin(new_call(id))).expect("taken");
+    writer.try_send(WriteJob::of_event(id, 700, CallEvent::Answered)).expect("taken");
+    for n in 0..100 {
+        writer.try_send(event(n)).expect("events are always taken");
+    }
+    writer.flush(LONG).await.expect("all on disk");
+    assert!(writer.stats().events_dropped > 0, "the queue was full");
+    assert_eq!(store.call(id).await.expect("readable").expect("there").answered_at, Some(NOON.0 + 700));
+}
+
+#[tokio::test]
 async fn a_locked_database_delays_nobody_and_loses_no_record() {
     let (_dir, store) = fresh().await;
     let path = store.path().to_path_buf();
