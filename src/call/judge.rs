@@ -22,15 +22,17 @@ const LONGER: [&str; 9] = ["好的", "好好", "对对", "对对对", "是的", 
 pub fn is_backchannel(text: &str) -> bool {
     let words: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
     let lower = words.to_ascii_lowercase();
-    if words.is_empty() || LONGER.contains(&words.as_str()) || ["uh", "mhm", "um", "ok", "okay"].contains(&&*lower) {
+    if LONGER.contains(&words.as_str()) || ["uh", "mhm", "um", "ok", "okay"].contains(&&*lower) {
         return true;
     }
-    words.chars().count() <= 4 && words.chars().all(|c| HUMS.contains(c))
+    !words.is_empty() && words.chars().count() <= 4 && words.chars().all(|c| HUMS.contains(c))
 }
 
 /// Judges what was said while a prompt was playing. `voiced_ms` is its voiced length.
 pub fn judge(heard: &Understood, asked: AnswerKind, voiced_ms: u32) -> Verdict {
-    let backchannel = is_backchannel(&heard.text);
+    // Rejected speech often has no words at all: then its length says whether it was speech.
+    let wordless = !heard.text.chars().any(char::is_alphanumeric);
+    let backchannel = is_backchannel(&heard.text) || wordless && voiced_ms < NOISE_MS;
     let answer = match &heard.meaning {
         // "嗯" answers a yes/no question; anywhere else it only says "go on".
         Meaning::YesNo(_) => asked == AnswerKind::YesNo || !backchannel,
@@ -70,6 +72,8 @@ mod tests {
     #[test]
     fn short_noise_does_not_end_a_prompt_and_long_speech_does() {
         assert_eq!(judge(&heard("", Meaning::NoMatch), AnswerKind::Open, 300), Verdict::GoOn);
+        assert_eq!(judge(&heard("", Meaning::NoMatch), AnswerKind::Open, 700), Verdict::Answer);
+        assert_eq!(judge(&heard("嗯嗯", Meaning::NoMatch), AnswerKind::Open, 900), Verdict::GoOn);
         assert_eq!(judge(&heard("我那个东西怎么还没有", Meaning::NoMatch), AnswerKind::Open, 1500), Verdict::Answer);
     }
 

@@ -335,11 +335,14 @@ impl Call {
                     self.timers.set(Timer::NoInput, now + ms(wait));
                 }
             }
-            Awaiting::Record(r) if r.from_ms.is_none() && quiet && !self.held.caller => {
-                r.from_ms = Some(self.caller_ms);
+            Awaiting::Record(r) if quiet && !self.held.caller => {
                 let max_ms = r.max_ms;
-                self.timers.set(Timer::Record, now + ms(max_ms));
-                if may_hear {
+                if r.from_ms.is_none() {
+                    r.from_ms = Some(self.caller_ms);
+                    self.timers.set(Timer::Record, now + ms(max_ms));
+                }
+                // Also after a hold, which closed the ear: the words before it still count.
+                if may_hear && !self.ear.is_open() {
                     self.timers.set(Timer::NoInput, now + ms(self.settings.record_silence_ms.max(MIN_NO_INPUT_MS)));
                     let rule = EndpointRule { pause_ms: self.settings.record_pause_ms, max_ms, ..self.rule() };
                     self.set_ear(now, true, rule);

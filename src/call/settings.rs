@@ -107,7 +107,7 @@ impl Default for Phrases {
         Phrases {
             filler: "请稍等，正在为您处理。".into(),
             apology: "抱歉，我没有听清，您也可以按键选择。".into(),
-            connecting: "正在为您接通人工服务，请稍候。".into(),
+            connecting: "正在为您接通人工服务，请稍候，不想等待请按星号键。".into(),
             limit: "本次通话时间已到，感谢您的来电，再见。".into(),
             trouble: "抱歉，系统出了点问题，请稍后再拨，再见。".into(),
         }

@@ -16,8 +16,8 @@ use std::time::Duration;
 const RING_MS: (u32, u32) = (1000, 120_000);
 /// For the fade of the last sound before two legs are joined.
 const JOIN: Duration = Duration::from_millis(40);
-/// The key with which a waiting caller goes back to the flow.
-const BACK_KEY: char = '0';
+/// The key with which a waiting caller goes back to the flow. Not `0`: that asks for the person who is being called.
+const BACK_KEY: char = '*';
 
 /// A transfer on its way.
 #[derive(Debug)]
@@ -104,6 +104,7 @@ impl Call {
             _ if bridged.is_some() => TransferResult::Connected,
             Some(CallInput::SeatFailed(failure)) => result_of(*failure),
             Some(CallInput::HungUp(_)) => TransferResult::Busy,
+            Some(CallInput::Key { .. }) => TransferResult::Cancelled,
             _ => TransferResult::Timeout,
         };
         if !matches!(why, Some(CallInput::SeatFailed(_) | CallInput::HungUp(_))) {
@@ -127,7 +128,7 @@ impl Call {
             (Leg::Caller, Stage::Dialling | Stage::Ringing) => {
                 self.event(CallEvent::Key(key));
                 if key == BACK_KEY {
-                    self.come_back(now, None);
+                    self.come_back(now, Some(&CallInput::Key { leg, key }));
                 }
             }
             (Leg::Seat, Stage::Briefing) => self.seat_mouth.stop(),

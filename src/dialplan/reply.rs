@@ -45,16 +45,28 @@ pub enum TransferResult {
     Timeout,
     /// No seat is logged in, or it is out of hours.
     Closed,
+    /// The caller would not wait any longer.
+    Cancelled,
 }
 
 impl TransferResult {
-    /// The name flows route by (`connected`, `busy`, `timeout`, `closed`).
+    /// The way a flow takes after it (`connected`, `busy`, `timeout`, `closed`): who gives up waiting goes where he
+    /// would have gone had nobody answered.
+    pub const fn way(self) -> &'static str {
+        match self {
+            TransferResult::Cancelled => TransferResult::Timeout.name(),
+            other => other.name(),
+        }
+    }
+
+    /// The name in records (`connected`, `busy`, `timeout`, `closed`, `cancelled`).
     pub const fn name(self) -> &'static str {
         match self {
             TransferResult::Connected => "connected",
             TransferResult::Busy => "busy",
             TransferResult::Timeout => "timeout",
             TransferResult::Closed => "closed",
+            TransferResult::Cancelled => "cancelled",
         }
     }
 }

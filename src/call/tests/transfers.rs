@@ -159,9 +159,20 @@ fn a_waiting_caller_may_go_back_with_a_key() {
     let mut rig = dialling(true);
     rig.key('5');
     assert_eq!(rig.told().len(), 1);
-    rig.key('0');
-    assert_eq!(rig.last_told(), Some(Input::Transfer(TransferResult::Timeout)));
+    rig.key('*');
+    assert_eq!(rig.last_told(), Some(Input::Transfer(TransferResult::Cancelled)));
     assert_eq!(rig.count(|o| *o == CallOutput::Hangup(Leg::Seat)), 1);
+}
+
+#[test]
+fn asking_for_a_person_again_does_not_give_the_person_up() {
+    let mut rig = dialling(true);
+    rig.key('0');
+    rig.handle(CallInput::SeatRinging);
+    rig.keys("00");
+    assert_eq!(rig.told().len(), 1);
+    assert_eq!(rig.call.state(), State::Transferring(Stage::Ringing));
+    assert_eq!(rig.count(|o| *o == CallOutput::Hangup(Leg::Seat)), 0);
 }
 
 #[test]

@@ -206,6 +206,24 @@ fn a_recording_ends_with_a_hash_and_an_empty_one_by_itself() {
 }
 
 #[test]
+fn a_hold_in_the_middle_of_a_recording_loses_no_words() {
+    for (speaks_again, ends_ms) in [(true, 2600), (false, 8100)] {
+        let mut rig = Rig::new(vec![reply(&[], Await::Record { max_ms: 60_000 }), reply(&[], listen(|_| {}))]);
+        rig.pass(500);
+        rig.voice(1000);
+        rig.handle(CallInput::Hold { leg: Leg::Caller, held: true });
+        rig.pass(5000);
+        rig.handle(CallInput::Hold { leg: Leg::Caller, held: false });
+        if speaks_again {
+            rig.voice(1000);
+        }
+        rig.pass(ends_ms);
+        let Some(Input::Recorded { from_ms, to_ms }) = rig.last_told() else { panic!("{:?}", rig.told()) };
+        assert!(to_ms >= from_ms + 6000, "{from_ms} to {to_ms}");
+    }
+}
+
+#[test]
 fn a_prompt_that_never_comes_does_not_hold_the_call() {
     let mut rig = Rig::new(vec![reply(&[], listen(|_| {})), reply(&["到了"], listen(|_| {}))]);
     rig.prompt_ms = 0;

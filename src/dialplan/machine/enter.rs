@@ -214,7 +214,7 @@ impl Run {
         }
         let Some(place) = self.here else { return Next::Broken("no flow has begun".into()) };
         let set = Arc::clone(&self.set);
-        self.by_outcome(&set.flows()[place.flow].nodes[place.node], result.name())
+        self.by_outcome(&set.flows()[place.flow].nodes[place.node], result.way())
     }
 
     pub(super) fn record_ended(&mut self, from_ms: u64, to_ms: u64) -> Next {

@@ -25,7 +25,9 @@ impl Run {
         if result == TransferResult::Connected {
             return Next::Wait(Wait::Done, Await::Hangup(Outcome::Transferred));
         }
-        self.speak_hotline(|h| &h.texts.no_seat, out);
+        if result != TransferResult::Cancelled {
+            self.speak_hotline(|h| &h.texts.no_seat, out);
+        }
         let draft = self.draft("回拨".into(), "P2".into(), "首响2h/闭环24h".into(), "转人工未接通,请回拨".into());
         Next::Wait(Wait::LastTicket, Await::Ticket(draft))
     }
