@@ -23,6 +23,11 @@ pub fn sounds(text: &str) -> Vec<String> {
     pinyin::toneless(text).iter().map(|s| pinyin::fuzzy(s)).collect()
 }
 
+/// Toneless pinyin as it is written.
+pub fn exact_sounds(text: &str) -> Vec<String> {
+    pinyin::toneless(text)
+}
+
 /// Whether `part` is said somewhere in `text`, by its words or (two syllables and more) by its sound.
 pub fn contains(text: &str, part: &str) -> bool {
     let part = norm(part);
@@ -60,14 +65,9 @@ pub fn likeness(a: &[String], b: &[String]) -> f32 {
     1.0 - row[b.len()] as f32 / longest as f32
 }
 
-/// Whether two names sound the same on a telephone.
-pub fn sounds_like(a: &str, b: &str) -> bool {
-    sounds(a) == sounds(b)
-}
-
-/// Whether a spoken name is the stored one.
-pub fn same_name(stored: &str, spoken: &str) -> bool {
-    nlu::name::same(spoken, stored)
+/// Ways to agree and to refuse that a recogniser should expect.
+pub fn yes_no_phrases() -> impl Iterator<Item = &'static str> {
+    nlu::yes_no::spoken()
 }
 
 /// Yes, no, or neither.

@@ -1,7 +1,9 @@
 //! What an utterance means where it was said, and what can be said there.
 //!
-//! Order of trust: danger and a demand for a person; the closed answers of the node; other global phrases; rules of
-//! intents; the classifier. A model only names an intent: the flow decides.
+//! The best reading is judged completely first, then, only when it means nothing, others that are nearly as sure.
+//! Order of trust inside a reading: danger; the closed answers of the node and a demand for a person; rules of intents;
+//! other global phrases. Last comes the classifier, which weighs all readings. A model only names an intent: the flow
+//! decides.
 
 use super::hotline::Thresholds;
 use super::language::{self, Verdict};
@@ -13,31 +15,17 @@ use super::value::Value;
 use crate::speech::{DigitSpan, Grammar, Hypothesis, Phrase, Transcript};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Readings that closed answers are looked for in.
+/// Readings that may decide alone.
 const MAX_READINGS: usize = 3;
+/// A reading beside the best may decide when it is at least this share as sure.
+const NEAR: f32 = 0.75;
+/// Distance, in logits of confidence, that a choice must keep from a reading that names another one.
+const CHOICE_MARGIN: f32 = 0.3;
 /// Likeness of syllables from which a choice is taken as said.
 const LIKE: f32 = 0.74;
 /// Phrases and fragments of a grammar, at most.
 const MAX_PHRASES: usize = 2000;
 
-/// Ways to agree and to refuse that a recogniser should expect.
-const YES: [&str; 14] =
-    ["对", "是的", "对的", "没错", "好的", "可以", "嗯", "行", "是", "确认", "对对对", "是这个", "没问题", "好"];
-const NO: [&str; 13] = [
-    "不对",
-    "不是",
-    "不是的",
-    "错了",
-    "不是这个",
-    "不要",
-    "不行",
-    "没有",
-    "不用",
-    "不用了",
-    "不可以",
-    "搞错了",
-    "不要了",
-];
 /// Global phrases a recogniser should expect everywhere.
 const GLOBALS: [&str; 22] = [
     "转人工",
@@ -82,9 +70,12 @@ impl FlowSet {
         if u.emotion == Emotion::Neutral && language::global(&best.text, &best.pinyin) == Some(Global::Angry) {
             u.emotion = Emotion::StronglyNegative;
         }
-        u.meaning = match self.closed(listen, heard, &mut u.candidates) {
+        let decided =
+            deciding(heard, t.confidence).find_map(|h| self.decided(listen, h, heard, t, &mut u.candidates));
+        u.meaning = match decided {
             Some(meaning) => meaning,
-            None => self.open_meaning(listen, heard, best, t, &mut u.candidates),
+            None if narrative(listen) => Meaning::Text,
+            None => self.learnt(listen, heard, t, &mut u.candidates),
         };
         if let Meaning::Intent(intent) = &u.meaning {
             u.slots = self.slots_along(intent, &best.text);
@@ -92,28 +83,52 @@ impl FlowSet {
         u
     }
 
-    /// Global demands that win over everything, and the node's own closed answers.
-    fn closed(&self, listen: &Listen, heard: &Transcript, candidates: &mut Vec<(String, f32)>) -> Option<Meaning> {
-        for h in heard.nbest.iter().take(MAX_READINGS) {
-            let global = language::global(&h.text, &h.pinyin);
-            if global == Some(Global::Emergency) {
-                return Some(Meaning::Global(Global::Emergency));
-            }
-            if let Some(c) = exact_choice(listen, &h.text) {
-                candidates.push((c.name.clone(), 1.0));
-                return Some(named(listen, &c.name));
-            }
-            if global == Some(Global::Human) {
-                return Some(Meaning::Global(Global::Human));
-            }
-            if let Some(m) = self.answer(listen, h, candidates) {
-                return Some(m);
-            }
+    /// What one reading means by itself: global phrases, the node's own closed answers, rules of intents.
+    fn decided(
+        &self,
+        listen: &Listen,
+        h: &Hypothesis,
+        heard: &Transcript,
+        t: Thresholds,
+        candidates: &mut Vec<(String, f32)>,
+    ) -> Option<Meaning> {
+        let global = language::global(&h.text, &h.pinyin);
+        if global == Some(Global::Emergency) {
+            return Some(Meaning::Global(Global::Emergency));
         }
-        None
+        if let Some(c) = exact_choice(listen, &h.text) {
+            candidates.push((c.name.clone(), 1.0));
+            return Some(named(listen, &c.name));
+        }
+        let ruled = self.intents.by_rule(h, &listen.intents);
+        // "我要转人工投诉": the flows' own rules (`not:`) may give even a demand for a person to a business.
+        let business = listen.kind == AnswerKind::Open && ruled.as_deref().is_some_and(|i| !self.is_human(i));
+        if global == Some(Global::Human) && !business {
+            return Some(Meaning::Global(Global::Human));
+        }
+        if let Some(m) = self.answer(listen, h, heard, candidates) {
+            return Some(m);
+        }
+        if let Some(intent) = ruled {
+            candidates.push((intent.clone(), 1.0));
+            let (others, _) = self.intents.by_learning(heard, &listen.intents, t);
+            candidates.extend(others.into_iter().take(5).filter(|c| c.0 != intent));
+            return Some(Meaning::Intent(intent));
+        }
+        match global {
+            Some(g @ (Global::Repeat | Global::Slower)) => Some(Meaning::Global(g)),
+            Some(Global::Cancel) if !narrative(listen) => Some(Meaning::Global(Global::Cancel)),
+            _ => None,
+        }
     }
 
-    fn answer(&self, listen: &Listen, h: &Hypothesis, candidates: &mut Vec<(String, f32)>) -> Option<Meaning> {
+    fn answer(
+        &self,
+        listen: &Listen,
+        h: &Hypothesis,
+        heard: &Transcript,
+        candidates: &mut Vec<(String, f32)>,
+    ) -> Option<Meaning> {
         match listen.kind {
             AnswerKind::Open => None,
             AnswerKind::Digits { min, max } => {
@@ -134,7 +149,8 @@ impl FlowSet {
             AnswerKind::Choice => {
                 if let Some((c, score)) = near_choice(listen, h) {
                     candidates.push((c.name.clone(), score));
-                    return Some(Meaning::Choice(c.name.clone()));
+                    let clear = stands_apart(listen, h, c, heard);
+                    return clear.then(|| Meaning::Choice(c.name.clone())).or(Some(Meaning::NoMatch));
                 }
                 if listen.keys.max < 4 || listen.keys.min < 4 {
                     return None;
@@ -149,39 +165,23 @@ impl FlowSet {
         }
     }
 
-    /// Intents and the milder global phrases.
-    fn open_meaning(
+    /// What the classifier makes of all readings, when none decides alone.
+    fn learnt(
         &self,
         listen: &Listen,
         heard: &Transcript,
-        best: &Hypothesis,
         t: Thresholds,
         candidates: &mut Vec<(String, f32)>,
     ) -> Meaning {
-        if listen.kind == AnswerKind::Open && listen.intents.is_empty() {
-            return match language::global(&best.text, &best.pinyin) {
-                Some(g @ (Global::Repeat | Global::Slower)) => Meaning::Global(g),
-                _ => Meaning::Text,
-            };
-        }
-        let ruled = heard.nbest.iter().take(MAX_READINGS).find_map(|h| self.intents.by_rule(h, &listen.intents));
-        let mild = heard.nbest.iter().take(MAX_READINGS).find_map(|h| language::global(&h.text, &h.pinyin));
-        if ruled.is_none()
-            && let Some(g @ (Global::Repeat | Global::Slower | Global::Cancel)) = mild
-        {
-            return Meaning::Global(g);
-        }
         let (scores, verdict) = self.intents.by_learning(heard, &listen.intents, t);
         candidates.extend(scores.into_iter().take(5));
-        if let Some(intent) = ruled {
-            candidates.retain(|c| c.0 != intent);
-            candidates.insert(0, (intent.clone(), 1.0));
-            return Meaning::Intent(intent);
-        }
+        let best = heard.nbest.first();
         match verdict {
             Verdict::Sure(intent) => Meaning::Intent(intent),
             Verdict::Either(a, b) if listen.kind == AnswerKind::Open => Meaning::Clarify(a, b),
-            _ if mild == Some(Global::Angry) => Meaning::Global(Global::Angry),
+            _ if best.and_then(|h| language::global(&h.text, &h.pinyin)) == Some(Global::Angry) => {
+                Meaning::Global(Global::Angry)
+            }
             _ => Meaning::NoMatch,
         }
     }
@@ -212,7 +212,7 @@ impl FlowSet {
         let mut digits = None;
         match listen.kind {
             AnswerKind::YesNo => {
-                YES.iter().chain(&NO).for_each(|s| g.phrase(s, 0.0));
+                language::yes_no_phrases().for_each(|s| g.phrase(s, 0.0));
                 for s in listen.choices.iter().filter_map(|c| c.say.first()) {
                     g.phrase(&format!("不是,是{s}"), ASIDE);
                     g.phrase(&format!("不对,{s}"), ASIDE);
@@ -234,6 +234,19 @@ impl FlowSet {
         Grammar { phrases: g.phrases, fragments: g.fragments, digits, ..Grammar::default() }
     }
 
+    /// Words that a prompt asks the caller to say where it listens, and that the grammar there does not hold: words
+    /// in quotes anywhere, and at a yes/no question what follows 说 ("请说要,不转请说不用").
+    pub fn unheard(&self, listen: &Listen, prompt: &str) -> Vec<String> {
+        let grammar = self.grammar(listen);
+        let known = |w: &str| grammar.phrases.iter().chain(&grammar.fragments).any(|p| p.text == w);
+        let mut words = quoted(prompt);
+        if listen.kind == AnswerKind::YesNo {
+            words.extend(after_say(prompt));
+        }
+        words.retain(|w| !known(w));
+        words
+    }
+
     fn open_grammar(&self, listen: &Listen, g: &mut Builder) {
         for intent in listen.intents.iter().filter_map(|i| self.intent(i)) {
             for s in &intent.examples {
@@ -252,6 +265,38 @@ impl FlowSet {
             ["转人工", "人工", "人工服务"].iter().for_each(|s| g.fragment(s, ASIDE));
         }
     }
+}
+
+/// Free speech that is taken as it is.
+fn narrative(listen: &Listen) -> bool {
+    listen.kind == AnswerKind::Open && listen.intents.is_empty()
+}
+
+/// The readings that may decide, best first: the best one; then those that are sure enough themselves, nearly as sure
+/// as the best, and more than a part of it.
+fn deciding(heard: &Transcript, least: f32) -> impl Iterator<Item = &Hypothesis> {
+    let near = move |h: &&Hypothesis| {
+        let best = &heard.nbest[0];
+        h.confidence >= least.max(best.confidence * NEAR) && !part_of(&h.text, &best.text)
+    };
+    heard.nbest.iter().take(1).chain(heard.nbest.iter().take(MAX_READINGS).skip(1).filter(near))
+}
+
+/// Whether every fragment of `text` is in `whole` too.
+fn part_of(text: &str, whole: &str) -> bool {
+    !text.is_empty() && text.split(' ').all(|w| whole.contains(w))
+}
+
+/// Whether a choice is clearly surer than any reading that names another one.
+fn stands_apart(listen: &Listen, h: &Hypothesis, choice: &Choice, heard: &Transcript) -> bool {
+    let logit = |c: f32| {
+        let c = c.clamp(1e-6, 1.0 - 1e-6);
+        (c / (1.0 - c)).ln()
+    };
+    let other = |r: &&Hypothesis| near_choice(listen, r).is_some_and(|(c, _)| c.name != choice.name);
+    heard.nbest.iter().filter(|r| !std::ptr::eq(*r, h)).find(other).is_none_or(|r| {
+        logit(h.confidence) - logit(r.confidence) >= CHOICE_MARGIN
+    })
 }
 
 /// At the opening question a choice is a business.
@@ -278,12 +323,12 @@ fn exact_choice<'a>(listen: &'a Listen, text: &str) -> Option<&'a Choice> {
 /// equally good ones are none.
 fn near_choice<'a>(listen: &'a Listen, h: &Hypothesis) -> Option<(&'a Choice, f32)> {
     let text = language::norm(&h.text);
-    let own = language::sounds(&text);
+    let own = Said { sounds: language::sounds(&text), exact: language::exact_sounds(&text), text };
     let mut scored: Vec<(&Choice, f32)> = listen
         .choices
         .iter()
         .filter_map(|c| {
-            let best = c.say.iter().map(|s| say_score(&text, &own, &language::norm(s))).fold(0.0f32, f32::max);
+            let best = c.say.iter().map(|s| own.score(&language::norm(s))).fold(0.0f32, f32::max);
             (best >= LIKE).then_some((c, best))
         })
         .collect();
@@ -294,30 +339,43 @@ fn near_choice<'a>(listen: &'a Listen, h: &Hypothesis) -> Option<(&'a Choice, f3
     }
 }
 
-/// How surely `say` was said in `text`. What is longer wins ("不满意" over "满意").
-fn say_score(text: &str, own: &[String], say: &str) -> f32 {
-    let length = say.chars().count();
-    if length == 0 {
-        return 0.0;
+/// An utterance as words, as syllables, and as syllables that a telephone line keeps apart.
+struct Said {
+    text: String,
+    exact: Vec<String>,
+    sounds: Vec<String>,
+}
+
+impl Said {
+    /// How surely `say` was said. What is longer wins ("不满意" over "满意").
+    fn score(&self, say: &str) -> f32 {
+        let length = say.chars().count();
+        if length == 0 {
+            return 0.0;
+        }
+        if self.text == say {
+            return 2.0;
+        }
+        let bonus = length as f32 * 0.01;
+        if length >= 2
+            && let Some(at) = self.text.rfind(say)
+        {
+            return if negated(&self.text[..at]) { 0.0 } else { 1.0 + bonus };
+        }
+        let sound = language::sounds(say);
+        if sound.len() < 2 || self.text.contains('不') {
+            return 0.0;
+        }
+        if self.exact.len() <= sound.len() + 6 {
+            if language::contains_sounds(&self.exact, &language::exact_sounds(say)) {
+                return 0.95 + bonus;
+            }
+            if language::contains_sounds(&self.sounds, &sound) {
+                return 0.9 + bonus;
+            }
+        }
+        if sound.len() >= 3 { language::likeness(&self.sounds, &sound) } else { 0.0 }
     }
-    if text == say {
-        return 2.0;
-    }
-    let bonus = length as f32 * 0.01;
-    if length >= 2
-        && let Some(at) = text.rfind(say)
-    {
-        return if negated(&text[..at]) { 0.0 } else { 1.0 + bonus };
-    }
-    let sound = language::sounds(say);
-    if sound.len() < 2 {
-        return 0.0;
-    }
-    if own.len() <= sound.len() + 6 && language::contains_sounds(own, &sound) && !text.contains('不') {
-        return 0.9 + bonus;
-    }
-    let like = language::likeness(own, &sound);
-    if sound.len() >= 3 && !text.contains('不') { like } else { 0.0 }
 }
 
 fn negated(before: &str) -> bool {
@@ -353,9 +411,46 @@ impl Builder {
     /// The words alone, when they are hanzi and new.
     fn fresh(&mut self, text: &str, fragment: bool) -> Option<String> {
         let words: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
-        let hanzi = !words.is_empty() && words.chars().all(|c| ('\u{3400}'..='\u{9fff}').contains(&c));
+        let hanzi = !words.is_empty() && words.chars().all(is_hanzi);
         (hanzi && self.seen.insert((fragment, words.clone()))).then_some(words)
     }
+}
+
+/// Short runs of hanzi in quotes.
+fn quoted(prompt: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (open, close) in [('“', '”'), ('「', '」'), ('‘', '’'), ('"', '"'), ('\'', '\'')] {
+        let mut rest = prompt;
+        while let Some((_, after)) = rest.split_once(open) {
+            let Some((word, tail)) = after.split_once(close) else { break };
+            found.push(word.to_string());
+            rest = tail;
+        }
+    }
+    found.retain(|w| (1..=8).contains(&w.chars().count()) && w.chars().all(is_hanzi));
+    found
+}
+
+/// "请说对,或者不对。" → 对, 不对.
+fn after_say(prompt: &str) -> Vec<String> {
+    let sentences = prompt.split(['。', '?', '？', '!', '！', ';', '；']);
+    let said = sentences.filter_map(|s| s.split_once('说')).flat_map(|(_, said)| said.split([',', '，', '、', '说']));
+    let mut found = Vec::new();
+    for piece in said {
+        // "是或者不是" is two words; "不转请" leads up to the next 说
+        let piece = piece.trim().trim_start_matches("或者").trim_start_matches('或');
+        for word in piece.split("或者").flat_map(|p| p.split('或')) {
+            let words = (1..=4).contains(&word.chars().count()) && word.chars().all(is_hanzi);
+            if words && !word.ends_with('请') && !word.starts_with('按') {
+                found.push(word.to_string());
+            }
+        }
+    }
+    found
+}
+
+fn is_hanzi(c: char) -> bool {
+    ('\u{3400}'..='\u{9fff}').contains(&c)
 }
 
 /// Runs of hanzi in a pattern that every match must hold one of: not those that may be left out.
@@ -363,7 +458,7 @@ pub(super) fn literals(pattern: &str) -> Vec<String> {
     let chars: Vec<char> = pattern.chars().collect();
     let (mut found, mut open, mut run): (Vec<String>, Vec<usize>, String) = Default::default();
     for (i, &c) in chars.iter().enumerate() {
-        if ('\u{3400}'..='\u{9fff}').contains(&c) {
+        if is_hanzi(c) {
             run.push(c);
             continue;
         }
@@ -472,5 +567,69 @@ mod tests {
         let mut keys_only = open();
         keys_only.speech = false;
         assert_eq!(shipped().grammar(&keys_only), Grammar::default());
+    }
+
+    fn readings(list: &[(&str, f32)]) -> Transcript {
+        let one = |(text, confidence): &(&str, f32)| Hypothesis {
+            text: (*text).into(),
+            pinyin: language::exact_sounds(text),
+            confidence: *confidence,
+        };
+        Transcript { nbest: list.iter().map(one).collect(), accepted: true, ..Transcript::default() }
+    }
+
+    fn yes_no() -> Listen {
+        Listen { kind: AnswerKind::YesNo, intents: Vec::new(), choices: Vec::new(), node: "q".into(), ..open() }
+    }
+
+    #[test]
+    fn a_far_weaker_reading_does_not_overrule_a_sure_one() {
+        let digits = Listen { kind: AnswerKind::Digits { min: 4, max: 4 }, slot: Some("last4".into()), ..yes_no() };
+        let repeat = Meaning::Global(Global::Repeat);
+        let cases: [(Listen, &[(&str, f32)], Meaning); 5] = [
+            (yes_no(), &[("没听清", 0.99), ("没问题", 0.001)], repeat.clone()),
+            (yes_no(), &[("再说一遍", 0.98), ("错了", 0.001)], repeat.clone()),
+            (digits.clone(), &[("再说一遍", 0.97), ("3510", 0.02), ("3510", 0.9)], repeat),
+            // a second reading counts when the first means nothing and it is about as sure
+            (yes_no(), &[("三八二六", 0.8), ("是的", 0.75)], Meaning::YesNo(true)),
+            (yes_no(), &[("三八二六", 0.9), ("是的", 0.5)], Meaning::NoMatch),
+        ];
+        for (listen, heard, meaning) in cases {
+            assert_eq!(shipped().understand(&listen, &readings(heard)).meaning, meaning, "{heard:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_best_reading_decides_nothing() {
+        let heard = readings(&[("转人工 投诉", 0.9), ("转人工", 0.89), ("投诉", 0.88)]);
+        assert_eq!(shipped().understand(&open(), &heard).meaning, Meaning::Intent("complaint".into()));
+        assert_eq!(meaning("我要转人工投诉"), Meaning::Intent("complaint".into()));
+        assert_eq!(meaning("不查订单了转人工"), Meaning::Global(Global::Human));
+    }
+
+    #[test]
+    fn two_choices_too_close_to_tell_apart_are_none() {
+        let choice = |n: &str| Choice { name: n.into(), say: vec![n.into()], key: None, value: Value::text(n) };
+        let listen =
+            Listen { kind: AnswerKind::Choice, choices: vec![choice("张小明"), choice("张小敏")], ..yes_no() };
+        let means = |list: &[(&str, f32)]| shipped().understand(&listen, &readings(list)).meaning;
+        assert_eq!(means(&[("张小明", 0.97), ("张小敏", 0.6)]), Meaning::Choice("张小明".into()));
+        assert_eq!(means(&[("张小明", 0.97), ("张小敏", 0.969)]), Meaning::NoMatch);
+        assert_eq!(means(&[("章小铭", 0.97)]), Meaning::Choice("张小明".into()));
+    }
+
+    #[test]
+    fn the_words_a_prompt_asks_for_can_be_heard() {
+        let unheard = |listen: &Listen, prompt: &str| shipped().unheard(listen, prompt);
+        for prompt in [
+            "现在转投诉专席请说要,不转请说不用。",
+            "没听清,是冰箱这一单吗?请说是或者不是。",
+            "请说对,或者不对。",
+            "您可以说“需要”、“要的”、“是啊”或“正确”。",
+        ] {
+            assert!(unheard(&yes_no(), prompt).is_empty(), "{prompt}: {:?}", unheard(&yes_no(), prompt));
+        }
+        assert_eq!(unheard(&yes_no(), "请说“芝麻开门”。"), ["芝麻开门"]);
+        assert_eq!(unheard(&yes_no(), "要请说芝麻,不要请说不要。"), ["芝麻"]);
     }
 }

@@ -272,7 +272,8 @@ fn in_order(mut readings: Vec<Reading>) -> Vec<Reading> {
     readings
 }
 
-/// The best set of fragments; then, for each of its members, the set without it.
+/// The best set of fragments; then, for each of its members, the set without it. None of those fits better than the
+/// best set, however well the rest fits per unit.
 fn open_readings(frames: &Frames, free: &FreeLoop, fragments: &[Entry]) -> Vec<Reading> {
     let found: Vec<Found> = fragments
         .iter()
@@ -285,14 +286,15 @@ fn open_readings(frames: &Frames, free: &FreeLoop, fragments: &[Entry]) -> Vec<R
         return out;
     }
     out.push(reading_of(&best, free, fragments));
-    for taken in &best {
-        let others: Vec<Found> = found.iter().filter(|f| *f != taken).cloned().collect();
-        let set = spot::best_set(&others);
-        if !set.is_empty() {
-            out.push(reading_of(&set, free, fragments));
-        }
-    }
-    out
+    let mut others: Vec<Vec<Found>> = best
+        .iter()
+        .map(|taken| spot::best_set(&found.iter().filter(|f| *f != taken).cloned().collect::<Vec<_>>()))
+        .filter(|set| !set.is_empty())
+        .collect();
+    let gain = |set: &[Found]| set.iter().map(|f| f.gain).sum::<f32>();
+    others.sort_by(|a, b| gain(b).total_cmp(&gain(a)));
+    out.extend(others.iter().map(|set| reading_of(set, free, fragments)));
+    in_order(out)
 }
 
 fn reading_of(set: &[Found], free: &FreeLoop, fragments: &[Entry]) -> Reading {

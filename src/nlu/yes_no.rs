@@ -15,6 +15,8 @@ struct Entry {
     verdict: Option<bool>,
     /// Counts only as the whole utterance.
     whole: bool,
+    /// A recogniser should expect it.
+    spoken: bool,
 }
 
 fn words() -> &'static [Entry] {
@@ -24,14 +26,21 @@ fn words() -> &'static [Entry] {
         let mut entries = Vec::new();
         for (name, verdict) in [("yes", Some(true)), ("no", Some(false)), ("neither", None)] {
             for line in sections.get(name).into_iter().flatten() {
-                let (text, whole) = line.strip_prefix('=').map_or((*line, false), |t| (t, true));
-                entries.push(Entry { text, pinyin: toneless(text), verdict, whole });
+                let text = line.trim_start_matches(['=', '-']);
+                let marks = &line[..line.len() - text.len()];
+                let spoken = verdict.is_some() && !marks.contains('-');
+                entries.push(Entry { text, pinyin: toneless(text), verdict, whole: marks.contains('='), spoken });
             }
         }
         // the longest first, so that 不是 is seen before 是 and 没问题 before 没
         entries.sort_by_key(|e| std::cmp::Reverse(e.text.chars().count()));
         entries
     })
+}
+
+/// Phrases of consent and refusal that a recogniser should expect after a yes/no question.
+pub fn spoken() -> impl Iterator<Item = &'static str> {
+    words().iter().filter(|e| e.spoken).map(|e| e.text)
 }
 
 /// `Some(true)` for consent, `Some(false)` for refusal, `None` when `text` says neither or asks something.

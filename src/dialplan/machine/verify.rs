@@ -8,15 +8,18 @@ use super::super::reply::{AnswerKind, Await, Choice, KeyRule, Listen, Pause};
 use super::super::understood::{Meaning, Understood};
 use super::super::value::Value;
 use super::{Next, Out, Run, Wait};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Wrong or missing answers that fail a verification.
 const MAX_WRONG: u8 = 2;
-/// Names a right name is hidden among, so that the recogniser must choose.
-const DECOYS: [&str; 8] = ["王建国", "李秀英", "陈志强", "刘桂芳", "赵文博", "孙丽娟", "周海涛", "吴晓燕"];
-/// How many of them.
-const DECOY_COUNT: usize = 4;
+/// Frequent surnames, and characters of given names, told apart by sound: what a right name is hidden among, so that the
+/// recogniser must choose it over its nearest neighbours.
+const SURNAMES: &str = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗郑梁谢宋唐许韩冯邓曹彭曾肖田董潘袁蔡蒋余";
+const GIVEN: &str = "伟芳娜敏静丽强磊军洋勇艳杰涛明超霞平刚英华玉兰桂红国建文海志春小新金林龙佳成";
+const DOUBLE_SURNAMES: [&str; 8] = ["欧阳", "司马", "上官", "诸葛", "东方", "皇甫", "尉迟", "公孙"];
+/// Decoys for a name that is not known: any will do.
+const STRANGERS: [&str; 4] = ["王建国", "李秀英", "陈志强", "刘桂芳"];
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Proof {
@@ -179,7 +182,8 @@ impl Run {
                 s.get("last4").and_then(Value::as_text) == proof.known.last4.as_deref()
             }
             (Meaning::Choice(name), Stage::Name) => {
-                proof.known.name.as_deref().is_some_and(|n| language::same_name(n, name))
+                // A decoy may sound like the right name to a lenient ear: only the right one will do.
+                proof.known.name.as_deref() == Some(name.as_str())
             }
             (Meaning::Slots(s), Stage::Name) => {
                 let given = s.get("name").and_then(Value::as_text).and_then(|t| t.parse::<i64>().ok());
@@ -220,14 +224,12 @@ impl Run {
     }
 }
 
-/// The right name among decoys that do not sound like it, in an order that tells nothing.
+/// The right name among its nearest neighbours by sound, in an order that tells nothing.
 fn name_choices(right: Option<&str>) -> Vec<Choice> {
-    let mut names: Vec<String> = right.map(str::to_string).into_iter().collect();
-    for decoy in DECOYS {
-        if names.len() <= DECOY_COUNT && !right.is_some_and(|r| language::sounds_like(r, decoy)) {
-            names.push(decoy.to_string());
-        }
-    }
+    let mut names = match right {
+        Some(right) => neighbours(right).chain([right.to_string()]).collect(),
+        None => STRANGERS.map(String::from).to_vec(),
+    };
     names.sort_unstable();
     names
         .into_iter()
@@ -235,4 +237,47 @@ fn name_choices(right: Option<&str>) -> Vec<Choice> {
             say: vec![n.clone(), format!("我叫{n}")], key: None, value: Value::text(n.clone()), name: n
         })
         .collect()
+}
+
+/// Names that differ from `right` in one syllable: another surname, or another character of the given name. Each sounds
+/// different from it and from the others.
+fn neighbours(right: &str) -> impl Iterator<Item = String> {
+    let chars: Vec<char> = right.chars().collect();
+    let surname = if DOUBLE_SURNAMES.iter().any(|d| right.starts_with(d)) { 2 } else { 1 };
+    let mut heard = BTreeSet::from([language::exact_sounds(right)]);
+    let mut found = Vec::new();
+    let mut add = |name: String| {
+        if heard.insert(language::exact_sounds(&name)) {
+            found.push(name);
+        }
+    };
+    let given: String = chars.iter().skip(surname).collect();
+    SURNAMES.chars().for_each(|s| add(format!("{s}{given}")));
+    for at in surname..chars.len() {
+        for c in GIVEN.chars() {
+            let mut other = chars.clone();
+            other[at] = c;
+            add(other.into_iter().collect());
+        }
+    }
+    found.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_name_stands_among_names_that_differ_in_one_syllable() {
+        let choices = name_choices(Some("张小明"));
+        let named = |n: &str| choices.iter().any(|c| c.name == n);
+        for near in ["王小明", "陈小明", "张小敏", "张志明", "张小明"] {
+            assert!(named(near), "{near}");
+        }
+        assert!(!named("章小明"), "what sounds the same is no decoy");
+        assert!(choices.is_sorted_by_key(|c| &c.name), "the order tells nothing");
+        assert!(choices.len() < 160, "{}", choices.len());
+        assert!(name_choices(Some("欧阳明")).iter().any(|c| c.name == "王明"));
+        assert_eq!(name_choices(None).len(), STRANGERS.len());
+    }
 }

@@ -11,7 +11,7 @@ use regex::{Captures, Regex};
 use std::sync::OnceLock;
 
 /// A measure word or unit after a number: the number is then a quantity.
-const MEASURE: &str = "个|位|天|年|月|元|块|次|件|台|笔|单|份|张|条|款|项|小时|分钟|秒|点|岁|人|种|步|折|期|米|公里|公斤|克|升|度|倍|万|亿|千|百|遍|周|星期|套|部|名|号楼|楼|层|角|毛|分|双|只|盒|瓶|箱|包|袋|字|级|瓦|兆";
+const MEASURE: &str = "个|位|天|年|月|单元|元|块|次|件|台|笔|单|份|张|条|款|项|小时|分钟|秒|点|岁|人|种|步|折|期|米|公里|公斤|克|升|度|倍|万|亿|千|百|遍|周|星期|套|部|名|号楼|楼|层|角|毛|分|双|只|盒|瓶|箱|包|袋|字|级|瓦|兆";
 
 type Say = fn(&Captures) -> String;
 
@@ -43,6 +43,12 @@ fn quantity(digits: &str) -> String {
 fn counted(digits: &str) -> String {
     let d = digits.replace(',', "");
     if d == "2" { spell_count(2) } else { quantity(&d) }
+}
+
+/// A number before a measure word. What is numbered, not counted, has no 两: 二月, 二楼, 二号楼, 二单元, 二级.
+fn before_measure(digits: &str, measure: &str) -> String {
+    let numbered = matches!(measure, "月" | "号楼" | "楼" | "单元" | "级" | "年");
+    if numbered { quantity(digits) } else { counted(digits) }
 }
 
 fn say_date(c: &Captures) -> String {
@@ -77,6 +83,11 @@ fn say_time(c: &Captures) -> String {
         m => format!("{}分", spell_int(m)),
     };
     format!("{}点{minutes}", spell_count(h))
+}
+
+/// ¥12万: the unit belongs to the amount.
+fn say_large_money(c: &Captures) -> String {
+    format!("{}{}元", amount(&group(c, 1).replace(',', "")), group(c, 2))
 }
 
 fn say_money(c: &Captures) -> String {
@@ -140,17 +151,35 @@ fn rules() -> &'static [Rule] {
             rule(r"\b(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})(?:日|号|\b)", say_date),
             rule(r"(\d{4})年", |c| format!("{}年", spell_plain(group(c, 1)))),
             rule(r"(\d{1,2})月(\d{1,2})(日|号)", say_month_day),
+            // 周一-周五, 9:30-11:30: from one to the other
+            rule(r"((?:周|星期|礼拜)[一二三四五六日天])\s*[-~～—–]\s*((?:周|星期|礼拜)?[一二三四五六日天])", |c| {
+                format!("{}到{}", group(c, 1), group(c, 2))
+            }),
+            rule(r"([0-9]{1,2}[:：][0-9]{2})\s*[-~～—–]\s*([0-9]{1,2}[:：][0-9]{2})", |c| {
+                format!("{}到{}", group(c, 1), group(c, 2))
+            }),
             // 9:00, 14:30, 9:00:05
             rule(r"\b(\d{1,2})[:：](\d{2})(?:[:：]\d{2})?\b", say_time),
             // ¥12.50元, 12.50元 (three decimals and more are no money)
-            rule(r"[¥￥]\s*(\d[\d,]*)(?:\.(\d{1,2}))?(?:元|\b)", say_money),
+            rule(r"[¥￥]\s*(\d[\d,]*(?:\.\d+)?)\s*(万|亿)元?", say_large_money),
+            rule(r"[¥￥]\s*(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d{1,2}))?(?:元|\b)", say_money),
             rule(r"(\d[\d,]*)\.(\d{1,2})(?:元|块钱)", say_money),
             // rows of digits: telephone numbers, service numbers, tails and codes
-            rule(r"(?:\+?86[- ]?)?\b(1[3-9]\d)[- ]?(\d{4})[- ]?(\d{4})\b", |c| {
+            rule(r"(?:\+?\b86[- ]?|\b)(1[3-9]\d)[- ]?(\d{4})[- ]?(\d{4})\b", |c| {
                 spell_phone(&[group(c, 1), group(c, 2), group(c, 3)].concat())
             }),
             rule(r"\b([48]00-?\d{3}-?\d{4}|0\d{2,3}-\d{7,8})\b", |c| spell_phone(group(c, 1))),
-            rule(r"\b(12315|12345|12306|10086|10010|10000|11185|11183|95\d{3}|96\d{3})\b", |c| spell_digits(group(c, 1))),
+            // (an amount or a count of the same digits is none: 10000元)
+            rule(&format!(r"\b(12315|12345|12306|10086|10010|10000|11185|11183|95\d{{3}}|96\d{{3}})({MEASURE}|\b)"), |c| {
+                match group(c, 2) {
+                    "" => spell_digits(group(c, 1)),
+                    measure => format!("{}{measure}", counted(group(c, 1))),
+                }
+            }),
+            // 热线24小时, 验证码10分钟内: a count, not the number itself
+            rule(&format!(r"(验证码|热线|电话|密码|单号|编号|账号|号码)(\d{{1,3}})(小时|分钟|秒|天|个|位|次|折|元|年)"), |c| {
+                format!("{}{}{}", group(c, 1), before_measure(group(c, 2), group(c, 3)), group(c, 3))
+            }),
             rule(
                 r"(尾号|后[两三四五六]位|前[两三四五六]位|验证码|单号|编号|工号|卡号|号码|密码|账号|代码|电话|热线|拨打|致电|手机号?)([是为：: ]{0,3}(?:的|订单)?)([A-Za-z]{0,4}\d[\d -]*\d|\d)",
                 say_row,
@@ -164,17 +193,23 @@ fn rules() -> &'static [Rule] {
             rule(r"(^|[ ，。：:是为到达了差幅])-(\d)", |c| format!("{}负{}", group(c, 1), group(c, 2))),
             rule(r"(\d+(?:\.\d+)?)\s*([%‰])", say_percent),
             rule(r"\b(\d{1,3})/(\d{1,3})\b", |c| format!("{}分之{}", quantity(group(c, 2)), quantity(group(c, 1)))),
+            // letters that name a thing: 5G手机, 64G内存, 4S店
+            rule(r"\b(\d{1,4})(G|GB|T|TB|S|K|M|MB|D)(网|手机|信号|套餐|流量|卡|内存|运存|存储|版|店|电影|显示|高清|宽带|硬盘|[^A-Za-z㎡0-9]|$)", |c| {
+                format!("{}{}{}", quantity(group(c, 1)), group(c, 2), group(c, 3))
+            }),
             rule(r"(\d+(?:\.\d+)?)\s*(?i)(kg|km|cm|mm|ml|kw|min|m²|㎡|℃|°|g|m|l|w|v|h|s)([^A-Za-z]|$)", say_unit),
             rule(r"(\d+)(?:\.(\d+)){2,}", |c| group(c, 0).split('.').map(spell_plain).collect::<Vec<_>>().join("点")),
             rule(r"(\d[\d,]*\.\d+)", |c| spell_decimal(&group(c, 1).replace(',', "")).unwrap_or_default()),
             rule(r"第(\d+)", |c| format!("第{}", quantity(group(c, 1)))),
             // a digit that is a key or a choice: 按1
-            rule(r"(按|选|说|输入)(\d)(\D|$)", |c| format!("{}{}{}", group(c, 1), spell_plain(group(c, 2)), group(c, 3))),
+            rule(r"(按|选|说|输入)(\d)([^0-9遍次个位声]|$)", |c| {
+                format!("{}{}{}", group(c, 1), spell_plain(group(c, 2)), group(c, 3))
+            }),
             rule(&format!(r"(\d{{1,3}}(?:,\d{{3}})+|\d{{1,12}})({MEASURE})"), |c| {
-                format!("{}{}", counted(group(c, 1)), group(c, 2))
+                format!("{}{}", before_measure(group(c, 1), group(c, 2)), group(c, 2))
             }),
             // what is left: short numbers are quantities, long ones rows; letters and digits together are a code
-            rule(r"([A-Za-z]+[-]?)(\d+)", |c| format!("{}{}", group(c, 1), spell_digits(group(c, 2)))),
+            rule(r"([A-Za-z]+[- ]?)(\d+)", |c| format!("{}{}", group(c, 1), spell_digits(group(c, 2)))),
             rule(r"(\d{1,3}(?:,\d{3})+|\d+)", |c| {
                 let d = group(c, 1);
                 if d.len() >= 7 && !d.contains(',') { spell_code(d) } else { quantity(d) }
@@ -252,7 +287,14 @@ fn signs(text: &str) -> String {
             '#' => out.push_str("井号"),
             '*' => out.push_str("星号"),
             '%' => out.push_str("百分号"),
-            '/' if !beside_latin(chars.get(i + 1)) => out.push('每'),
+            // 元/月 is each, 和/或 and 周六/周日 are either
+            '/' if i > 0 && "元角分块次条".contains(chars[i - 1]) => out.push('每'),
+            '/' if i > 0 && chars.get(i + 1).is_some_and(|c| has_hanzi(&c.to_string())) => {
+                let said = chars[i - 1] == '或' || chars[i + 1] == '或';
+                if !said {
+                    out.push('或');
+                }
+            }
             '"' | '“' | '”' | '‘' | '’' | '「' | '」' | '《' | '》' | '/' | '\\' | '_' | '^' | '|' | '<' | '>' =>
                 {}
             ' ' | '\t' | '\r' | '\u{3000}' => {
@@ -272,7 +314,7 @@ mod tests {
 
     #[test]
     fn every_rule_compiles() {
-        assert_eq!(rules().len(), 22);
+        assert_eq!(rules().len(), 27);
     }
 
     #[test]
@@ -311,7 +353,27 @@ mod tests {
             ("(请稍等)…好的", "，请稍等，，好的"),
             ("您是VIP会员", "您是VIP会员"),
             ("错误代码E5", "错误代码E五"),
-            ("8号楼2单元1001", "八号楼两单元一千零一"),
+            ("8号楼2单元1001", "八号楼二单元一千零一"),
+            ("热线24小时为您服务", "热线二十四小时为您服务"),
+            ("验证码10分钟内有效", "验证码十分钟内有效"),
+            ("热线95566", "热线九五五六六"),
+            ("赔付10000元", "赔付一万元"),
+            ("余额95123元", "余额九万五千一百二十三元"),
+            ("请拨打95566", "请拨打九五五六六"),
+            ("5G手机", "五G手机"),
+            ("64G内存", "六十四G内存"),
+            ("4S店", "四S店"),
+            ("5g盐", "五克盐"),
+            ("2月份", "二月份"),
+            ("2号楼2楼", "二号楼二楼"),
+            ("2级", "二级"),
+            ("¥300,2件", "三百元，两件"),
+            ("¥12万", "十二万元"),
+            ("+8613800138000", "幺三八，零零幺三，八零零零"),
+            ("9:30-11:30", "九点半到十一点半"),
+            ("周一-周五", "周一到周五"),
+            ("退款和/或换货", "退款和或换货"),
+            ("请说2遍", "请说两遍"),
             ("99元/月", "九十九元每月"),
             ("１２８元", "一百二十八元"),
             ("版本1.2.3", "版本一点二点三"),

@@ -37,7 +37,7 @@ fn one(s: &[Spoken], tones: &[u8], i: usize) -> u8 {
     let before = i.checked_sub(1).and_then(|j| s[j].hanzi);
     let after = s.get(i + 1).and_then(|x| x.hanzi);
     let is = |c: Option<char>, set: &str| c.is_some_and(|c| set.contains(c));
-    if i > 0 && before == s.get(i + 1).and_then(|x| x.hanzi) {
+    if i > 0 && before == after && !is(before, DIGITS) {
         return 5; // 看一看
     }
     let number = is(before, DIGITS) || is(before, ORDINAL_BEFORE) || is(after, DIGITS) || is(after, ORDINAL_AFTER);
@@ -98,6 +98,7 @@ mod tests {
             ("二十一", "421"),
             ("一百", "43"),
             ("看一看", "454"),
+            ("二零一零年", "42122"),
             ("统一处理", "3123"),
             ("不是", "24"),
             ("不行", "42"),
