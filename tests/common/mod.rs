@@ -1,6 +1,9 @@
 //! A whole hotline on loopback, a caller for it, and a bad network between them.
 
 pub mod proxy;
+mod skip;
+
+pub use skip::skipped;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
