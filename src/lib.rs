@@ -54,3 +54,7 @@ pub mod sip;
 pub mod speech;
 pub mod store;
 pub mod web;
+
+#[cfg(test)]
+#[path = "../tests/common/skip.rs"]
+mod skip;

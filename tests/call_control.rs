@@ -1,96 +1,80 @@
-//! Hold, CANCEL, hanging up at any moment, and what is left afterwards: one record, no media, no ports.
+//! Hold, and a hotline that is full. Hanging up has a file of its own.
 
-use crate::common::{self, ONE_ORDER, hang_up, keys, until};
+use crate::common::wire::Caller;
+use crate::common::{self, ONE_ORDER, Watch, hang_up, keys};
 use std::time::Duration;
+use zongji::call::{CallEvent, TransferStage};
+use zongji::ids::Leg;
 use zongji::server::phone::{Act, Phone, PhoneNews, PhoneSettings, Step, When};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_holds_and_resumes_and_goes_on() {
+async fn a_held_caller_hears_no_prompt_and_the_prompt_goes_on_afterwards() {
     let running = common::start(|_| {}).await;
+    let mut watch = Watch::of(&running);
+    let mut caller = Caller::new(running.sip, ONE_ORDER).await;
+    caller.establish().await;
+    watch.until("the question", |e| matches!(e, CallEvent::PromptStarted { shown } if shown.contains("业务"))).await;
+    let before = caller.sounds(Duration::from_millis(400)).await;
+    assert!(before.len() >= 10, "the question is heard: {before:?}");
+    let answer = caller.change("sendonly").await;
+    assert!(answer.contains("a=recvonly") || answer.contains("a=inactive"), "{answer}");
+    watch.until("the hold", |e| matches!(e, CallEvent::Hold { leg: Leg::Caller, held: true })).await;
+    // What was on its way, and nothing more.
+    caller.sounds(Duration::from_millis(60)).await;
+    assert_eq!(caller.sounds(Duration::from_millis(1000)).await, [0u16; 0], "sound while held");
+    let answer = caller.change("sendrecv").await;
+    assert!(!answer.contains("a=recvonly") && !answer.contains("a=inactive"), "{answer}");
+    let after = caller.sounds(Duration::from_millis(800)).await;
+    assert!(after.len() >= 20, "the question goes on: {after:?}");
+    let resumed = watch.until("the question's end", |e| matches!(e, CallEvent::PromptEnded { .. })).await;
+    let again = resumed.iter().filter(|e| matches!(e, CallEvent::PromptStarted { .. })).count();
+    assert_eq!(again, 0, "it goes on and does not begin again: {resumed:?}");
+    assert!(matches!(resumed.last(), Some(CallEvent::PromptEnded { interrupted: false, .. })), "{resumed:?}");
+    caller.key('1').await;
+    watch.until("the answer is taken", |e| matches!(e, CallEvent::TurnDone(t) if t.heard == "1")).await;
+    caller.bye().await;
+    running.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_holds_the_caller_and_comes_back() {
+    let running = common::start(|_| {}).await;
+    let mut watch = Watch::of(&running);
+    let mut seat = common::seat(&running).await;
+    let step = |ms, act| Step { when: When::After(ms), act };
     let script = vec![
-        Step { when: When::Into(1000), act: Act::Hold(true) },
-        Step { when: When::After(1200), act: Act::Hold(false) },
-        keys("1"),
-        keys("1"),
+        step(5000, Act::Hold(true)),
+        step(1500, Act::Hold(false)),
+        step(300, Act::Say(common::tone(1000.0, 2), "a tone".into())),
+        step(3000, Act::HangUp),
     ];
-    let result = running.call(ONE_ORDER, script).await;
-    running.settle().await;
-    assert_eq!(result.steps_done, 4);
-    let store = running.hotline.store();
-    let call = store.calls(1).await.unwrap().remove(0);
-    let events = store.events(call.id.parse().unwrap()).await.unwrap();
-    let holds = events.iter().filter(|e| e.kind == "hold").count();
-    assert_eq!(holds, 2, "{events:?}");
-    assert!(call.turns >= 2, "{call:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_cancelled_while_it_rings_leaves_one_abandoned_record() {
-    let running = common::start(|s| s.answer_delay_ms = 3000).await;
-    let mut phone = Phone::start(PhoneSettings::new(([127, 0, 0, 1], 0).into(), ONE_ORDER)).await.unwrap();
-    let uri = format!("sip:400@{}", running.sip);
-    let code = phone.dial_and_cancel(&uri, Duration::from_millis(500)).await.unwrap();
-    running.settle().await;
-    assert_eq!(code, 487);
-    let calls = running.hotline.store().calls(10).await.unwrap();
-    assert_eq!(calls.len(), 1);
-    assert_eq!(calls[0].outcome.as_deref(), Some("abandoned"));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hanging_up_in_any_state_leaves_one_record_and_nothing_else() {
-    let running = common::start(|_| {}).await;
-    let before = running.hotline.free_ports();
-    // During the greeting; after it; while an answer is thought about; in the second prompt; while a seat is called.
-    let scripts: Vec<Vec<Step>> = vec![
-        vec![hang_up(0)],
-        vec![hang_up(300)],
-        vec![keys("1"), hang_up(10)],
-        vec![keys("1"), hang_up(400)],
-        vec![common::answer("order_query"), hang_up(0)],
-        vec![common::answer("order_query"), hang_up(600)],
-        vec![keys("2"), hang_up(2500)],
-        vec![keys("0"), hang_up(100)],
-        vec![keys("0"), hang_up(2500)],
-    ];
-    let count = scripts.len();
-    let mut calls = Vec::new();
-    for script in scripts {
-        calls.push(running.call(ONE_ORDER, script));
-    }
-    for call in futures_lite(calls).await {
-        assert_eq!(call.code, 200);
-    }
-    running.settle().await;
-    let records = running.hotline.store().calls(100).await.unwrap();
-    assert_eq!(records.len(), count);
-    for r in &records {
-        assert!(r.ended_at.is_some() && r.outcome.is_some(), "{r:?}");
-    }
-    until("all RTP ports are given back", || running.hotline.free_ports() == before).await;
-}
-
-/// Runs futures side by side and waits for all of them.
-async fn futures_lite<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
-    let mut pinned: Vec<_> = futures.into_iter().map(Box::pin).collect();
-    let mut done: Vec<Option<T>> = pinned.iter().map(|_| None).collect();
-    std::future::poll_fn(move |cx| {
-        let mut waiting = false;
-        for (future, slot) in pinned.iter_mut().zip(done.iter_mut()) {
-            if slot.is_none() {
-                match future.as_mut().poll(cx) {
-                    std::task::Poll::Ready(value) => *slot = Some(value),
-                    std::task::Poll::Pending => waiting = true,
-                }
+    let answering = tokio::spawn(async move {
+        let mut holds = Vec::new();
+        let mut log = |news| {
+            if let PhoneNews::Hold(accepted) = news {
+                holds.push(accepted);
             }
-        }
-        if waiting {
-            std::task::Poll::Pending
-        } else {
-            std::task::Poll::Ready(done.iter_mut().map_while(Option::take).collect())
-        }
-    })
-    .await
+        };
+        let result = seat.answer(Duration::from_secs(30), 200, script, &mut log).await;
+        (result.unwrap().expect("the seat was called"), holds)
+    });
+    let result = running.call(ONE_ORDER, vec![keys("4")]).await;
+    let (_, holds) = answering.await.unwrap();
+    running.settle().await;
+    assert_eq!(holds, [true, true], "hold and resume are accepted");
+    let events = watch.all();
+    let at = |wanted: CallEvent| events.iter().position(|e| *e == wanted).unwrap_or_else(|| panic!("{wanted:?}"));
+    let bridged = events
+        .iter()
+        .position(|e| matches!(e, CallEvent::Transfer { stage: TransferStage::Bridged, .. }))
+        .expect("bridged");
+    let (held, resumed) = (
+        at(CallEvent::Hold { leg: Leg::Seat, held: true }),
+        at(CallEvent::Hold { leg: Leg::Seat, held: false }),
+    );
+    assert!(bridged < held && held < resumed, "held while bridged: {events:?}");
+    let power = |hz| zongji::audio::tone_power(&result.heard, hz);
+    assert!(power(1000.0) > power(1300.0) * 10.0, "the caller hears the seat again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

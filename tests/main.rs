@@ -8,6 +8,8 @@ mod barge_in;
 mod call_control;
 mod calls_by_keys;
 mod calls_by_voice;
+mod hanging_up;
+mod lossy_speech;
 mod simulated_calls;
 mod sip_peers;
 mod sip_torture;

@@ -365,7 +365,7 @@ async fn when_nobody_reads_events_new_calls_are_sent_away() {
 async fn two_agents_talk_over_ipv6() {
     let v6 = || SipSettings { bind: "[::1]:0".parse().unwrap(), ..SipSettings::default() };
     if UdpSocket::bind("[::1]:0").await.is_err() {
-        eprintln!("!!! SKIPPED: this machine has no IPv6 loopback");
+        crate::common::skipped("this machine has no IPv6 loopback");
         return;
     }
     for more in ["", ";transport=tcp"] {
@@ -779,7 +779,7 @@ async fn sipp(to: SocketAddr, calls: u32, more: &[&str]) -> Option<std::process:
             Some(done.expect("sipp ends").expect("sipp runs"))
         }
         Err(_) => {
-            eprintln!("!!! SKIPPED: sipp is not installed (apt-get install sip-tester)");
+            crate::common::skipped("sipp is not installed (apt-get install sip-tester)");
             None
         }
     }

@@ -219,7 +219,7 @@ async fn judge(file: &str, class: &str, expect: &str, bytes: &[u8], agent: &SipA
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_torture_message_gets_what_the_rfcs_say_over_udp_and_tcp() {
     let Ok(verdicts) = std::fs::read_to_string(Path::new(DATA).join("verdicts.csv")) else {
-        eprintln!("!!! SKIPPED: {DATA}/verdicts.csv is not there; the RFC 4475/5118 messages were NOT tried");
+        crate::common::skipped(format_args!("{DATA}/verdicts.csv is not there; no RFC 4475/5118 message was tried"));
         return;
     };
     let slots = std::sync::Arc::new(tokio::sync::Semaphore::new(8));

@@ -1,6 +1,7 @@
 //! sipp, the field's own test caller, against the running hotline.
 
-use crate::common::{self, root};
+use crate::common::{self, root, skipped};
+use std::fmt::Write;
 use std::path::Path;
 use tokio::process::Command;
 
@@ -20,7 +21,7 @@ async fn sipp(args: &[&str], target: &str) -> Option<std::process::Output> {
     match tokio::time::timeout(std::time::Duration::from_secs(90), run).await {
         Ok(Ok(output)) => Some(output),
         Ok(Err(e)) => {
-            eprintln!("SKIPPED: sipp cannot be run ({e}); install Debian's sip-tester");
+            skipped(format_args!("sipp cannot be run ({e}); install Debian's sip-tester"));
             None
         }
         Err(_) => panic!("sipp did not end"),
@@ -53,8 +54,9 @@ async fn the_built_in_caller_is_answered_twenty_times_over_udp_and_tcp() {
     assert!(calls.iter().all(|c| c.outcome.is_some()));
 }
 
+/// A caller who plays the captures named in the place of KEYS.
 const DIGIT_CALL: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
-<scenario name="one digit">
+<scenario name="digits">
   <send retrans="500"><![CDATA[
     INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
     Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
@@ -92,8 +94,7 @@ const DIGIT_CALL: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
 
   ]]></send>
   <pause milliseconds="1500"/>
-  <nop><action><exec play_pcap_audio="PCAP"/></action></nop>
-  <pause milliseconds="2500"/>
+KEYS  <pause milliseconds="2500"/>
   <send retrans="500"><![CDATA[
     BYE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
     Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
@@ -109,25 +110,60 @@ const DIGIT_CALL: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
 </scenario>
 "#;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_captured_digit_is_understood() {
-    let pcap = root().join("../shared/data/calls/pcap/sipp_dtmf_2833_1.pcap");
-    if !pcap.exists() {
-        eprintln!("SKIPPED: {} is absent", pcap.display());
-        return;
+/// Sipp plays a capture through a raw socket, which not everybody may open.
+fn may_open_raw_sockets() -> bool {
+    const CAP_NET_RAW: u64 = 1 << 13;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let held = status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(str::trim);
+    held.and_then(|h| u64::from_str_radix(h, 16).ok()).is_some_and(|h| h & CAP_NET_RAW != 0)
+}
+
+/// The scenario that plays these keys, a pause after each; none when the captures are not there.
+fn scenario_of(keys: &[(char, u32)]) -> Option<String> {
+    let mut steps = String::new();
+    for (key, pause_ms) in keys {
+        let name = if *key == '#' { "pound".into() } else { key.to_string() };
+        let pcap = root().join(format!("../shared/data/calls/pcap/sipp_dtmf_2833_{name}.pcap"));
+        let Ok(absolute) = std::fs::canonicalize(&pcap) else {
+            skipped(format_args!("{} is absent", pcap.display()));
+            return None;
+        };
+        writeln!(
+            steps,
+            "  <nop><action><exec play_pcap_audio=\"{}\"/></action></nop>\n  <pause milliseconds=\"{pause_ms}\"/>",
+            absolute.display()
+        )
+        .expect("a string takes everything");
     }
+    Some(DIGIT_CALL.replace("KEYS", &steps))
+}
+
+/// The captures come from one stream: within a call the keys must rise, or they would be old packets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn captured_digits_are_understood() {
+    if !may_open_raw_sockets() {
+        return skipped("sipp needs a raw socket to play a capture (root, or CAP_NET_RAW)");
+    }
+    let number = |keys: &str| -> Vec<(char, u32)> {
+        std::iter::once(('1', 2500)).chain(keys.chars().map(|k| (k, 500))).collect()
+    };
+    let calls =
+        [(number("3689#"), vec!["1", "3689"]), (number("2457#"), vec!["1", "2457"]), (vec![('0', 500)], vec!["0"])];
     let running = common::start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
-    let scenario = folder.path().join("digit.xml");
-    let absolute = std::fs::canonicalize(&pcap).unwrap();
-    std::fs::write(&scenario, DIGIT_CALL.replace("PCAP", &path(&absolute))).unwrap();
-    let Some(output) = sipp(&["-sf", &path(&scenario), "-m", "1"], &running.sip.to_string()).await else { return };
-    assert!(output.status.success(), "{}", shown(&output));
-    running.settle().await;
-    let store = running.hotline.store();
-    let call = store.calls(1).await.unwrap().remove(0);
-    let turns = store.turns(call.id.parse().unwrap()).await.unwrap();
-    assert_eq!(turns.first().map(|t| (t.heard.as_str(), t.by_keys)), Some(("1", true)), "{turns:?}");
+    for (n, (keys, wanted)) in calls.into_iter().enumerate() {
+        let Some(text) = scenario_of(&keys) else { return };
+        let scenario = folder.path().join(format!("digits-{n}.xml"));
+        std::fs::write(&scenario, text).unwrap();
+        let Some(output) = sipp(&["-sf", &path(&scenario), "-m", "1"], &running.sip.to_string()).await else { return };
+        assert!(output.status.success(), "{}", shown(&output));
+        running.settle().await;
+        let store = running.hotline.store();
+        let call = store.calls(1).await.unwrap().remove(0);
+        let turns = store.turns(call.id.parse().unwrap()).await.unwrap();
+        let heard: Vec<&str> = turns.iter().filter(|t| t.by_keys).map(|t| t.heard.trim_end_matches('#')).collect();
+        assert_eq!(heard, wanted, "{turns:?}");
+    }
 }
 
 fn path(p: &Path) -> String {

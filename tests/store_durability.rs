@@ -250,7 +250,7 @@ fn soak_a_power_cut_loses_nothing_that_was_acknowledged() {
         let lines = 5 + (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % 120;
         let folder = tempfile::tempdir().expect("a folder");
         let Some(disk) = Disk::mount(folder.path().join("disk"), true) else {
-            eprintln!("SKIPPED: a power cut cannot be played here (root, mkfs.ext4 and a loop device are needed)");
+            crate::common::skipped("a power cut cannot be played here (root, mkfs.ext4 and a loop device are needed)");
             return;
         };
         let running = Running::start(&disk.mounted, lines);

@@ -391,7 +391,7 @@ mod tests {
         let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let tried = ["../shared", "../../shared"].map(|up| root.join(up).join("data/calls"));
         let Some(calls) = tried.iter().find(|path| path.is_dir()) else {
-            eprintln!("SKIPPED: no ../shared/data/calls: this test proved nothing");
+            crate::skip::skipped("no ../shared/data/calls: this test proved nothing");
             return;
         };
         for (name, key) in "0123456789".chars().map(|k| (k.to_string(), k)).chain([("star".into(), '*')]) {

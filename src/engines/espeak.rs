@@ -201,7 +201,7 @@ mod tests {
     fn speak(lang: Lang, text: &str) -> Option<Vec<Vec<i16>>> {
         let espeak = Espeak::new("espeak-ng");
         if espeak.check().is_err() {
-            eprintln!("SKIPPED: espeak-ng is not installed");
+            crate::skip::skipped("espeak-ng is not installed");
             return None;
         }
         let request = SpeechRequest { text: text.into(), lang, rate: 1.0, pitch: 1.0, audio: None };

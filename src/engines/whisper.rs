@@ -169,7 +169,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../shared/data/models/asr/whisper_stub/for-tests-ggml-tiny.bin");
         if !path.exists() {
-            eprintln!("SKIPPED: no {}", path.display());
+            crate::skip::skipped(format_args!("no {}", path.display()));
             return;
         }
         match Whisper::load(&path, 1) {

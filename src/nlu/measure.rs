@@ -24,7 +24,7 @@ struct Group {
 fn flows(open_only: bool) -> Option<(Vec<Example>, Vec<Example>)> {
     let found = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/design/flows.yaml")).ok();
     let Some(text) = found else {
-        eprintln!("SKIPPED: ../shared/design/flows.yaml is not here, nothing was measured");
+        crate::skip::skipped("../shared/design/flows.yaml is not here, nothing was measured");
         return None;
     };
     let file: File = serde_saphyr::from_str(&text).expect("flows.yaml parses");

@@ -1,6 +1,10 @@
 //! A whole hotline on loopback, a caller for it, and a bad network between them.
 
 pub mod proxy;
+mod skip;
+pub mod wire;
+
+pub use skip::skipped;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,8 +12,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zongji::dialplan::FlowSet;
 use zongji::engines::Engines;
-use zongji::server::Hotline;
+use zongji::call::CallEvent;
+use zongji::server::bus::News;
+use zongji::server::{Hotline, Notice};
 use zongji::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
+use zongji::sip::Credential;
 use zongji::server::phone::{Act, CallResult, Phone, PhoneNews, PhoneSettings, Step, When};
 
 /// The demo customer with one order, still being packed.
@@ -124,6 +131,53 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("a call was never closed in the database");
+    }
+}
+
+/// A phone that is registered as the tests' seat.
+pub async fn seat(running: &Running) -> Phone {
+    let seat = Phone::start(PhoneSettings::new(([127, 0, 0, 1], 0).into(), SEAT.0)).await.expect("a phone");
+    let credential = Credential { user: SEAT.0.into(), password: SEAT.1.into(), realm: None };
+    seat.agent().register(running.sip, &credential, 300).await.expect("it registers");
+    seat
+}
+
+/// Follows what happens in the calls of a hotline, from now on.
+pub struct Watch(tokio::sync::broadcast::Receiver<Notice>);
+
+impl Watch {
+    /// Begins to watch.
+    pub fn of(running: &Running) -> Watch {
+        Watch(running.hotline.bus().subscribe())
+    }
+
+    /// Waits for an event; what came until then, it included.
+    pub async fn until(&mut self, what: &str, mut is_it: impl FnMut(&CallEvent) -> bool) -> Vec<CallEvent> {
+        let mut seen = Vec::new();
+        let end = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let Ok(notice) = tokio::time::timeout_at(end, self.0.recv()).await else {
+                panic!("never happened: {what}; but {seen:?}")
+            };
+            if let News::Event(event) = notice.expect("the bus keeps up").what {
+                let found = is_it(&event);
+                seen.push(event);
+                if found {
+                    return seen;
+                }
+            }
+        }
+    }
+
+    /// Everything that has happened and was not waited for.
+    pub fn all(&mut self) -> Vec<CallEvent> {
+        let mut seen = Vec::new();
+        while let Ok(notice) = self.0.try_recv() {
+            if let News::Event(event) = notice.what {
+                seen.push(event);
+            }
+        }
+        seen
     }
 }
 

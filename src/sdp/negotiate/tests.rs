@@ -199,7 +199,7 @@ fn no_seed_of_a_fuzzer_and_no_cut_of_one_makes_us_panic() {
     let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let tried = ["../shared", "../../shared"].map(|up| root.join(up).join("data/sip/fuzz-seeds/pjsip/fuzz-sdp"));
     let Some(seeds) = tried.iter().find_map(|path| std::fs::read_dir(path).ok()) else {
-        eprintln!("SKIPPED: no ../shared/data/sip/fuzz-seeds/pjsip/fuzz-sdp: this test proved nothing");
+        crate::skip::skipped("no ../shared/data/sip/fuzz-seeds/pjsip/fuzz-sdp: this test proved nothing");
         return;
     };
     let mut read = 0;

@@ -1,0 +1,203 @@
+//! A caller written by hand, message by message: for what a phone's own stack never does or never shows.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+use zongji::audio::Law;
+use zongji::rtp::RtpView;
+
+/// Longest wait for a message.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One call over UDP.
+pub struct Caller {
+    sip: UdpSocket,
+    media: UdpSocket,
+    to: SocketAddr,
+    from: String,
+    to_line: String,
+    call_id: String,
+    cseq: u32,
+    /// Where the hotline takes our sound, once it has said so.
+    pub remote: Option<SocketAddr>,
+}
+
+impl Caller {
+    /// A caller with a number; nothing is sent yet.
+    pub async fn new(to: SocketAddr, number: &str) -> Caller {
+        let bind = || UdpSocket::bind("127.0.0.1:0");
+        let (sip, media) = (bind().await.expect("a socket"), bind().await.expect("a socket"));
+        let here = sip.local_addr().expect("its address");
+        Caller {
+            to,
+            from: format!("<sip:{number}@{here}>;tag=hand"),
+            to_line: format!("<sip:400@{to}>"),
+            call_id: format!("{}-by-hand", here.port()),
+            cseq: 1,
+            remote: None,
+            sip,
+            media,
+        }
+    }
+
+    fn here(&self) -> SocketAddr {
+        self.sip.local_addr().expect("its address")
+    }
+
+    async fn send(&self, method: &str, branch: &str, more: &str, body: &str) {
+        let (to, here) = (self.to, self.here());
+        let text = format!(
+            "{method} sip:400@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bK{branch};rport\r\nFrom: {}\r\n\
+             To: {}\r\nCall-ID: {}\r\nCSeq: {} {method}\r\nMax-Forwards: 70\r\nContact: <sip:hand@{here}>\r\n\
+             {more}Content-Length: {}\r\n\r\n{body}",
+            self.from,
+            self.to_line,
+            self.call_id,
+            self.cseq,
+            body.len()
+        );
+        self.sip.send_to(text.as_bytes(), to).await.expect("sent");
+    }
+
+    fn offer(&self, direction: &str) -> String {
+        let port = self.media.local_addr().expect("its address").port();
+        format!(
+            "v=0\r\no=- 1 {} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 8\r\n\
+             a=rtpmap:8 PCMA/8000\r\na={direction}\r\n",
+            self.cseq
+        )
+    }
+
+    /// Sends an INVITE: the first one, or one that changes the call's direction.
+    pub async fn invite(&mut self, direction: &str) {
+        let more = "Content-Type: application/sdp\r\n";
+        self.send("INVITE", &format!("inv{}", self.cseq), more, &self.offer(direction)).await;
+    }
+
+    /// Waits for the answer with this status to our request of this method, and returns it.
+    pub async fn expect(&mut self, method: &str, code: u16) -> String {
+        let cseq = format!("CSeq: {} {method}", self.cseq);
+        loop {
+            let text = self.next().await;
+            let status = text.strip_prefix("SIP/2.0 ").and_then(|s| s.get(..3)?.parse::<u16>().ok());
+            match status {
+                Some(status) if text.contains(&cseq) && status == code => {
+                    if let Some(to) = text.lines().find(|l| l.to_ascii_lowercase().starts_with("to:")) {
+                        let tagged = to[3..].trim().to_owned();
+                        if method == "INVITE" {
+                            self.to_line = tagged;
+                        }
+                    }
+                    self.remote = media_of(&text).or(self.remote);
+                    return text;
+                }
+                Some(status) if text.contains(&cseq) && status >= 200 => panic!("{method}: wanted {code}: {text}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits until the hotline hangs up, and lets it.
+    pub async fn expect_bye(&mut self) {
+        loop {
+            let text = self.next().await;
+            if text.starts_with("BYE ") {
+                let kept = ["via:", "from:", "to:", "call-id:", "cseq:"];
+                let lines = text.lines().filter(|l| kept.iter().any(|k| l.to_ascii_lowercase().starts_with(k)));
+                let head: String = lines.map(|l| format!("{l}\r\n")).collect();
+                let answer = format!("SIP/2.0 200 OK\r\n{head}Content-Length: 0\r\n\r\n");
+                self.sip.send_to(answer.as_bytes(), self.to).await.expect("sent");
+                return;
+            }
+        }
+    }
+
+    async fn next(&self) -> String {
+        let mut buffer = vec![0; 8192];
+        let (len, _) = timeout(PATIENCE, self.sip.recv_from(&mut buffer)).await.expect("a message").expect("readable");
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    }
+
+    /// Confirms the 200 to the last INVITE.
+    pub async fn ack(&self) {
+        self.send("ACK", &format!("ack{}", self.cseq), "", "").await;
+    }
+
+    /// Confirms a refusal: in the INVITE's own transaction.
+    pub async fn ack_refusal(&self) {
+        self.send("ACK", &format!("inv{}", self.cseq), "", "").await;
+    }
+
+    /// Gives up before the answer.
+    pub async fn cancel(&self) {
+        self.send("CANCEL", &format!("inv{}", self.cseq), "", "").await;
+    }
+
+    /// Dials and is answered.
+    pub async fn establish(&mut self) {
+        self.invite("sendrecv").await;
+        self.expect("INVITE", 200).await;
+        self.ack().await;
+    }
+
+    /// Changes the direction of the call; returns the description that answers.
+    pub async fn change(&mut self, direction: &str) -> String {
+        self.cseq += 1;
+        self.invite(direction).await;
+        let answer = self.expect("INVITE", 200).await;
+        self.ack().await;
+        answer
+    }
+
+    /// Presses a key (SIP INFO).
+    pub async fn key(&mut self, key: char) {
+        self.cseq += 1;
+        let body = format!("Signal={key}\r\nDuration=100\r\n");
+        self.send("INFO", &format!("inf{}", self.cseq), "Content-Type: application/dtmf-relay\r\n", &body).await;
+        self.expect("INFO", 200).await;
+    }
+
+    /// Hangs up.
+    pub async fn bye(&mut self) {
+        self.cseq += 1;
+        self.send("BYE", &format!("bye{}", self.cseq), "", "").await;
+        self.expect("BYE", 200).await;
+    }
+
+    /// Says something in real time.
+    pub async fn say(&self, pcm: &[i16]) {
+        let remote = self.remote.expect("the call is answered");
+        let mut clock = tokio::time::interval(Duration::from_millis(20));
+        for (n, frame) in pcm.chunks(160).enumerate() {
+            clock.tick().await;
+            let mut packet = vec![0x80, 8];
+            packet.extend_from_slice(&(n as u16).to_be_bytes());
+            packet.extend_from_slice(&(n as u32 * 160).to_be_bytes());
+            packet.extend_from_slice(&[0, 0, 0, 7]);
+            Law::A.encode(frame, &mut packet);
+            self.media.send_to(&packet, remote).await.expect("sent");
+        }
+    }
+
+    /// Sequence numbers of the packets with sound that come within a time.
+    pub async fn sounds(&self, within: Duration) -> Vec<u16> {
+        let end = tokio::time::Instant::now() + within;
+        let (mut found, mut buffer) = (Vec::new(), vec![0; 2048]);
+        while let Ok(Ok((len, _))) = tokio::time::timeout_at(end, self.media.recv_from(&mut buffer)).await {
+            if let Ok(view) = RtpView::parse(&buffer[..len])
+                && view.payload().iter().any(|c| !matches!(c, 0xd5 | 0x55))
+            {
+                found.push(view.sequence());
+            }
+        }
+        found
+    }
+}
+
+/// Where a description wants its sound.
+fn media_of(text: &str) -> Option<SocketAddr> {
+    let address = text.lines().find_map(|l| l.strip_prefix("c=IN IP4 "))?.trim();
+    let port = text.lines().find_map(|l| l.strip_prefix("m=audio "))?.split(' ').next()?;
+    format!("{address}:{port}").parse().ok()
+}
