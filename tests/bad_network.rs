@@ -9,7 +9,7 @@ async fn keys_and_the_end_survive_five_percent_loss_jitter_and_reordering() {
     let running = common::start(|s| s.speech = false).await;
     let proxy = Proxy::start(Weather { loss: 0.05, jitter_ms: 60, twice: 0.02 }, 20_261_120).await;
     let mut phone = PhoneSettings::new(([127, 0, 0, 1], 0).into(), ONE_ORDER);
-    phone.relay = Some(proxy);
+    phone.relay = Some(proxy.clone());
     phone.prompt_gap_ms = 1200;
     let script = ["1", "1", "1", "8000", "2899#", "2", "1", "1"].map(keys).to_vec();
     let steps = script.len();
@@ -23,4 +23,7 @@ async fn keys_and_the_end_survive_five_percent_loss_jitter_and_reordering() {
     // The phone's last four digits are masked in the record; a wrong one would have failed the verification.
     assert_eq!(digits, ["1", "1", "1", "8***", "2899", "2", "1", "1"]);
     assert_eq!(call.outcome.as_deref(), Some("resolved"));
+    for (way, s) in ["from the caller", "to the caller"].into_iter().zip(proxy.suffered()) {
+        assert!(s.lost > 0 && s.doubled > 0 && s.overtaken > 0, "the network was good {way}: {s:?}");
+    }
 }

@@ -68,10 +68,8 @@ async fn a_seat_holds_the_caller_and_comes_back() {
         .iter()
         .position(|e| matches!(e, CallEvent::Transfer { stage: TransferStage::Bridged, .. }))
         .expect("bridged");
-    let (held, resumed) = (
-        at(CallEvent::Hold { leg: Leg::Seat, held: true }),
-        at(CallEvent::Hold { leg: Leg::Seat, held: false }),
-    );
+    let (held, resumed) =
+        (at(CallEvent::Hold { leg: Leg::Seat, held: true }), at(CallEvent::Hold { leg: Leg::Seat, held: false }));
     assert!(bridged < held && held < resumed, "held while bridged: {events:?}");
     let power = |hz| zongji::audio::tone_power(&result.heard, hz);
     assert!(power(1000.0) > power(1300.0) * 10.0, "the caller hears the seat again");

@@ -23,12 +23,22 @@ async fn the_whole_business_is_done_with_keys_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_finds_an_order_by_its_last_four_digits() {
     let running = common::start(|_| {}).await;
+    let mut watch = common::Watch::of(&running);
     running.call(STRANGER, ["1", "3826#"].map(keys).to_vec()).await;
     running.settle().await;
     let store = running.hotline.store();
     let call = store.calls(1).await.unwrap().remove(0);
     let turns = store.turns(call.id.parse().unwrap()).await.unwrap();
     assert!(turns.iter().any(|t| t.heard.contains("3826") && t.by_keys), "{turns:?}");
+    let found: Vec<(String, String)> = watch
+        .all()
+        .into_iter()
+        .filter_map(|e| match e {
+            zongji::call::CallEvent::Action { name, outcome, .. } => Some((name, outcome)),
+            _ => None,
+        })
+        .collect();
+    assert!(found.iter().any(|(name, outcome)| name == "orders.get" && outcome == "ok"), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

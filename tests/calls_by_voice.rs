@@ -70,6 +70,8 @@ async fn a_caller_who_interrupts_and_asks_for_a_person_speaks_with_the_seat() {
     assert!(heard > other * 10.0, "the caller hears the seat's tone: {heard} against {other}");
     let call = running.hotline.store().calls(1).await.unwrap().remove(0);
     assert_eq!((call.outcome.as_deref(), call.bridged), (Some("transferred"), true));
+    let turns = running.hotline.store().turns(call.id.parse().unwrap()).await.unwrap();
+    assert_eq!(turns.first().map(|t| (t.intent.as_str(), t.barge_in)), Some(("human", true)), "{turns:?}");
     let transfer = running.hotline.store().transfers(1).await.unwrap().remove(0);
     assert_eq!(transfer.seat.as_deref(), Some(SEAT.0));
     assert!(transfer.bridged_at.is_some());

@@ -47,9 +47,12 @@ fn what_is_said_is_understood_through_five_percent_loss() {
     let opening = opening_question(&flows);
     let grammar = Arc::new(flows.grammar(&opening));
     let mut wrong = Vec::new();
-    for (fixture, transcript, meaning) in
-        [("order_query", "查一下订单", "order_query"), ("change_address", "改地址", "change_address"), ("complaint", "我要投诉", "complaint"), ("human", "转人工", "human")]
-    {
+    for (fixture, transcript, meaning) in [
+        ("order_query", "查一下订单", "order_query"),
+        ("change_address", "改地址", "change_address"),
+        ("complaint", "我要投诉", "complaint"),
+        ("human", "转人工", "human"),
+    ] {
         let Act::Say(pcm, _) = common::say(fixture) else { unreachable!() };
         for seed in 1..=3 {
             let (heard, lost) = through_a_bad_line(&pcm, seed);

@@ -22,7 +22,9 @@ fn capture(name: &str) -> Option<Vec<Datagram>> {
     match tried.iter().find_map(|path| std::fs::read(path).ok()) {
         Some(bytes) => Some(datagrams(&bytes)),
         None => {
-            crate::skip::skipped(format_args!("no capture {name} under ../shared/data/calls/pcap: this test proved nothing"));
+            crate::skip::skipped(format_args!(
+                "no capture {name} under ../shared/data/calls/pcap: this test proved nothing"
+            ));
             None
         }
     }
@@ -160,7 +162,9 @@ fn no_seed_of_a_fuzzer_and_no_cut_of_one_makes_a_leg_panic() {
     for kind in ["fuzz-rtp", "fuzz-rtcp"] {
         let tried = ["../shared", "../../shared"].map(|up| root.join(up).join("data/sip/fuzz-seeds/pjsip").join(kind));
         let Some(seeds) = tried.iter().find_map(|path| std::fs::read_dir(path).ok()) else {
-            crate::skip::skipped(format_args!("no {kind} under ../shared/data/sip/fuzz-seeds: this test proved nothing"));
+            crate::skip::skipped(format_args!(
+                "no {kind} under ../shared/data/sip/fuzz-seeds: this test proved nothing"
+            ));
             return;
         };
         for seed in seeds {

@@ -249,25 +249,6 @@ impl Phone {
         Err((408, false))
     }
 
-    /// Dials a URI, gives up after a while, and says how the INVITE ended.
-    pub async fn dial_and_cancel(&mut self, uri: &str, after: Duration) -> Result<u16, PhoneError> {
-        let (_media, caps) = self.media().await?;
-        let from = self.settings.number.clone();
-        let dial = Dial { to: uri.into(), from, sdp: sdp::offer(&caps).to_string(), ..Dial::default() };
-        let dialog = self.agent.dial(dial).await?;
-        tokio::time::sleep(after).await;
-        self.agent.hangup(dialog).await;
-        loop {
-            match self.next_event().await {
-                Some(SipEvent::Failed { code, .. }) => return Ok(code),
-                Some(SipEvent::Ended { .. }) => return Ok(487),
-                Some(SipEvent::Answered { .. }) => return Ok(200),
-                Some(_) => {}
-                None => return Ok(408),
-            }
-        }
-    }
-
     /// Waits for a call, rings `ring_ms`, answers and follows the script. None when nobody calls in time.
     pub async fn answer(
         &mut self,
@@ -325,10 +306,6 @@ impl Phone {
                 Ok(Some(_)) => {}
             }
         }
-    }
-
-    async fn next_event(&mut self) -> Option<SipEvent> {
-        tokio::time::timeout(Duration::from_secs(40), self.events.recv()).await.ok().flatten()
     }
 
     async fn media(&self) -> Result<(UdpSocket, Capabilities), PhoneError> {

@@ -10,14 +10,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use zongji::call::CallEvent;
 use zongji::dialplan::FlowSet;
 use zongji::engines::Engines;
-use zongji::call::CallEvent;
 use zongji::server::bus::News;
-use zongji::server::{Hotline, Notice};
 use zongji::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
-use zongji::sip::Credential;
 use zongji::server::phone::{Act, CallResult, Phone, PhoneNews, PhoneSettings, Step, When};
+use zongji::server::{Hotline, Notice};
+use zongji::sip::Credential;
 
 /// The demo customer with one order, still being packed.
 pub const ONE_ORDER: &str = "13800138000";

@@ -21,9 +21,21 @@ pub struct Weather {
     pub twice: f64,
 }
 
+/// What befell one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Suffered {
+    /// Datagrams lost.
+    pub lost: u64,
+    /// Datagrams sent twice.
+    pub doubled: u64,
+    /// Datagrams that arrived before one that was sent earlier.
+    pub overtaken: u64,
+}
+
 /// The proxy: both ends send to its one socket.
 pub struct Proxy {
     address: SocketAddr,
+    suffered: Arc<Mutex<[Suffered; 2]>>,
     ends: Arc<Mutex<Option<(SocketAddr, SocketAddr)>>>,
 }
 
@@ -37,7 +49,8 @@ impl Relay for Proxy {
     }
 }
 
-struct Parcel(Instant, SocketAddr, Vec<u8>);
+/// When it is due, its direction, its number in that direction, where it goes, and what it is.
+struct Parcel(Instant, usize, u64, SocketAddr, Vec<u8>);
 
 impl PartialEq for Parcel {
     fn eq(&self, other: &Self) -> bool {
@@ -62,38 +75,65 @@ impl Proxy {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         let address = socket.local_addr().expect("its address");
         let ends = Arc::new(Mutex::new(None));
-        tokio::spawn(carry(socket, ends.clone(), weather, ChaCha8Rng::seed_from_u64(seed)));
-        Arc::new(Proxy { address, ends })
+        let suffered = Arc::new(Mutex::new([Suffered::default(); 2]));
+        tokio::spawn(carry(socket, ends.clone(), suffered.clone(), weather, seed));
+        Arc::new(Proxy { address, ends, suffered })
     }
+
+    /// What befell what the phone sent, and what was sent to it.
+    pub fn suffered(&self) -> [Suffered; 2] {
+        *self.suffered.lock().expect("nobody panics with it")
+    }
+}
+
+/// One direction: its own dice, so that what one side sends does not change what the other loses.
+struct Way {
+    rng: ChaCha8Rng,
+    sent: u64,
+    /// The newest that has arrived.
+    arrived: u64,
 }
 
 async fn carry(
     socket: UdpSocket,
     ends: Arc<Mutex<Option<(SocketAddr, SocketAddr)>>>,
+    suffered: Arc<Mutex<[Suffered; 2]>>,
     weather: Weather,
-    mut rng: ChaCha8Rng,
+    seed: u64,
 ) {
+    let mut ways = [0, 1].map(|n| Way { rng: ChaCha8Rng::seed_from_u64(seed + n), sent: 0, arrived: 0 });
     let mut waiting: BinaryHeap<Parcel> = BinaryHeap::new();
     let mut buffer = vec![0u8; 2048];
+    let note = |n: usize, change: fn(&mut Suffered)| change(&mut suffered.lock().expect("nobody panics with it")[n]);
     loop {
         let next = waiting.peek().map_or(Instant::now() + Duration::from_secs(3600), |p| p.0);
         tokio::select! {
             got = socket.recv_from(&mut buffer) => {
                 let Ok((len, from)) = got else { continue };
                 let Some((phone, peer)) = *ends.lock().expect("nobody panics with it") else { continue };
-                let to = if from == phone { peer } else { phone };
-                if rng.random_bool(weather.loss) {
+                let (n, to) = if from == phone { (0, peer) } else { (1, phone) };
+                let way = &mut ways[n];
+                way.sent += 1;
+                if way.rng.random_bool(weather.loss) {
+                    note(n, |s| s.lost += 1);
                     continue;
                 }
-                let copies = if rng.random_bool(weather.twice) { 2 } else { 1 };
-                for _ in 0..copies {
-                    let late = Duration::from_millis(rng.random_range(0..=weather.jitter_ms));
-                    waiting.push(Parcel(Instant::now() + late, to, buffer[..len].to_vec()));
+                let twice = way.rng.random_bool(weather.twice);
+                if twice {
+                    note(n, |s| s.doubled += 1);
+                }
+                for _ in 0..1 + u8::from(twice) {
+                    let late = Duration::from_millis(way.rng.random_range(0..=weather.jitter_ms));
+                    waiting.push(Parcel(Instant::now() + late, n, way.sent, to, buffer[..len].to_vec()));
                 }
             }
             () = tokio::time::sleep_until(next) => {
                 while waiting.peek().is_some_and(|p| p.0 <= Instant::now()) {
-                    if let Some(Parcel(_, to, bytes)) = waiting.pop() {
+                    if let Some(Parcel(_, n, number, to, bytes)) = waiting.pop() {
+                        if number < ways[n].arrived {
+                            note(n, |s| s.overtaken += 1);
+                        }
+                        ways[n].arrived = ways[n].arrived.max(number);
                         let _lost = socket.send_to(&bytes, to).await;
                     }
                 }
