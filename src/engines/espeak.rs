@@ -204,7 +204,7 @@ mod tests {
             crate::skip::skipped("espeak-ng is not installed");
             return None;
         }
-        let request = SpeechRequest { text: text.into(), lang, rate: 1.0, pitch: 1.0, audio: None };
+        let request = SpeechRequest { text: text.into(), lang, rate: 1.0, pitch: 1.0, audio: None, personal: false };
         let mut out = Vec::new();
         espeak
             .speak(&request, &mut |p| {

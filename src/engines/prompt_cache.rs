@@ -267,7 +267,7 @@ mod tests {
     }
 
     fn request(text: &str) -> SpeechRequest {
-        SpeechRequest { text: text.into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None }
+        SpeechRequest { text: text.into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None, personal: false }
     }
 
     fn speak(voice: &dyn Synthesizer, text: &str) -> Vec<i16> {

@@ -64,7 +64,7 @@ fn recogniser() -> &'static MandarinRecogniser {
 
 /// Speaks with some voice.
 pub fn say(voice: &dyn Synthesizer, text: &str, rate: f32, pitch: f32) -> Vec<i16> {
-    let request = SpeechRequest { text: text.into(), lang: Lang::Zh, rate, pitch, audio: None };
+    let request = SpeechRequest { text: text.into(), lang: Lang::Zh, rate, pitch, audio: None, personal: false };
     let mut out = vec![0; 1600];
     voice
         .speak(&request, &mut |p| {

@@ -135,7 +135,7 @@ mod tests {
 
     fn speech() -> Vec<i16> {
         let request =
-            SpeechRequest { text: "我要查订单".into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None };
+            SpeechRequest { text: "我要查订单".into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None, personal: false };
         let mut out = Vec::new();
         builtin::voice()
             .expect("a voice")

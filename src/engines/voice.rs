@@ -359,7 +359,7 @@ mod tests {
     }
 
     fn say(text: &str, rate: f32, pitch: f32) -> Vec<Vec<i16>> {
-        let request = SpeechRequest { text: text.into(), lang: crate::speech::Lang::Zh, rate, pitch, audio: None };
+        let request = SpeechRequest { text: text.into(), lang: crate::speech::Lang::Zh, rate, pitch, audio: None, personal: false };
         let mut out = Vec::new();
         let voice = builtin::voice().expect("the built-in voice");
         voice

@@ -78,11 +78,20 @@ pub fn from_pinyin(pinyin: &[String]) -> Option<String> {
     (!pinyin.is_empty()).then(|| pinyin.iter().map(|p| one(p)).collect()).flatten()
 }
 
+/// Whether the run of digits `run` is followed by `unit` in `text` (二零二六年).
+pub fn is_before(text: &str, run: &str, unit: &str) -> bool {
+    let chars: Vec<char> = fold(text).chars().collect();
+    scan(&chars).iter().any(|r| r.digits == run && starts_at(&chars, r.to, unit))
+}
+
 /// The runs that stand after corrections ("三八二六，不对，三八二七", "最后一位是七").
 fn settled(text: &str) -> Vec<Run> {
     let chars: Vec<char> = fold(text).chars().collect();
     let mut runs = scan(&chars);
     let Some((at, end)) = last_correction(&chars) else { return runs };
+    if says_what_it_is_not(text, &chars, &runs, at) {
+        return runs.into_iter().filter(|r| r.to <= at).collect();
+    }
     let before: Vec<Run> = runs.iter().filter(|r| r.to <= at).cloned().collect();
     runs.retain(|r| r.from >= end);
     if let Some((wrong, mended)) = before.last().zip(runs.last()).filter(|_| is_partial(&chars[end..])) {
@@ -95,6 +104,17 @@ fn settled(text: &str) -> Vec<Run> {
     }
     // "不是三八二六": said only what it is not; "三八二六不对": took it back and gave nothing
     if before.is_empty() && starts_at(&chars, at, "不是") { Vec::new() } else { runs }
+}
+
+/// "是三八二六不是三八二七": the second number is the wrong one. "是三八二六，不是，三八二七" is a correction.
+fn says_what_it_is_not(text: &str, chars: &[char], runs: &[Run], at: usize) -> bool {
+    let paused = ["不是，", "不是,", "不是。", "不是 "].iter().any(|p| text.contains(p));
+    let stated = |r: &Run| r.from > 0 && chars[r.from - 1] == '是' && (r.from < 2 || chars[r.from - 2] != '不');
+    let before = runs.iter().rfind(|r| r.to <= at);
+    !paused
+        && starts_at(chars, at, "不是")
+        && before.is_some_and(stated)
+        && runs.iter().any(|r| r.from == at + 2)
 }
 
 /// "最后一位是七", "后两位是二六".
@@ -128,7 +148,11 @@ fn scan(chars: &[char]) -> Vec<Run> {
     let mut open = false;
     let mut i = 0;
     while i < chars.len() {
-        if let Some((piece, len)) = piece(&chars[i..]) {
+        // 第二个三八二六: 二 is an ordinal, not a count of threes
+        if i > 0 && chars[i - 1] == '第' && digit(chars[i]).is_some() {
+            open = false;
+            i += 1;
+        } else if let Some((piece, len)) = piece(&chars[i..]) {
             match runs.last_mut().filter(|_| open) {
                 Some(run) => {
                     run.digits.push_str(&piece);
@@ -243,6 +267,7 @@ mod tests {
             ("three eight two six", "3826"),
             ("one triple eight double five oh", "1888550"),
             ("一", "1"),
+            ("第二个三八二六", "3826"),
             ("我要查一下尾号八八八八那个", "8888"),
         ] {
             assert_eq!(parse(text).as_deref(), Some(expected), "{text}");
@@ -259,6 +284,8 @@ mod tests {
             ("三八二六不对是三八二七", Some("3827")),
             ("三八二六，不是，三八二七", Some("3827")),
             ("不是三八二六是三八二七", Some("3827")),
+            ("是三八二六不是三八二七", Some("3826")),
+            ("尾号是三八二六，不是，三八二七", Some("3827")),
             ("三八二六，错了，最后一位是七", Some("3827")),
             ("三八二六，不对，后两位是九九", Some("3899")),
             ("不是三八二六", None),

@@ -20,6 +20,7 @@ pub mod pinyin;
 pub mod policy;
 pub mod rules;
 pub mod spell;
+pub mod words;
 pub mod yes_no;
 
 pub use emotion::Emotion;

@@ -27,7 +27,9 @@ pub fn parse(text: &str, items: &[&str]) -> Option<OrderRef> {
     if let Some(full) = digits::parse_len(text, 12, 18) {
         return Some(OrderRef::Full(full));
     }
-    if let Some(tail) = digits::parse_len(text, 4, 4) {
+    // 二零二六年 is a year, 三千块 a price
+    let counted = |tail: &String| ["年", "元", "块", "月"].iter().any(|unit| digits::is_before(text, tail, unit));
+    if let Some(tail) = digits::parse_len(text, 4, 4).filter(|t| !counted(t)) {
         return Some(OrderRef::Tail(tail));
     }
     let text = normalise(text);
@@ -91,6 +93,7 @@ mod tests {
             ("第二个", Some(OrderRef::Nth(1))),
             ("我刚买的洗衣机", Some(OrderRef::Item(2))),
             ("我想查订单", None),
+            ("二零二六年的订单", None),
         ] {
             assert_eq!(parse(text, &items), expected, "{text}");
         }

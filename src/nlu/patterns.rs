@@ -1,7 +1,7 @@
 //! Patterns of intents: regular expressions on text and phrases by sound. High precision: a match decides alone.
 
 use super::normalise::normalise;
-use super::pinyin::toneless;
+use super::pinyin::{annotate, toneless};
 use regex::Regex;
 
 /// One rule of an intent, as a dialplan writes it.
@@ -9,7 +9,8 @@ use regex::Regex;
 pub struct PatternRule {
     /// The intent.
     pub label: String,
-    /// A regular expression on the normalised text; empty: only `sounds` count.
+    /// A regular expression on the normalised text and, its hanzi read as syllables, on pinyin; empty: only `sounds`
+    /// count.
     pub pattern: String,
     /// Expressions any of which rules the rule out.
     pub not: Vec<String>,
@@ -42,9 +43,59 @@ pub enum PatternError {
 
 struct Rule {
     label: String,
-    pattern: Option<Regex>,
-    not: Vec<Regex>,
+    pattern: Option<Both>,
+    not: Vec<Both>,
     sounds: Vec<Vec<String>>,
+}
+
+/// An expression on text, and the same on syllables where it has hanzi only.
+struct Both {
+    text: Regex,
+    sound: Option<Regex>,
+}
+
+impl Both {
+    /// By text, or by at least two syllables: one alone (退, 推, 腿) says too little.
+    fn is_match(&self, text: &str, spelled: &str) -> bool {
+        let long = |m: regex::Match| m.as_str().matches('<').count() >= 2;
+        self.text.is_match(text) || self.sound.as_ref().is_some_and(|s| s.find(spelled).is_some_and(long))
+    }
+}
+
+/// `<cha><ding><dan>`.
+fn spelled(pinyin: &[String]) -> String {
+    pinyin.iter().map(|p| format!("<{p}>")).collect()
+}
+
+/// A pattern on hanzi as one on spelled syllables; `None` where it holds anything else that must be there (letters,
+/// digits, negated sets).
+fn sounded(pattern: &str) -> Option<String> {
+    let mut out = String::new();
+    let mut set = false;
+    let mut braces = false;
+    let mut members: Vec<String> = Vec::new();
+    for (c, reading) in annotate(pattern) {
+        match (c, reading) {
+            (_, Some(s)) if set => members.push(format!("<{}>", s.base)),
+            (_, Some(s)) => out.push_str(&format!("(?:<{}>)", s.base)),
+            ('[', _) if !set => set = true,
+            (']', _) if set && !members.is_empty() => {
+                out.push_str(&format!("(?:{})", members.join("|")));
+                members.clear();
+                set = false;
+            }
+            (_, None) if set => return None,
+            ('.', _) => out.push_str("(?:<[a-z]+>)"),
+            ('{' | '}', _) => {
+                braces = c == '{';
+                out.push(c);
+            }
+            ('0'..='9' | ',', _) if braces => out.push(c),
+            ('(' | ')' | '|' | '?' | '*' | '+' | '^' | '$', _) => out.push(c),
+            _ => return None,
+        }
+    }
+    Some(out)
 }
 
 /// Compiled rules.
@@ -87,23 +138,27 @@ impl Patterns {
 
 impl Rule {
     fn matches(&self, text: &str, pinyin: &[String]) -> bool {
-        if self.not.iter().any(|n| n.is_match(text)) {
+        let spelled = spelled(pinyin);
+        if self.not.iter().any(|n| n.is_match(text, &spelled)) {
             return false;
         }
-        self.pattern.as_ref().is_some_and(|p| p.is_match(text))
+        self.pattern.as_ref().is_some_and(|p| p.is_match(text, &spelled))
             || self.sounds.iter().any(|s| pinyin.windows(s.len()).any(|w| w == s))
     }
 }
 
 fn compile(rule: &PatternRule) -> Result<Rule, PatternError> {
-    let regex =
-        |p: &String| {
-            regex::RegexBuilder::new(p).case_insensitive(true).size_limit(SIZE_LIMIT).build().map_err(|e| {
-                PatternError::BadPattern { label: rule.label.clone(), pattern: p.clone(), why: e.to_string() }
-            })
-        };
+    let build = |p: &str| regex::RegexBuilder::new(p).case_insensitive(true).size_limit(SIZE_LIMIT).build();
+    let regex = |p: &String| {
+        let text = build(p).map_err(|e| PatternError::BadPattern {
+            label: rule.label.clone(),
+            pattern: p.clone(),
+            why: e.to_string(),
+        })?;
+        Ok(Both { text, sound: sounded(p).and_then(|s| build(&s).ok()) })
+    };
     let pattern = if rule.pattern.is_empty() { None } else { Some(regex(&rule.pattern)?) };
-    if pattern.as_ref().is_some_and(|p| p.is_match("")) {
+    if pattern.as_ref().is_some_and(|p| p.text.is_match("")) {
         return Err(PatternError::MatchesAll { label: rule.label.clone(), pattern: rule.pattern.clone() });
     }
     let not = rule.not.iter().map(regex).collect::<Result<_, _>>()?;
@@ -135,6 +190,19 @@ mod tests {
         assert_eq!(p.decide("查订单，我要退款", &[], Some(&["order".to_owned()])), Some("order"));
         assert_eq!(p.decide("", &["tui".into(), "kuan".into()], None), Some("refund"));
         assert_eq!(p.decide("你好", &[], None), None);
+    }
+
+    #[test]
+    fn patterns_and_what_forbids_them_are_found_by_sound() {
+        let p = Patterns::new(&[rule("order", "(查|看).{0,4}订?单子?", &["投诉|[举检]报"], &[])]).unwrap();
+        let sound = |s: &str| s.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(p.decide("", &sound("wo xiang cha yi xia ding dan"), None), Some("order"));
+        assert_eq!(p.decide("茶一下定单", &[], None), Some("order"));
+        assert_eq!(p.decide("查订单", &sound("cha ding dan tou su"), None), None);
+        assert_eq!(p.decide("查订单", &sound("cha ding dan ju bao"), None), None);
+        assert_eq!(p.decide("", &sound("cha yi xia"), None), None);
+        assert_eq!(sounded("尾号\\d+"), None);
+        assert_eq!(sounded("[^一二]单"), None);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Hanzi to pinyin: the one place for grammars, understanding and voices.
 //!
 //! Single characters come from the crate `pinyin`; `rules/heteronyms.txt` overrides them, and words before
-//! characters, longest first. Units are the initials and finals that the bundled recogniser and voice were made with.
+//! characters, longest first and never across a word's border (您的确认 holds no 的确). Units are the initials and finals that the bundled recogniser and voice were made with.
 
-use super::rules;
+use super::{rules, words};
 use pinyin::ToPinyin;
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -91,9 +91,16 @@ fn single(c: char) -> Option<Syllable> {
 pub fn annotate(text: &str) -> Vec<(char, Option<Syllable>)> {
     let chars: Vec<char> = text.chars().collect();
     let mut out = Vec::with_capacity(chars.len());
+    let mut ends: Option<Vec<bool>> = None;
     let mut i = 0;
     while i < chars.len() {
-        let known = table().get(&chars[i]).and_then(|words| words.iter().find(|(w, _)| chars[i..].starts_with(w)));
+        let fits = |w: &[char], ends: &mut Option<Vec<bool>>| {
+            chars[i..].starts_with(w)
+                && (w.len() == 1
+                    || w.len() == chars.len()
+                    || on_borders(ends.get_or_insert_with(|| words::ends(text)), i, w.len()))
+        };
+        let known = table().get(&chars[i]).and_then(|list| list.iter().find(|(w, _)| fits(w, &mut ends)));
         match known {
             Some((word, reading)) => {
                 out.extend(word.iter().copied().zip(reading.iter().copied().map(Some)));
@@ -106,6 +113,13 @@ pub fn annotate(text: &str) -> Vec<(char, Option<Syllable>)> {
         }
     }
     out
+}
+
+/// Whether `len` characters from `from` on lie inside one word or are whole words.
+fn on_borders(ends: &[bool], from: usize, len: usize) -> bool {
+    let last = from + len - 1;
+    let inside = !ends[from..last].contains(&true);
+    inside || (ends[last] && (from == 0 || ends[from - 1]))
 }
 
 /// The syllables of the hanzi in `text`; anything else is left out.
@@ -249,6 +263,13 @@ mod tests {
             ("便宜", "pian2 yi5"),
             ("空调", "kong1 tiao2"),
             ("二〇二六", "er4 ling2 er4 liu4"),
+            ("您的确认", "nin2 de5 que4 ren4"),
+            ("有空调", "you3 kong1 tiao2"),
+            ("没收货", "mei2 shou1 huo4"),
+            ("会计算", "hui4 ji4 suan4"),
+            ("我得到", "wo3 de2 dao4"),
+            ("和面料", "he2 mian4 liao4"),
+            ("的确是会计", "di2 que4 shi4 kuai4 ji4"),
         ] {
             assert_eq!(read(text), expected, "{text}");
         }

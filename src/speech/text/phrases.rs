@@ -1,11 +1,10 @@
 //! Phrases: the units of synthesis. Sound can start with the first one.
 
+use super::digits::spell_digits;
 use super::letters;
 use super::normalise::normalise;
 use super::sandhi::{self, Spoken};
-use crate::nlu::pinyin;
-use jieba_rs::Jieba;
-use std::sync::OnceLock;
+use crate::nlu::{pinyin, words};
 
 /// A phrase without punctuation is cut when longer than this many syllables.
 const LONGEST: usize = 14;
@@ -50,11 +49,6 @@ fn pause(c: char) -> Option<u16> {
     })
 }
 
-fn jieba() -> &'static Jieba {
-    static JIEBA: OnceLock<Jieba> = OnceLock::new();
-    JIEBA.get_or_init(Jieba::new)
-}
-
 /// Loads the dictionaries now (some hundred milliseconds), so that the first caller does not wait for them.
 pub fn warm() {
     let _ = phrases("您好");
@@ -63,7 +57,11 @@ pub fn warm() {
 /// The phrases of a text, ready for a Mandarin voice. Latin words are spelled in letters' names; text in which
 /// nothing can be said gives no phrase.
 pub fn phrases(text: &str) -> Vec<SpokenPhrase> {
-    let text = normalise(text);
+    // Text without hanzi keeps its digits for an English voice; here they are said all the same ("VIP 88").
+    let text: String = normalise(text)
+        .chars()
+        .map(|c| if c.is_ascii_digit() { spell_digits(c.encode_utf8(&mut [0; 4])) } else { c.to_string() })
+        .collect();
     let mut out: Vec<SpokenPhrase> = Vec::new();
     let mut now = String::new();
     for c in text.chars() {
@@ -141,7 +139,7 @@ fn leans_on_next(c: Option<char>) -> bool {
 /// The syllables of text without punctuation, each with the text it stands for.
 fn syllables(text: &str) -> Vec<(Spoken, String)> {
     let mut out: Vec<(Spoken, String)> = Vec::new();
-    let ends = word_ends(text);
+    let ends = words::ends(text);
     let mut latin = String::new();
     let flush = |latin: &mut String, out: &mut Vec<(Spoken, String)>| {
         let read = letters::read(latin);
@@ -168,16 +166,6 @@ fn syllables(text: &str) -> Vec<(Spoken, String)> {
         last.0.word_end = true;
     }
     out
-}
-
-/// For each character whether a word ends with it.
-fn word_ends(text: &str) -> Vec<bool> {
-    let mut ends = Vec::new();
-    for word in jieba().cut(text, false) {
-        let n = AsRef::<str>::as_ref(&word.word).chars().count();
-        ends.extend((1..=n).map(|i| i == n));
-    }
-    ends
 }
 
 #[cfg(test)]
@@ -212,6 +200,11 @@ mod tests {
         assert_eq!(p[0].text, "VIP客户");
         let s: Vec<_> = p[0].syllables.iter().map(|s| (s.last, s.word_end)).collect();
         assert_eq!(s, [("uei", false), ("ai", false), ("i", true), ("e", false), ("u", true)]);
+    }
+
+    #[test]
+    fn digits_beside_letters_alone_are_not_lost() {
+        assert_eq!(phrases("VIP 88")[0].text, "VIP八八");
     }
 
     #[test]
