@@ -61,7 +61,8 @@ fn models(c: &mut Criterion) {
     });
     let voice = engines.synthesizer;
     let text = "您的冰箱，正在打包，预计十一月二十二日送达。";
-    let request = SpeechRequest { text: text.into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None, personal: false };
+    let request =
+        SpeechRequest { text: text.into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None, personal: false };
     group.bench_function("speak five seconds", |b| {
         b.iter(|| voice.speak(&request, &mut |pcm| !black_box(pcm).is_empty()).expect("it speaks"));
     });

@@ -457,13 +457,15 @@ impl Call {
             Leg::Caller => &mut self.mouth,
             Leg::Seat => &mut self.seat_mouth,
         };
+        let personal = prompt.text != prompt.shown;
         if !mouth.push(now, id, prompt.shown, prompt.barge_in, role) {
             self.event(CallEvent::Trouble("too many prompts wait; one was left out".into()));
             return;
         }
         let rate = if prompt.rate.is_finite() { prompt.rate } else { 1.0 };
         let rate = (rate * self.settings.voice_rate).clamp(0.5, 2.0);
-        let request = SpeechRequest { text: prompt.text, lang: Lang::Zh, rate, pitch: 1.0, audio: prompt.audio };
+        let request =
+            SpeechRequest { text: prompt.text, lang: Lang::Zh, rate, pitch: 1.0, audio: prompt.audio, personal };
         self.put(CallOutput::Synthesise { prompt: id, request });
     }
 

@@ -28,7 +28,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     }
     let engines = setup::engines(context)?;
     let lang = if args.lang == "en" { Lang::En } else { Lang::Zh };
-    let request = SpeechRequest { text: args.text, lang, rate: args.rate, pitch: args.pitch, audio: None, personal: false };
+    let request =
+        SpeechRequest { text: args.text, lang, rate: args.rate, pitch: args.pitch, audio: None, personal: false };
     let mut pcm = Vec::new();
     let began = crate::server::time::now();
     engines.synthesizer.speak(&request, &mut |phrase| {

@@ -70,8 +70,7 @@ impl FlowSet {
         if u.emotion == Emotion::Neutral && language::global(&best.text, &best.pinyin) == Some(Global::Angry) {
             u.emotion = Emotion::StronglyNegative;
         }
-        let decided =
-            deciding(heard, t.confidence).find_map(|h| self.decided(listen, h, heard, t, &mut u.candidates));
+        let decided = deciding(heard, t.confidence).find_map(|h| self.decided(listen, h, heard, t, &mut u.candidates));
         u.meaning = match decided {
             Some(meaning) => meaning,
             None if narrative(listen) => Meaning::Text,
@@ -294,9 +293,12 @@ fn stands_apart(listen: &Listen, h: &Hypothesis, choice: &Choice, heard: &Transc
         (c / (1.0 - c)).ln()
     };
     let other = |r: &&Hypothesis| near_choice(listen, r).is_some_and(|(c, _)| c.name != choice.name);
-    heard.nbest.iter().filter(|r| !std::ptr::eq(*r, h)).find(other).is_none_or(|r| {
-        logit(h.confidence) - logit(r.confidence) >= CHOICE_MARGIN
-    })
+    heard
+        .nbest
+        .iter()
+        .filter(|r| !std::ptr::eq(*r, h))
+        .find(other)
+        .is_none_or(|r| logit(h.confidence) - logit(r.confidence) >= CHOICE_MARGIN)
 }
 
 /// At the opening question a choice is a business.

@@ -167,11 +167,13 @@ impl Models {
         let entry = self.entry(Task::Speak)?;
         let (encoder, decoder) = (self.file(entry, "encoder")?, self.file(entry, "decoder")?);
         let stats = self.file(entry, "stats")?;
+        let made_of = [encoder, decoder, stats].map(|f| f.sha256.as_str()).join(" ");
         let stats = Stats::parse(self.read(stats)?.as_slice()).map_err(|why| self.unfit(stats, &why))?;
         MandarinVoice::load(
             (&self.name_of(encoder), self.read(encoder)?),
             (&self.name_of(decoder), self.read(decoder)?),
             stats,
+            &made_of,
         )
     }
 

@@ -211,7 +211,8 @@ mod tests {
     use crate::speech::{Grammar, Lang, SpeechRequest};
 
     fn hears(engines: &Engines, text: &str) -> bool {
-        let request = SpeechRequest { text: text.into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None, personal: false };
+        let request =
+            SpeechRequest { text: text.into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None, personal: false };
         let Some(recogniser) = &engines.recognizer else { return false };
         let mut stream = recogniser.open(Arc::new(Grammar::of([text, "查物流", "转人工"]))).expect("opened");
         let feed = |pcm: Vec<i16>| stream.feed(&pcm).is_ok();
@@ -262,7 +263,10 @@ mod tests {
         ] {
             assert!(engines.problems.iter().any(|p| p.contains(part)), "{part}: {:?}", engines.problems);
         }
-        let request = SpeechRequest { text: "您好".into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None, personal: false };
+        let request =
+            SpeechRequest {
+                text: "您好".into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None, personal: false
+            };
         let mut samples = 0;
         engines
             .synthesizer

@@ -1,7 +1,7 @@
 //! Prompts made before: in memory, and on disk for the next start.
 //!
-//! A prompt goes to disk when it is asked for a second time. What is said to everybody is there after two calls; what
-//! is said once, to one caller (names, addresses, order numbers), never is.
+//! A prompt goes to disk when it is asked for a second time: what is said to everybody is there after two calls. What is
+//! said to one caller (names, addresses, order numbers) is not kept at all, however often it is asked for.
 
 use super::manifest::hex;
 use crate::speech::{Lang, SpeechError, SpeechRequest, Synthesizer};
@@ -228,8 +228,15 @@ impl Synthesizer for CachedVoice {
         self.inner.name()
     }
 
+    fn sound(&self) -> &str {
+        self.inner.sound()
+    }
+
     fn speak(&self, request: &SpeechRequest, sink: &mut dyn FnMut(Vec<i16>) -> bool) -> Result<(), SpeechError> {
-        let key = PromptCache::key(self.inner.name(), request);
+        if request.personal {
+            return self.inner.speak(request, sink);
+        }
+        let key = PromptCache::key(self.inner.sound(), request);
         if let Some(pcm) = self.cache.get(&key) {
             let _ = pcm.chunks(PIECE).all(|piece| sink(piece.to_vec()));
             return Ok(());
@@ -303,6 +310,18 @@ mod tests {
         let voice = open();
         assert_eq!(speak(&voice, "您好，请稍等。"), first);
         assert_eq!(made.1.load(Ordering::Relaxed), 2, "one for each text, none after the restart");
+    }
+
+    #[test]
+    fn what_is_said_to_one_caller_is_never_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Arc::new(PromptCache::new(folder.path(), 1 << 20).expect("a cache"));
+        let voice = CachedVoice::new(Arc::new(ToneVoice::default()), Arc::clone(&cache));
+        let address = SpeechRequest { personal: true, ..request("新地址是建国路八十八号。") };
+        for _ in 0..3 {
+            voice.speak(&address, &mut |_| true).expect("spoken");
+        }
+        assert_eq!((files(folder.path()), cache.size()), (0, (0, 0)));
     }
 
     #[test]

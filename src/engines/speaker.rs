@@ -113,7 +113,14 @@ mod tests {
     }
 
     fn request(audio: Option<&str>) -> SpeechRequest {
-        SpeechRequest { text: "您好".into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: audio.map(Into::into) }
+        SpeechRequest {
+            text: "您好".into(),
+            lang: Lang::Zh,
+            rate: 1.0,
+            pitch: 1.0,
+            audio: audio.map(Into::into),
+            personal: false,
+        }
     }
 
     fn speak(speaker: &Speaker, request: &SpeechRequest) -> Vec<i16> {

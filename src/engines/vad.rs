@@ -134,8 +134,14 @@ mod tests {
     }
 
     fn speech() -> Vec<i16> {
-        let request =
-            SpeechRequest { text: "我要查订单".into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None, personal: false };
+        let request = SpeechRequest {
+            text: "我要查订单".into(),
+            lang: Lang::Zh,
+            rate: 1.0,
+            pitch: 1.0,
+            audio: None,
+            personal: false,
+        };
         let mut out = Vec::new();
         builtin::voice()
             .expect("a voice")

@@ -10,7 +10,7 @@ use crate::speech::{SpeechError, SpeechRequest, Synthesizer};
 use rten::NodeId;
 use rten_tensor::NdTensor;
 
-/// Name in records and in the prompt cache's key.
+/// Name in records.
 pub const NAME: &str = "zongji-zh1";
 /// Values of one output frame: cepstra, log pitch, voicing, aperiodicity.
 const FRAME: usize = CEPSTRA + 3;
@@ -64,6 +64,7 @@ pub struct MandarinVoice {
     nodes: Nodes,
     stats: Stats,
     vocoder: Vocoder,
+    sound: String,
 }
 
 struct Nodes {
@@ -77,8 +78,15 @@ struct Nodes {
 }
 
 impl MandarinVoice {
-    /// Loads both networks; the names appear in errors.
-    pub fn load(encoder: (&str, ModelBytes), decoder: (&str, ModelBytes), stats: Stats) -> Result<Self, SpeechError> {
+    /// Loads both networks; the names appear in errors. `made_of` names the files' content: with other files the voice
+    /// sounds different.
+    pub fn load(
+        encoder: (&str, ModelBytes),
+        decoder: (&str, ModelBytes),
+        stats: Stats,
+        made_of: &str,
+    ) -> Result<Self, SpeechError> {
+        let sound = format!("{NAME} {made_of} read {}", crate::speech::text::READING);
         let encoder = Graph::load(encoder.0, encoder.1)?;
         let decoder = Graph::load(decoder.0, decoder.1)?;
         let nodes = Nodes {
@@ -90,7 +98,7 @@ impl MandarinVoice {
             place: decoder.node("ff")?,
             frames: decoder.node("y")?,
         };
-        Ok(MandarinVoice { encoder, decoder, nodes, stats, vocoder: Vocoder::new() })
+        Ok(MandarinVoice { encoder, decoder, nodes, stats, vocoder: Vocoder::new(), sound })
     }
 
     /// Sound of one phrase at 8 kHz, not yet levelled. `rate` and `pitch` as in [`SpeechRequest`].
@@ -268,6 +276,10 @@ impl Synthesizer for MandarinVoice {
         NAME
     }
 
+    fn sound(&self) -> &str {
+        &self.sound
+    }
+
     fn speak(&self, request: &SpeechRequest, sink: &mut dyn FnMut(Vec<i16>) -> bool) -> Result<(), SpeechError> {
         let manner =
             |question| Manner { rate: request.rate.clamp(0.5, 2.0), pitch: request.pitch.clamp(0.5, 2.0), question };
@@ -359,7 +371,14 @@ mod tests {
     }
 
     fn say(text: &str, rate: f32, pitch: f32) -> Vec<Vec<i16>> {
-        let request = SpeechRequest { text: text.into(), lang: crate::speech::Lang::Zh, rate, pitch, audio: None, personal: false };
+        let request = SpeechRequest {
+            text: text.into(),
+            lang: crate::speech::Lang::Zh,
+            rate,
+            pitch,
+            audio: None,
+            personal: false,
+        };
         let mut out = Vec::new();
         let voice = builtin::voice().expect("the built-in voice");
         voice

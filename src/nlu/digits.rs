@@ -111,10 +111,7 @@ fn says_what_it_is_not(text: &str, chars: &[char], runs: &[Run], at: usize) -> b
     let paused = ["不是，", "不是,", "不是。", "不是 "].iter().any(|p| text.contains(p));
     let stated = |r: &Run| r.from > 0 && chars[r.from - 1] == '是' && (r.from < 2 || chars[r.from - 2] != '不');
     let before = runs.iter().rfind(|r| r.to <= at);
-    !paused
-        && starts_at(chars, at, "不是")
-        && before.is_some_and(stated)
-        && runs.iter().any(|r| r.from == at + 2)
+    !paused && starts_at(chars, at, "不是") && before.is_some_and(stated) && runs.iter().any(|r| r.from == at + 2)
 }
 
 /// "最后一位是七", "后两位是二六".

@@ -194,8 +194,14 @@ mod tests {
 
     #[test]
     fn a_tone_is_as_long_as_its_text_and_counts_as_speech() {
-        let request =
-            |text: &str| SpeechRequest { text: text.into(), lang: Lang::Zh, rate: 1.0, pitch: 1.0, audio: None, personal: false };
+        let request = |text: &str| SpeechRequest {
+            text: text.into(),
+            lang: Lang::Zh,
+            rate: 1.0,
+            pitch: 1.0,
+            audio: None,
+            personal: false,
+        };
         let mut parts = Vec::new();
         ToneVoice::default()
             .speak(&request("您好，请稍等。"), &mut |p| {

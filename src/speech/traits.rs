@@ -51,12 +51,19 @@ pub struct SpeechRequest {
     pub pitch: f32,
     /// A recorded prompt that wins over synthesis when the file exists (path under the prompts folder).
     pub audio: Option<String>,
+    /// It holds somebody's name, number or address: its sound is kept nowhere.
+    pub personal: bool,
 }
 
 /// A voice, shared by all calls.
 pub trait Synthesizer: Send + Sync {
-    /// Short name for records, logs and the prompt cache's key (changes when the sound changes).
+    /// Short name for records and logs.
     fn name(&self) -> &str;
+    /// Names the sound in the prompt cache's key: another voice, other model files or another way to read a text give
+    /// another one.
+    fn sound(&self) -> &str {
+        self.name()
+    }
     /// Speaks a request phrase by phrase: `sink` gets each phrase's samples (8 kHz, 16 bit, the pause after it
     /// included) as soon as it is ready and says whether to go on.
     fn speak(&self, request: &SpeechRequest, sink: &mut dyn FnMut(Vec<i16>) -> bool) -> Result<(), SpeechError>;
