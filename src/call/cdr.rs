@@ -3,11 +3,16 @@
 use super::life::Close;
 use super::{CallRecord, EndReason, Flow, Timings, Turn};
 use crate::clock::Mono;
-use crate::dialplan::{Emotion, Global, Meaning, Outcome, Understood};
+use crate::dialplan::{AnswerKind, Emotion, Global, Listen, Meaning, Outcome, Understood};
 use crate::ids::TurnId;
+use crate::pii;
 
 /// Longest reply kept in a turn, in bytes.
 const MAX_REPLY: usize = 2000;
+/// Most stars that stand for a secret answer.
+const MAX_STARS: usize = 8;
+/// Shortest row of digits that is hidden: "第二单" tells nobody anything.
+const MIN_ROW: usize = 3;
 
 /// What the record will say, gathered as the call goes on.
 #[derive(Debug)]
@@ -134,6 +139,45 @@ pub fn blank(id: TurnId, flow: &str, node: &str, at_ms: u64) -> Turn {
         reply: String::new(),
         at_ms,
         timings: Timings::default(),
+    }
+}
+
+/// Whether digits said or pressed here are somebody's: an order's, a telephone's, an amount.
+pub fn hides_digits(listen: &Listen) -> bool {
+    listen.secret || listen.keys.max > 1 || matches!(listen.kind, AnswerKind::Digits { .. })
+}
+
+/// The words of an answer as records show them: none of a secret one, no row of digits where digits are asked for.
+pub fn shown_words(listen: &Listen, words: &str) -> String {
+    if listen.secret {
+        return "*".repeat(words.chars().count().min(MAX_STARS));
+    }
+    if !hides_digits(listen) {
+        return words.to_owned();
+    }
+    let digit = |c: char| c.is_ascii_digit() || "零〇一二三四五六七八九幺两".contains(c);
+    let (mut shown, mut row) = (String::new(), String::new());
+    for c in words.chars().map(Some).chain([None]) {
+        if let Some(c) = c.filter(|c| digit(*c)) {
+            row.push(c);
+            continue;
+        }
+        match row.chars().count() {
+            0..MIN_ROW => shown.push_str(&row),
+            n => shown.extend(std::iter::repeat_n('*', n)),
+        }
+        row.clear();
+        shown.extend(c);
+    }
+    shown
+}
+
+/// The word for what was meant, as records show it: a choice among the caller's own things names one of them.
+pub fn shown_intent(listen: &Listen, meaning: &Meaning, word: &str) -> String {
+    match meaning {
+        Meaning::Choice(_) if listen.secret => "choice".into(),
+        Meaning::Choice(_) if hides_digits(listen) => pii::mask(word),
+        _ => word.into(),
     }
 }
 

@@ -5,14 +5,13 @@ use super::keys::KeyStep;
 use super::life::State;
 use super::machine::Call;
 use super::mouth::Role;
-use super::settings::{ms, pause_ms, prompt};
+use super::settings::{ms, pause_ms};
 use super::timer::Timer;
 use super::turn::{Awaiting, Recording, Speech};
 use super::{CallEvent, CallOutput, Heard, cdr};
 use crate::clock::Mono;
-use crate::dialplan::{AnswerKind, Input, Understood};
+use crate::dialplan::{Input, Meaning, Understood};
 use crate::ids::{Leg, TurnId};
-use crate::pii;
 use crate::speech::{EndpointRule, Mark, Utterance};
 
 /// Shortest wait for an answer, in milliseconds.
@@ -29,7 +28,9 @@ impl Call {
     pub(super) fn key(&mut self, now: Mono, key: char) {
         let shown = match &self.turn.awaiting {
             Awaiting::Answer(l) => l.shown(key),
-            _ => key,
+            Awaiting::Record(_) => key,
+            // Pressed too early, or too late: it may be part of anything.
+            _ => '*',
         };
         self.event(CallEvent::Key(shown));
         match &self.turn.awaiting {
@@ -92,13 +93,16 @@ impl Call {
         let id = self.turn.id();
         if let Some(l) = self.turn.listening() {
             let mut turn = cdr::blank(id, &l.listen.flow, &l.listen.node, l.began_ms);
-            let secret = matches!(l.listen.kind, AnswerKind::Digits { .. });
-            turn.heard = if secret { pii::mask(&keys) } else { keys.clone() };
+            let hidden = cdr::hides_digits(&l.listen);
+            turn.heard = if hidden { "*".repeat(keys.chars().count()) } else { keys.clone() };
             turn.keys = true;
             turn.confidence = 1.0;
             turn.score = 1.0;
             let choice = l.listen.choices.iter().find(|c| c.key.is_some_and(|k| keys.chars().eq([k])));
-            turn.intent = choice.map_or_else(|| "keys".into(), |c| c.name.clone());
+            turn.intent = choice.map_or_else(
+                || "keys".into(),
+                |c| cdr::shown_intent(&l.listen, &Meaning::Choice(String::new()), &c.name),
+            );
             turn.barge_in = l.over_prompt;
             turn.timings.endpoint = now.ms_since(l.last_key) as u32;
             self.begin_draft(now, turn);
@@ -259,10 +263,10 @@ impl Call {
             turn.node.clone_from(&l.listen.node);
             turn.at_ms = l.began_ms;
             turn.barge_in = l.over_prompt && mouth_busy;
+            turn.heard = cdr::shown_words(&l.listen, &heard.text);
+            turn.intent = cdr::shown_intent(&l.listen, &heard.meaning, cdr::intent_word(&heard));
         }
-        turn.heard.clone_from(&heard.text);
         turn.confidence = heard.confidence;
-        turn.intent = cdr::intent_word(&heard).into();
         turn.score = cdr::score(&heard);
         turn.emotion = heard.emotion;
         turn.timings.endpoint = utterance.map_or(0, |u| u.pause_ms);
@@ -291,7 +295,7 @@ impl Call {
         }
         self.begin_draft(now, turn);
         self.mouth.stop();
-        let sorry = prompt(&self.settings.phrases.apology);
+        let sorry = self.settings.phrases.prompt(&self.settings.phrases.apology, true);
         if let Some(draft) = &mut self.draft {
             draft.said(now, &sorry.shown);
         }

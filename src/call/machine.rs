@@ -7,7 +7,7 @@ use super::cdr::{Draft, Tally};
 use super::ear::Ear;
 use super::life::{self, Close, Signal, State, Step};
 use super::mouth::{Mouth, Role, Said};
-use super::settings::{CallSettings, ms, prompt, secs};
+use super::settings::{CallSettings, ms, secs};
 use super::timer::{Timer, Timers};
 use super::tone::Tone;
 use super::transfer::Transfer;
@@ -17,7 +17,7 @@ use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::clock::Mono;
 use crate::dialplan::{Input, Outcome, Prompt};
 use crate::ids::{CallId, Leg, PromptId, RequestId, TurnId};
-use crate::speech::{Lang, SpeechRequest, Vad};
+use crate::speech::{SpeechRequest, Vad};
 use std::collections::VecDeque;
 
 /// Time to take an offered call.
@@ -309,7 +309,8 @@ impl Call {
         self.mouth.stop();
         self.tally.outcome.get_or_insert(Outcome::Failed);
         self.enter(now, State::Ending);
-        self.say(now, Leg::Caller, prompt(last), Role::Answer);
+        let last = self.settings.phrases.prompt(last, false);
+        self.say(now, Leg::Caller, last, Role::Answer);
     }
 
     fn take(&mut self, now: Mono, input: CallInput) {
@@ -464,8 +465,8 @@ impl Call {
         }
         let rate = if prompt.rate.is_finite() { prompt.rate } else { 1.0 };
         let rate = (rate * self.settings.voice_rate).clamp(0.5, 2.0);
-        let request =
-            SpeechRequest { text: prompt.text, lang: Lang::Zh, rate, pitch: 1.0, audio: prompt.audio, personal };
+        let (text, lang, audio) = (prompt.text, prompt.lang, prompt.audio);
+        let request = SpeechRequest { text, lang, rate, pitch: 1.0, audio, personal };
         self.put(CallOutput::Synthesise { prompt: id, request });
     }
 

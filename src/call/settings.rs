@@ -1,6 +1,7 @@
 //! What a hotline may set about its calls. Every time here is a limit or a length; none may be infinite.
 
 use crate::dialplan::{Pause, Prompt};
+use crate::speech::Lang;
 use std::time::Duration;
 
 /// Settings of a call.
@@ -90,6 +91,8 @@ impl Default for CallSettings {
 /// What a call says when no flow says it. Chinese unless set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Phrases {
+    /// The language they are written in.
+    pub lang: Lang,
     /// While something takes long.
     pub filler: String,
     /// The recogniser failed.
@@ -105,6 +108,7 @@ pub struct Phrases {
 impl Default for Phrases {
     fn default() -> Self {
         Phrases {
+            lang: Lang::Zh,
             filler: "请稍等，正在为您处理。".into(),
             apology: "抱歉，我没有听清，您也可以按键选择。".into(),
             connecting: "正在为您接通人工服务，请稍候，不想等待请按星号键。".into(),
@@ -114,9 +118,30 @@ impl Default for Phrases {
     }
 }
 
-/// A phrase as a prompt that nothing interrupts.
-pub(super) fn prompt(text: &str) -> Prompt {
-    Prompt { text: text.into(), shown: text.into(), audio: None, rate: 1.0, barge_in: false }
+impl Phrases {
+    /// Those of a language.
+    pub fn of(lang: Lang) -> Self {
+        match lang {
+            Lang::Zh => Phrases::default(),
+            Lang::En => Phrases::english(),
+        }
+    }
+
+    fn english() -> Self {
+        Phrases {
+            lang: Lang::En,
+            filler: "One moment, please.".into(),
+            apology: "Sorry, I did not catch that. You can also use the keys.".into(),
+            connecting: "Connecting you to a colleague. To stop waiting, press star.".into(),
+            limit: "This call has reached its time limit. Thank you for calling. Goodbye.".into(),
+            trouble: "Sorry, something went wrong on our side. Please call again later. Goodbye.".into(),
+        }
+    }
+
+    /// One of them as a prompt; `barge_in`: whether a key or speech may cut it short.
+    pub(super) fn prompt(&self, text: &str, barge_in: bool) -> Prompt {
+        Prompt { text: text.into(), shown: text.into(), audio: None, rate: 1.0, barge_in, lang: self.lang }
+    }
 }
 
 /// The pause that ends an utterance of this class.

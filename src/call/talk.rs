@@ -2,7 +2,7 @@
 
 use super::machine::Call;
 use super::mouth::{MAX_PROMPTS, Role};
-use super::settings::{ms, prompt};
+use super::settings::ms;
 use super::timer::Timer;
 use super::tone::BEEP;
 use super::turn::{Act, Acting, Awaiting, Listening, Recording};
@@ -163,7 +163,7 @@ impl Call {
             Awaiting::Act(acting) => acting.filler.clone(),
             _ => None,
         };
-        let words = own.unwrap_or_else(|| prompt(&self.settings.phrases.filler));
+        let words = own.unwrap_or_else(|| self.settings.phrases.prompt(&self.settings.phrases.filler, true));
         self.say(now, Leg::Caller, words, Role::Filler);
         self.timers.set(Timer::Filler, now + ms(self.settings.filler_again_ms.max(1000)));
     }

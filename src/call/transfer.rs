@@ -3,7 +3,7 @@
 use super::life::{Signal, Stage, State};
 use super::machine::Call;
 use super::mouth::Role;
-use super::settings::{ms, prompt, secs};
+use super::settings::{ms, secs};
 use super::timer::Timer;
 use super::turn::Awaiting;
 use super::{CallEvent, CallInput, CallOutput, LegFailure, TransferStage};
@@ -33,7 +33,7 @@ impl Call {
         self.turn.awaiting = Awaiting::Person;
         self.transfer = Some(Transfer { warm: order.warm, decided: now, bridged: None });
         if !self.mouth.busy() {
-            let text = prompt(&self.settings.phrases.connecting);
+            let text = self.settings.phrases.prompt(&self.settings.phrases.connecting, false);
             self.say(now, Leg::Caller, text, Role::Answer);
         }
         let ring = ms(order.ring_ms.clamp(RING_MS.0, RING_MS.1));
@@ -126,7 +126,8 @@ impl Call {
     pub(super) fn key_in_transfer(&mut self, now: Mono, stage: Stage, leg: Leg, key: char) {
         match (leg, stage) {
             (Leg::Caller, Stage::Dialling | Stage::Ringing) => {
-                self.event(CallEvent::Key(key));
+                // Whatever else is pressed now may be somebody's number.
+                self.event(CallEvent::Key(if key == BACK_KEY || key == '0' { key } else { '*' }));
                 if key == BACK_KEY {
                     self.come_back(now, Some(&CallInput::Key { leg, key }));
                 }

@@ -1,8 +1,9 @@
 //! Whose turn it is: what is awaited from the caller or for him, and the number that cancels what is old.
 
+use super::cdr;
 use super::keys::Keys;
 use crate::clock::Mono;
-use crate::dialplan::{AnswerKind, Listen, Prompt};
+use crate::dialplan::{Listen, Prompt};
 use crate::ids::{RequestId, TurnId};
 use crate::speech::Utterance;
 use std::sync::Arc;
@@ -85,9 +86,9 @@ impl Listening {
             && !matches!(self.speech, Speech::Judging { .. })
     }
 
-    /// A key as records show it: digit strings are personal data.
+    /// A key as records show it.
     pub fn shown(&self, key: char) -> char {
-        if matches!(self.listen.kind, AnswerKind::Digits { .. }) { '*' } else { key }
+        if cdr::hides_digits(&self.listen) { '*' } else { key }
     }
 }
 
@@ -197,7 +198,7 @@ impl TurnTaking {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialplan::{KeyRule, Pause};
+    use crate::dialplan::{AnswerKind, KeyRule, Pause};
 
     fn listen() -> Listen {
         Listen {
@@ -212,6 +213,7 @@ mod tests {
             no_input_ms: 5000,
             max_speech_ms: 10_000,
             pause: Pause::Normal,
+            secret: false,
         }
     }
 

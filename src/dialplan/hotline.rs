@@ -3,6 +3,7 @@
 //! ```yaml
 //! hotline: 1
 //! name: 众吉商城客服
+//! lang: zh                                              # or en: prompts that have an `en:` wording are spoken in it
 //! greeting: "您好,…我是智能客服,本次通话将被录音。"   # said once; must give notice of the recording and of the machine
 //! entry:
 //!   prompt: "请问您要办什么业务?"                       # the opening question
@@ -28,6 +29,7 @@ use super::model::{FlowTest, Link, Retry, Spot};
 use super::problem::At;
 use super::prompt::Template;
 use super::understood::Global;
+use crate::speech::Lang;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,6 +42,8 @@ pub struct Hotline {
     pub source: Arc<str>,
     /// The company's name.
     pub name: String,
+    /// The language spoken with callers (`lang: zh` or `en`; `zh` unless given).
+    pub lang: Lang,
     /// Said once, when the call is answered.
     pub greeting: Template,
     /// The opening question.

@@ -6,6 +6,7 @@ use super::problem::At;
 use super::reply::Prompt;
 use super::value::Value;
 use crate::pii;
+use crate::speech::Lang;
 
 /// Longest rendered prompt in characters; what is longer is cut (a backend's data is not ours to trust).
 const MAX_CHARS: usize = 400;
@@ -191,6 +192,7 @@ pub fn render(
     pii: &dyn Fn(&str) -> bool,
     missing: &mut Vec<String>,
 ) -> Prompt {
+    let lang = if voice.english && template.en.is_some() { Lang::En } else { Lang::Zh };
     let wording = match template {
         Template { en: Some(w), .. } if voice.english => w,
         Template { angry: Some(w), .. } if voice.angry => w,
@@ -223,6 +225,7 @@ pub fn render(
         audio: template.audio.clone(),
         rate: (template.rate * voice.rate * elder_rate).clamp(0.5, 2.0),
         barge_in: voice.barge_in,
+        lang,
     }
 }
 
@@ -356,8 +359,12 @@ mod tests {
         let elder = said(Voice { elder: true, ..voice() });
         assert_eq!((elder.text.as_str(), elder.rate), ("慢", 0.9));
         assert_eq!(said(Voice { elder: true, angry: true, ..voice() }).text, "抱歉");
-        assert_eq!(said(Voice { english: true, angry: true, ..voice() }).text, "plain");
+        let english = said(Voice { english: true, angry: true, ..voice() });
+        assert_eq!((english.text.as_str(), english.lang), ("plain", Lang::En));
         assert_eq!(said(Voice { rate: 0.1, ..voice() }).rate, 0.5);
+        let plain = Template::plain("普通");
+        let chinese = render(&plain, Voice { english: true, ..voice() }, &scope(), &|_| false, &mut Vec::new());
+        assert_eq!(chinese.lang, Lang::Zh, "a Chinese wording needs a Chinese voice");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The two vocabularies of the flow machine: what it is told and what it answers.
 
 use super::{Level, Understood, Value};
+use crate::speech::Lang;
 use std::collections::BTreeMap;
 
 /// What the machine is told.
@@ -95,6 +96,8 @@ pub struct Prompt {
     pub rate: f32,
     /// Whether speech or keys may interrupt it.
     pub barge_in: bool,
+    /// The language it is written in.
+    pub lang: Lang,
 }
 
 /// One step on the path.
@@ -181,6 +184,8 @@ pub struct Listen {
     pub max_speech_ms: u32,
     /// How long a pause ends the utterance.
     pub pause: Pause,
+    /// The answer is personal data: records and screens show none of it.
+    pub secret: bool,
 }
 
 /// The kind of answer a node awaits.
@@ -230,13 +235,13 @@ pub struct KeyRule {
 /// How long a pause ends an utterance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pause {
-    /// After yes/no and short choices.
+    /// After yes/no and one-word answers.
     Short,
-    /// An ordinary sentence.
+    /// An ordinary sentence: the opening question, menus.
     Normal,
     /// Inside a digit string.
     Digits,
-    /// Inside an address or a name.
+    /// Inside an address, a name or a narrative.
     Long,
 }
 

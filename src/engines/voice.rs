@@ -413,6 +413,7 @@ mod tests {
             rate: 1.0,
             pitch: 1.0,
             audio: None,
+            personal: false,
         };
         let mut parts = 0;
         let voice = builtin::voice().expect("the built-in voice");

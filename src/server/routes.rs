@@ -6,7 +6,7 @@ use crate::call::{CallInput, CallOutput, CallRecord, EndReason, HungUpBy};
 use crate::clock::Mono;
 use crate::dialplan::{Outcome, Prompt, TransferOrder};
 use crate::ids::{Leg, TurnId};
-use crate::speech::Vad;
+use crate::speech::{Lang, Vad};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,7 +137,14 @@ impl Route {
     }
 
     fn dial(&mut self) {
-        let briefing = Prompt { text: String::new(), shown: String::new(), audio: None, rate: 1.0, barge_in: false };
+        let briefing = Prompt {
+            text: String::new(),
+            shown: String::new(),
+            audio: None,
+            rate: 1.0,
+            barge_in: false,
+            lang: Lang::Zh,
+        };
         self.outputs.push_back(CallOutput::DialSeat {
             order: TransferOrder { queue: self.target.clone(), skill: None, warm: false, briefing, ring_ms: 30_000 },
         });

@@ -11,7 +11,7 @@ use super::routes::{Listening, Route, RouteParts};
 use super::seats::Roster;
 use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle, ShardReport};
 use super::time::{now, today, utc};
-use crate::call::{Call, CallEvent, CallInput, CallOutput, CallSettings, HungUpBy};
+use crate::call::{Call, CallEvent, CallInput, CallOutput, CallSettings, HungUpBy, Phrases};
 use crate::dialplan::{ActionCall, FlowSet, Run, Session as FlowSession, TicketDraft, Value};
 use crate::ids::{CallId, Leg, RequestId};
 use crate::pii::Pii;
@@ -287,12 +287,13 @@ impl Switchboard {
         };
         line.flow_set = flows.hash().to_owned();
         let session =
-            FlowSession { caller: line.from.expose().into(), profile, today: today(), ..FlowSession::default() };
+            FlowSession { caller: line.from.expose().into(), profile, today: today(), lang: flows.hotline().lang };
         let run = RunFlow(Run::new(flows.clone(), session));
         let settings = CallSettings {
             speech: self.p.settings.speech,
             answer_delay_ms: self.p.settings.answer_delay_ms,
             max_call_s: self.p.settings.max_call_s,
+            phrases: Phrases::of(flows.hotline().lang),
             ..CallSettings::default()
         };
         let machine = Call::new(call, Box::new(run), crate::engines::new_vad(), settings, now());

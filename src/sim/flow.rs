@@ -6,6 +6,7 @@ use crate::dialplan::{
     ActionCall, AnswerKind, Await, Choice, Input, KeyRule, Listen, Outcome, Pause, Prompt, Reply, TicketDraft, Trace,
     TransferOrder, Value,
 };
+use crate::speech::Lang;
 use std::collections::BTreeMap;
 
 /// Answers every input with something a flow might want.
@@ -29,7 +30,7 @@ impl RandomFlow {
         let text =
             self.dice.pick(&["您好", "请说您要办的业务", "请稍等", "您的订单已发出，请查收", " ", "好的"]).to_string();
         let rate = *self.dice.pick(&[1.0, 0.8, f32::NAN, 9.0]);
-        Prompt { shown: text.clone(), text, audio: None, rate, barge_in: self.dice.chance(700) }
+        Prompt { shown: text.clone(), text, audio: None, rate, barge_in: self.dice.chance(700), lang: Lang::Zh }
     }
 
     fn listen(&mut self) -> Listen {
@@ -51,6 +52,7 @@ impl RandomFlow {
             no_input_ms: d.between(0, 4000) as u32,
             max_speech_ms: d.between(0, 4000) as u32,
             pause: *d.pick(&[Pause::Short, Pause::Normal, Pause::Digits, Pause::Long]),
+            secret: d.chance(300),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::dialplan::{
     AnswerKind, Await, Input, KeyRule, Listen, Meaning, Outcome, Pause, Prompt, Reply, TransferOrder, Understood,
 };
 use crate::ids::{CallId, Leg, PromptId, RequestId, TurnId};
-use crate::speech::Vad;
+use crate::speech::{Lang, Vad};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -51,7 +51,7 @@ fn reply(say: &[&str], then: Await) -> Reply {
 }
 
 fn words(text: &str, barge_in: bool) -> Prompt {
-    Prompt { text: text.into(), shown: text.into(), audio: None, rate: 1.0, barge_in }
+    Prompt { text: text.into(), shown: text.into(), audio: None, rate: 1.0, barge_in, lang: Lang::Zh }
 }
 
 fn ask() -> Listen {
@@ -67,6 +67,7 @@ fn ask() -> Listen {
         no_input_ms: 4000,
         max_speech_ms: 10_000,
         pause: Pause::Normal,
+        secret: false,
     }
 }
 

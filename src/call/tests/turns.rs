@@ -124,6 +124,68 @@ fn keys_end_by_length_terminator_or_pause() {
 }
 
 #[test]
+fn a_secret_answer_leaves_no_trace_in_records() {
+    let secret = || {
+        listen(|l| {
+            l.kind = AnswerKind::Choice;
+            l.secret = true;
+        })
+    };
+    let mut rig = Rig::new(vec![reply(&[], secret()), reply(&[], secret()), reply(&[], secret())]);
+    speak(&mut rig, meant("张小明", Meaning::Choice("张小明".into())));
+    rig.pass(100);
+    speak(&mut rig, meant("三八二六", Meaning::NoMatch));
+    rig.pass(100);
+    rig.key('7');
+    rig.pass(100);
+    let turns: Vec<(&str, &str)> = rig.turns().iter().map(|t| (t.heard.as_str(), t.intent.as_str())).collect();
+    assert_eq!(turns, [("***", "choice"), ("****", "nomatch"), ("*", "keys")]);
+    assert!(rig.events().contains(&&CallEvent::Key('*')) && !rig.events().contains(&&CallEvent::Key('7')));
+}
+
+#[test]
+fn of_an_orders_number_only_the_digits_are_hidden() {
+    let order = || {
+        listen(|l| {
+            l.kind = AnswerKind::Choice;
+            l.keys = KeyRule { min: 4, max: 4, terminator: Some('#'), gap_ms: 2000 };
+        })
+    };
+    let mut rig = Rig::new(vec![reply(&[], order()), reply(&[], order())]);
+    speak(&mut rig, meant("第二单尾号三八二六", Meaning::Choice("20261120003826".into())));
+    rig.pass(100);
+    let turn = rig.turns()[0];
+    assert_eq!((turn.heard.as_str(), turn.intent.as_str()), ("第二单尾号****", "202****3826"));
+}
+
+#[test]
+fn keys_pressed_while_nothing_is_asked_are_not_written_down() {
+    let mut rig = Rig::new(vec![reply(&[], action(None, 9000)), reply(&[], Await::Transfer(order(true)))]);
+    rig.keys("38");
+    rig.handle(CallInput::ActionDone { request: RequestId(1), outcome: "ok".into(), data: Value::Null });
+    rig.keys("26");
+    assert_eq!(rig.events().iter().filter(|e| ***e == CallEvent::Key('*')).count(), 4);
+}
+
+#[test]
+fn every_prompt_is_ordered_in_the_language_it_is_written_in() {
+    let english = Prompt { lang: Lang::En, ..words("Your order is on its way.", true) };
+    let say = vec![english, words("您好", true)];
+    let phrases = Phrases::of(Lang::En);
+    let settings = CallSettings { answer_delay_ms: 0, phrases, ..CallSettings::default() };
+    let mut rig = Rig::ringing(vec![Reply { say, then: action(None, 9000), trace: vec![] }], settings);
+    rig.timeout();
+    rig.handle(CallInput::Established);
+    rig.pass(4000);
+    let spoken = |o: &CallOutput| match o {
+        CallOutput::Synthesise { request, .. } => Some((request.lang, request.text.is_ascii())),
+        _ => None,
+    };
+    let spoken: Vec<_> = rig.out.iter().filter_map(spoken).collect();
+    assert_eq!(spoken, [(Lang::En, true), (Lang::Zh, false), (Lang::En, true)], "and a filler of our own");
+}
+
+#[test]
 fn an_action_with_its_own_filler_speaks_after_400_ms_and_others_after_1500() {
     for (filler, ms) in [(Some(words("正在查询", false)), 400), (None, 1500)] {
         let mut rig = Rig::new(vec![reply(&[], action(filler, 9000))]);

@@ -192,6 +192,7 @@ impl Run {
             no_input_ms: Arc::clone(&self.set).hotline().wait_ms,
             max_speech_ms: 6000,
             pause: Pause::Short,
+            secret: false,
         }
     }
 }

@@ -38,6 +38,7 @@ impl Run {
             intents: vec![a.to_string(), b.to_string()],
             kind: AnswerKind::Choice,
             max_speech_ms: 8000,
+            pause: Pause::Normal,
             ..self.yes_no_listen("clarify")
         }))
     }
@@ -51,6 +52,7 @@ impl Run {
                 if let Some(def) = flow.slot(&slot.text) {
                     self.ask_listen(&mut listen, &def.kind);
                 }
+                listen.secret = self.set.is_personal(&slot.text);
                 listen.slot = Some(slot.text.clone());
             }
             Kind::Confirm => {
@@ -64,6 +66,7 @@ impl Run {
             Kind::Menu { options } => {
                 listen.kind = AnswerKind::Choice;
                 listen.max_speech_ms = 8000;
+                listen.pause = Pause::Normal;
                 listen.choices = options
                     .iter()
                     .map(|o| Choice {
@@ -125,11 +128,12 @@ impl Run {
                 listen.max_speech_ms = 15_000;
             }
             SlotType::Text | SlotType::Record => {
-                listen.pause = Pause::Normal;
+                listen.pause = Pause::Long;
                 listen.max_speech_ms = 20_000;
                 listen.keys = KeyRule { min: 1, max: 1, terminator: None, gap_ms: KEY_GAP_MS };
             }
-            SlotType::Enum(_) | SlotType::Bool => {}
+            SlotType::Enum(_) => listen.pause = Pause::Normal,
+            SlotType::Bool => {}
         }
     }
 

@@ -410,3 +410,33 @@ fn a_flow_that_never_asks_is_stopped_by_the_guard() {
     assert!(matches!(t.reply.then, Await::Transfer(_)));
     assert!(!t.run.take_troubles().is_empty());
 }
+
+#[test]
+fn the_pause_follows_what_is_asked() {
+    use super::super::reply::Pause;
+    let mut t = Talk::new(1);
+    assert_eq!((t.listen().pause, t.listen().secret), (Pause::Normal, false), "an open question");
+    t.say("我那个冰箱到哪了");
+    assert_eq!((t.listen().kind, t.listen().pause), (AnswerKind::Choice, Pause::Normal), "a menu takes sentences");
+    let Await::Listen(clarify) = t.run.clarify_listen("order_query", "complaint") else { panic!() };
+    assert_eq!(clarify.pause, Pause::Normal);
+    assert_eq!(t.run.yes_no_listen("x").pause, Pause::Short);
+}
+
+#[test]
+fn what_proves_the_caller_is_secret_and_a_name_may_take_its_time() {
+    use super::super::reply::Pause;
+    let mut t = Talk::with(Session { caller: "13900139000".into(), ..session(0) });
+    t.say("查订单").keys("3826").at("owner");
+    assert!(t.listen().secret && t.listen().pause == Pause::Digits);
+    t.say("八零零零").say("改地址").at("prove");
+    assert!(t.listen().secret && t.listen().slot.as_deref() == Some("name") && t.listen().pause == Pause::Long);
+}
+
+#[test]
+fn a_hotline_in_english_speaks_it_where_it_has_the_words() {
+    let mut t = Talk::with(Session { lang: Lang::En, ..session(1) });
+    t.say("我那个冰箱到哪了");
+    let english: Vec<bool> = t.reply.say.iter().map(|p| p.lang == Lang::En && p.text.contains("arrives on")).collect();
+    assert!(english.contains(&true), "{:?}", t.reply.say);
+}

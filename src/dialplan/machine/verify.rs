@@ -155,7 +155,7 @@ impl Run {
 
     fn proof_listen(&self, proof: &Proof) -> Listen {
         let node = self.names().1;
-        let base = self.yes_no_listen(&node);
+        let base = Listen { secret: true, ..self.yes_no_listen(&node) };
         match proof.stage {
             Stage::Last4 => Listen {
                 kind: AnswerKind::Digits { min: 4, max: 4 },
@@ -170,7 +170,7 @@ impl Run {
                 slot: Some("name".into()),
                 choices: name_choices(proof.known.name.as_deref()),
                 keys: KeyRule { min: 1, max: 7, terminator: Some('#'), gap_ms: 4000 },
-                pause: Pause::Short,
+                pause: Pause::Long,
                 ..base
             },
         }

@@ -6,11 +6,13 @@ use super::super::prompt::Template;
 use super::flow::{globals, version};
 use super::tree::Tree;
 use super::{Block, Reader, test};
+use crate::speech::Lang;
 
 pub fn read(r: &mut Reader<'_>, t: &Tree) -> Option<Hotline> {
     let mut b = r.block(t, "the hotline's file")?;
     version(r, &mut b, "hotline");
     let name = r.need_text(&mut b, "name");
+    let lang = lang(r, &mut b);
     let greeting = r.need(&mut b, "greeting").and_then(|t| r.template(t));
     let entry = r.need(&mut b, "entry").and_then(|t| entry(r, t));
     let retry = r.retry(&mut b);
@@ -31,6 +33,7 @@ pub fn read(r: &mut Reader<'_>, t: &Tree) -> Option<Hotline> {
         file,
         source,
         name: name?,
+        lang,
         greeting: greeting?,
         entry: entry?,
         retry,
@@ -46,6 +49,18 @@ pub fn read(r: &mut Reader<'_>, t: &Tree) -> Option<Hotline> {
         texts,
         tests,
     })
+}
+
+fn lang(r: &mut Reader<'_>, b: &mut Block<'_>) -> Lang {
+    let Some(tree) = b.take_some("lang") else { return Lang::Zh };
+    match r.text(tree, "a language").as_deref() {
+        Some("zh") | None => Lang::Zh,
+        Some("en") => Lang::En,
+        Some(other) => {
+            r.wrong(tree.at, format!("`{other}` is no language of ours"), "languages are `zh` and `en`");
+            Lang::Zh
+        }
+    }
 }
 
 fn entry(r: &mut Reader<'_>, t: &Tree) -> Option<Entry> {
