@@ -14,7 +14,7 @@ pub mod source;
 pub mod telephone_event;
 
 pub use packet::{RtpError, RtpView};
-pub use receiver::{Ignored, Received};
+pub use receiver::{Carried, Ignored, Received};
 pub use session::{RtpSession, Stats};
 
 #[cfg(test)]

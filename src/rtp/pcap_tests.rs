@@ -68,6 +68,7 @@ fn played(capture: &[Datagram], codec: Codec) -> (RtpSession, Vec<i16>, String) 
         codec,
         payload_type: codec.static_payload_type(),
         dtmf_pt: Some(101),
+        receive: Formats { pcma: Some(8), pcmu: Some(0), events: Some(101) },
         ptime_ms: 20,
         we_send: true,
         we_receive: true,

@@ -6,7 +6,7 @@ use super::source::SourceLatch;
 use super::telephone_event::EventReceiver;
 use crate::audio::{FRAME_SAMPLES, Law};
 use crate::clock::Mono;
-use crate::sdp::{Codec, MediaPlan};
+use crate::sdp::{Codec, Formats, MediaPlan};
 use std::net::{IpAddr, SocketAddr};
 
 /// A sequence number this far ahead or behind is no loss or reordering but a new start (RFC 3550, A.1).
@@ -42,7 +42,7 @@ pub enum Ignored {
     Stranger,
     /// RTCP on the RTP port.
     Rtcp,
-    /// A payload type that was not agreed.
+    /// A payload type that our description gave no meaning.
     PayloadType,
     /// Empty, or longer than 120 ms.
     Length,
@@ -56,15 +56,13 @@ pub enum Ignored {
     OldSource,
     /// Another packet of a key already told.
     KeyGoesOn,
-    /// Comfort noise (RFC 3389): silence, as far as we hear.
-    ComfortNoise,
     /// We put the peer on hold.
     NotReceiving,
 }
 
 impl Ignored {
     /// Every reason, in the order of [`Ignored::index`].
-    pub const ALL: [Ignored; 12] = [
+    pub const ALL: [Ignored; 11] = [
         Ignored::Malformed,
         Ignored::Stranger,
         Ignored::Rtcp,
@@ -75,9 +73,13 @@ impl Ignored {
         Ignored::Odd,
         Ignored::OldSource,
         Ignored::KeyGoesOn,
-        Ignored::ComfortNoise,
         Ignored::NotReceiving,
     ];
+
+    /// Whether the datagram was no part of the peer's stream at all.
+    pub const fn is_foreign(self) -> bool {
+        matches!(self, Ignored::Malformed | Ignored::Stranger | Ignored::PayloadType)
+    }
 
     /// Place in a table of counters.
     pub const fn index(self) -> usize {
@@ -97,7 +99,6 @@ impl Ignored {
             Ignored::Odd => "odd",
             Ignored::OldSource => "old_source",
             Ignored::KeyGoesOn => "key_goes_on",
-            Ignored::ComfortNoise => "comfort_noise",
             Ignored::NotReceiving => "not_receiving",
         }
     }
@@ -237,8 +238,9 @@ pub struct Receiver {
     left: Option<(u32, Mono)>,
     buffer: JitterBuffer,
     events: EventReceiver,
-    codec: (u8, Law),
-    event_type: Option<u8>,
+    /// Of events whose sender gives them an SSRC of their own.
+    event_source: Option<Source>,
+    formats: Formats,
     receives: bool,
     counts: ReceiverCounts,
 }
@@ -260,18 +262,17 @@ impl Receiver {
             left: None,
             buffer: JitterBuffer::new(),
             events: EventReceiver::new(),
-            codec: (plan.payload_type, law(plan.codec)),
-            event_type: plan.dtmf_pt,
+            event_source: None,
+            formats: plan.receive,
             receives: plan.we_receive,
             counts: ReceiverCounts::default(),
         }
     }
 
     /// A new agreement.
-    pub fn replan(&mut self, plan: &MediaPlan, now: Mono) {
-        self.latch.redescribe(plan.remote, now);
-        self.codec = (plan.payload_type, law(plan.codec));
-        self.event_type = plan.dtmf_pt;
+    pub fn replan(&mut self, plan: &MediaPlan, signalling: IpAddr, now: Mono) {
+        self.latch.redescribe(plan.remote, signalling, now);
+        self.formats = plan.receive;
         self.receives = plan.we_receive;
     }
 
@@ -292,15 +293,18 @@ impl Receiver {
             Err(RtpError::Rtcp) => return Received::Ignored(Ignored::Rtcp),
             Err(_) => return Received::Ignored(Ignored::Malformed),
         };
-        let meaning = self.meaning(packet.payload_type());
-        if matches!(meaning, Meaning::Unknown) {
+        let Some(carried) = self.carries(&packet) else {
             return Received::Ignored(Ignored::PayloadType);
-        }
+        };
         // Only a packet that makes sense may teach us an address.
         if !self.latch.admit(from, now) {
             return Received::Ignored(Ignored::Stranger);
         }
-        if let Err(why) = self.follow_source(now, &packet) {
+        let followed = match carried {
+            Carried::Sound(_) => self.follow_source(now, &packet),
+            Carried::Event => self.follow_events(now, &packet),
+        };
+        if let Err(why) = followed {
             return Received::Ignored(why);
         }
         self.counts.packets += 1;
@@ -309,14 +313,12 @@ impl Receiver {
         if !self.receives {
             return Received::Ignored(Ignored::NotReceiving);
         }
-        match meaning {
-            Meaning::Sound(law) => self.sound(now, &packet, law),
-            Meaning::Event => {
+        match carried {
+            Carried::Sound(law) => self.sound(now, &packet, law),
+            Carried::Event => {
                 let key = self.events.packet(now, packet.timestamp(), packet.marker(), packet.payload());
                 key.map_or(Received::Ignored(Ignored::KeyGoesOn), Received::Key)
             }
-            Meaning::ComfortNoise => Received::Ignored(Ignored::ComfortNoise),
-            Meaning::Unknown => Received::Ignored(Ignored::PayloadType),
         }
     }
 
@@ -336,16 +338,14 @@ impl Receiver {
         }
     }
 
-    /// What a payload type means. Both curves of G.711 are understood under their static types whichever was
-    /// chosen: an answer that lists both allows the peer to send either (RFC 3264, 6.1).
-    fn meaning(&self, payload_type: u8) -> Meaning {
-        match payload_type {
-            pt if pt == self.codec.0 => Meaning::Sound(self.codec.1),
-            pt if Some(pt) == self.event_type => Meaning::Event,
-            8 => Meaning::Sound(Law::A),
-            0 => Meaning::Sound(Law::Mu),
-            13 => Meaning::ComfortNoise,
-            _ => Meaning::Unknown,
+    /// What a packet carries by its payload type; none if our description gave that no meaning. An offer of ours
+    /// lists both curves of G.711, and then the peer may send either (RFC 3264, 6.1).
+    pub fn carries(&self, packet: &RtpView<'_>) -> Option<Carried> {
+        match Some(packet.payload_type()) {
+            pt if pt == self.formats.pcma => Some(Carried::Sound(Law::A)),
+            pt if pt == self.formats.pcmu => Some(Carried::Sound(Law::Mu)),
+            pt if pt == self.formats.events => Some(Carried::Event),
+            _ => None,
         }
     }
 
@@ -359,16 +359,40 @@ impl Receiver {
                 Order::Odd => Err(Ignored::Odd),
             },
             current => {
-                if self.left.is_some_and(|(left, when)| left == ssrc && now.ms_since(when) < STRAGGLERS_MS) {
+                if is_straggler(self.left, ssrc, now) {
                     return Err(Ignored::OldSource);
                 }
                 if let Some(old) = current {
                     self.counts.lost_before += old.lost().max(0) as u64;
                     self.left = Some((old.ssrc, now));
                     self.events = EventReceiver::new();
+                    self.event_source = None;
                     self.buffer.restart();
                 }
                 *current = Some(Source::new(ssrc, packet.sequence()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Events of the sound's SSRC share its numbers. Others have numbers of their own and begin no new stream of
+    /// sound: some senders give their keys an SSRC apart.
+    fn follow_events(&mut self, now: Mono, packet: &RtpView<'_>) -> Result<(), Ignored> {
+        let ssrc = packet.ssrc();
+        if self.source.is_some_and(|s| s.ssrc == ssrc) {
+            return self.follow_source(now, packet);
+        }
+        if is_straggler(self.left, ssrc, now) {
+            return Err(Ignored::OldSource);
+        }
+        match &mut self.event_source {
+            Some(source) if source.ssrc == ssrc => match source.order(packet.sequence()) {
+                Order::New => Ok(()),
+                Order::Duplicate => Err(Ignored::Duplicate),
+                Order::Odd => Err(Ignored::Odd),
+            },
+            other => {
+                *other = Some(Source::new(ssrc, packet.sequence()));
                 Ok(())
             }
         }
@@ -424,11 +448,18 @@ impl Receiver {
     }
 }
 
-enum Meaning {
+/// What an RTP packet carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carried {
+    /// G.711 of this curve.
     Sound(Law),
+    /// A telephone event.
     Event,
-    ComfortNoise,
-    Unknown,
+}
+
+/// Whether a packet comes late from a source that was left.
+fn is_straggler(left: Option<(u32, Mono)>, ssrc: u32, now: Mono) -> bool {
+    left.is_some_and(|(left, when)| left == ssrc && now.ms_since(when) < STRAGGLERS_MS)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::Mixed;
 use super::packet::{HEADER, Header, RtpView};
-use super::receiver::law;
+use super::receiver::{Carried, law};
 use super::telephone_event::{EventSender, Turn};
 use crate::audio::{AudioFrame, FRAME_SAMPLES, Law, Tone, ToneGenerator};
 use crate::clock::Mono;
@@ -116,7 +116,12 @@ impl Sender {
         queued
     }
 
-    /// The tick's frame. True if `out` now holds a packet.
+    /// Whether a key is being sent or waits: then the tick must push.
+    pub fn has_keys(&self) -> bool {
+        !self.events.idle() || self.inband.is_some()
+    }
+
+    /// The frame of the tick that is due at `now` (whenever it is served). True if `out` now holds a packet.
     pub fn push(&mut self, now: Mono, frame: &AudioFrame, out: &mut Vec<u8>) -> bool {
         self.keep_time(now);
         self.relay = None;
@@ -146,15 +151,19 @@ impl Sender {
         self.length < FRAME_SAMPLES && self.flush(out)
     }
 
-    /// Passes on a packet of a leg with the same codec. Gaps and order of its sequence numbers and timestamps
-    /// stay visible; only their offsets are ours.
-    pub fn relay(&mut self, now: Mono, packet: &RtpView<'_>, out: &mut Vec<u8>) -> bool {
-        // Static G.711 types are sound; of the dynamic ones, sound is never as short as an event.
-        let sound = matches!(packet.payload_type(), 0 | 8) || packet.payload().len() >= TEN_MS / 2;
-        let payload_type = match (sound, self.event_type) {
-            (true, _) => self.payload_type,
-            (false, Some(event_type)) => event_type,
-            (false, None) => return false,
+    /// The curve of the sound we send.
+    pub fn law(&self) -> Law {
+        self.law
+    }
+
+    /// Passes on a packet of another leg. Gaps and order of its sequence numbers and timestamps stay visible; only
+    /// their offsets are ours. False for what this peer would not understand: sound of the other curve, and events
+    /// where it knows none.
+    pub fn relay(&mut self, now: Mono, packet: &RtpView<'_>, carried: Carried, out: &mut Vec<u8>) -> bool {
+        let (payload_type, sound) = match (carried, self.event_type) {
+            (Carried::Sound(law), _) if law == self.law => (self.payload_type, true),
+            (Carried::Event, Some(event_type)) => (event_type, false),
+            (Carried::Sound(_) | Carried::Event, _) => return false,
         };
         let fresh = match self.relay {
             // The same stream, without a jump of more than two seconds.

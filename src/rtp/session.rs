@@ -7,10 +7,10 @@
 
 use super::Mixed;
 use super::packet::RtpView;
-use super::receiver::{Ignored, Received, Receiver};
+use super::receiver::{Carried, Ignored, Received, Receiver};
 use super::rtcp::{self, Reporter, Sent};
 use super::sender::Sender;
-use crate::audio::{AudioFrame, FRAME_SAMPLES};
+use crate::audio::{AudioFrame, FRAME_SAMPLES, Law};
 use crate::clock::Mono;
 use crate::sdp::MediaPlan;
 use std::net::{IpAddr, SocketAddr};
@@ -57,6 +57,8 @@ pub struct Stats {
     pub rtcp_dropped: u64,
     /// When the last RTP packet from the peer came: compare it with the clock to see one-way silence.
     pub last_packet: Option<Mono>,
+    /// When the last report (RTCP) of the peer that our sound was learned from came.
+    pub last_report: Option<Mono>,
     /// The peer ended its stream (RTCP BYE).
     pub goodbye: bool,
 }
@@ -83,6 +85,7 @@ pub struct RtpSession {
     /// Where the peer's reports come from, if another port than described.
     rtcp_source: Option<SocketAddr>,
     rtcp_dropped: u64,
+    last_report: Option<Mono>,
     /// Samples pulled so far.
     position: u64,
 }
@@ -99,6 +102,7 @@ impl RtpSession {
             plan,
             rtcp_source: None,
             rtcp_dropped: 0,
+            last_report: None,
             position: 0,
         }
     }
@@ -139,15 +143,16 @@ impl RtpSession {
             ignored: counts.ignored,
             rtcp_dropped: self.rtcp_dropped,
             last_packet: counts.last_packet,
+            last_report: self.last_report,
             goodbye: self.reporter.said_goodbye(),
         }
     }
 
     // --- commands
 
-    /// A new agreement (re-INVITE, UPDATE): streams and counters go on.
-    pub fn replan(&mut self, plan: MediaPlan, now: Mono) {
-        self.receiver.replan(&plan, now);
+    /// A new agreement (re-INVITE, UPDATE), signalled from this host: streams and counters go on.
+    pub fn replan(&mut self, plan: MediaPlan, signalling_source: IpAddr, now: Mono) {
+        self.receiver.replan(&plan, signalling_source, now);
         self.sender.replan(&plan);
         if plan.remote_rtcp != self.plan.remote_rtcp {
             self.rtcp_source = None;
@@ -161,7 +166,22 @@ impl RtpSession {
         self.sender.key(key);
     }
 
+    /// Whether a key is being sent or waits; it goes out with [`RtpSession::push`].
+    pub fn has_keys(&self) -> bool {
+        self.sender.has_keys()
+    }
+
+    /// The curve of the sound that goes to the peer.
+    pub fn law(&self) -> Law {
+        self.sender.law()
+    }
+
     // --- in
+
+    /// What a packet from the peer carries; none if our description gave its payload type no meaning.
+    pub fn carries(&self, packet: &RtpView<'_>) -> Option<Carried> {
+        self.receiver.carries(packet)
+    }
 
     /// Takes a datagram from the RTP port.
     pub fn receive(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Received {
@@ -172,19 +192,22 @@ impl RtpSession {
         received
     }
 
-    /// Takes a datagram from the RTCP port.
-    pub fn receive_rtcp(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) {
-        if !self.receiver.latch().admits_host(from.ip()) {
-            self.rtcp_dropped += 1;
-            return;
-        }
-        match rtcp::parse(datagram) {
-            Ok(heard) => {
-                self.reporter.heard(now, self.sender.ssrc(), &heard);
-                self.rtcp_source.get_or_insert(from);
+    /// Takes a datagram from the RTCP port. False for one that is malformed or a stranger's.
+    pub fn receive_rtcp(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> bool {
+        let latch = self.receiver.latch();
+        let heard = match rtcp::parse(datagram) {
+            Ok(heard) if latch.admits_host(from.ip()) => heard,
+            Ok(_) | Err(_) => {
+                self.rtcp_dropped += 1;
+                return false;
             }
-            Err(_) => self.rtcp_dropped += 1,
+        };
+        if latch.latched().is_some() && heard.goodbyes.is_empty() {
+            self.last_report = Some(now);
         }
+        self.reporter.heard(now, self.sender.ssrc(), &heard);
+        self.rtcp_source.get_or_insert(from);
+        true
     }
 
     /// The next 20 ms of the peer's sound; silence where there is none. Call once per tick.
@@ -197,7 +220,8 @@ impl RtpSession {
 
     // --- out
 
-    /// Takes the tick's 20 ms for the peer. Gives where to send `out`, or none: the packet is not full yet, or
+    /// Takes the 20 ms of the tick that is due at `now`, whenever it is served: a late tick is no gap, one that is
+    /// never pushed is one. Gives where to send `out`, or none: the packet is not full yet, or
     /// we must not send.
     pub fn push(&mut self, now: Mono, frame: &AudioFrame, out: &mut Vec<u8>) -> Option<SocketAddr> {
         let to = self.sends_to()?;
@@ -211,10 +235,17 @@ impl RtpSession {
         self.sender.push_more(out).then_some(to)
     }
 
-    /// Passes on a packet of another leg with the same codec: our SSRC and offsets, payload untouched.
-    pub fn relay(&mut self, now: Mono, packet: &RtpView<'_>, out: &mut Vec<u8>) -> Option<SocketAddr> {
+    /// Passes on a packet of another leg that carries what this peer understands: our SSRC and offsets, payload
+    /// untouched.
+    pub fn relay(
+        &mut self,
+        now: Mono,
+        packet: &RtpView<'_>,
+        carried: Carried,
+        out: &mut Vec<u8>,
+    ) -> Option<SocketAddr> {
         let to = self.sends_to()?;
-        self.sender.relay(now, packet, out).then_some(to)
+        self.sender.relay(now, packet, carried, out).then_some(to)
     }
 
     /// Writes our report when one is due (every 2.5 to 7.5 s).

@@ -3,7 +3,7 @@
 use super::*;
 use crate::audio::detect::{dtmf_key, power, tone_power};
 use crate::audio::{Tone, ToneGenerator};
-use crate::sdp::Codec;
+use crate::sdp::{Codec, Formats};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -23,6 +23,7 @@ fn plan(remote: &str) -> MediaPlan {
         codec: Codec::Pcma,
         payload_type: 8,
         dtmf_pt: Some(101),
+        receive: Formats { pcma: Some(8), pcmu: None, events: Some(101) },
         ptime_ms: 20,
         we_send: true,
         we_receive: true,
@@ -71,8 +72,9 @@ fn talk(from: &mut RtpSession, to: &mut RtpSession, ticks: u64) -> (Vec<i16>, St
 fn what_is_said_is_heard_at_every_packet_length() {
     for (ptime_ms, packets) in [(10, 400), (20, 200), (30, 133), (40, 100), (50, 80), (60, 66)] {
         for codec in [Codec::Pcma, Codec::Pcmu] {
+            let receive = Formats { pcma: Some(8), pcmu: Some(0), events: None };
             let agreed =
-                |remote| MediaPlan { ptime_ms, codec, payload_type: codec.static_payload_type(), ..plan(remote) };
+                |remote| MediaPlan { ptime_ms, codec, payload_type: codec.static_payload_type(), receive, ..plan(remote) };
             let (mut a, mut b) = (session(agreed(B), 1), session(agreed(A), 2));
             let (heard, _) = talk(&mut a, &mut b, 200);
             let body = &heard[160 * 20..];
@@ -177,11 +179,11 @@ fn on_hold_nothing_is_sent_and_afterwards_the_clock_is_right() {
     let mut out = Vec::new();
     a.push(tick(50), &AudioFrame::silence(0), &mut out).unwrap();
     let before = RtpView::parse(&out).unwrap().timestamp();
-    a.replan(MediaPlan { we_send: false, held_by_remote: true, ..plan(B) }, tick(51));
+    a.replan(MediaPlan { we_send: false, held_by_remote: true, ..plan(B) }, at(B).ip(), tick(51));
     for n in 51..151 {
         assert_eq!(a.push(tick(n), &AudioFrame::silence(0), &mut out), None);
     }
-    a.replan(plan(B), tick(151));
+    a.replan(plan(B), at(B).ip(), tick(151));
     assert_eq!(a.push(tick(151), &AudioFrame::silence(0), &mut out), Some(at(B)));
     let after = RtpView::parse(&out).unwrap();
     assert!(after.marker());
@@ -237,7 +239,8 @@ fn relayed_packets_keep_their_sound_their_gaps_and_our_numbers() {
             // The fifteenth packet is lost on its way to us.
             if n != 15 {
                 let view = RtpView::parse(&packet).unwrap();
-                assert_eq!(seat.relay(tick(n), &view, &mut out), Some(at(A)));
+                let carried = caller.carries(&view).unwrap();
+                assert_eq!(seat.relay(tick(n), &view, carried, &mut out), Some(at(A)));
                 let ours = RtpView::parse(&out).unwrap();
                 assert_eq!((ours.payload(), ours.ssrc()), (view.payload(), ssrc));
                 assert_eq!(ours.payload_type(), if view.payload_type() == 101 { 96 } else { 8 });
@@ -284,6 +287,87 @@ fn reports_measure_loss_and_round_trip() {
     a.goodbye(tick(1501), &mut out).unwrap();
     b.receive_rtcp(tick(1501), at("192.0.2.1:4001"), &out);
     assert!(b.stats().goodbye);
+}
+
+#[test]
+fn only_payload_types_of_our_description_are_heard() {
+    let mut b = session(plan(A), 2);
+    let datagram = |payload_type: u8, n: u8| [&[0x80, payload_type, 0, n, 0, 0, 0, n, 0, 0, 0, 7][..], &[0x55; 160]].concat();
+    for (n, payload_type) in [0u8, 13, 96].into_iter().enumerate() {
+        let received = b.receive(tick(0), at(A), &datagram(payload_type, n as u8));
+        assert_eq!(received, Received::Ignored(Ignored::PayloadType), "{payload_type}");
+    }
+    assert_eq!(b.receive(tick(0), at(A), &datagram(8, 3)), Received::Audio);
+    let offered = Formats { pcma: Some(8), pcmu: Some(0), events: Some(101) };
+    let mut offerer = session(MediaPlan { receive: offered, dtmf_pt: Some(96), ..plan(A) }, 2);
+    assert_eq!(offerer.receive(tick(0), at(A), &datagram(0, 0)), Received::Audio);
+}
+
+#[test]
+fn keys_come_on_our_type_and_go_out_on_the_peers() {
+    let ours = Formats { pcma: Some(8), pcmu: Some(0), events: Some(101) };
+    let (mut a, mut b) = (session(plan(B), 1), session(MediaPlan { dtmf_pt: Some(96), receive: ours, ..plan(A) }, 2));
+    a.send_key('5');
+    assert_eq!(talk(&mut a, &mut b, 30).1, "5");
+    b.send_key('6');
+    let out = sent(&mut b, tick(30), &AudioFrame::silence(0));
+    assert_eq!(RtpView::parse(&out[0]).unwrap().payload_type(), 96);
+}
+
+#[test]
+fn keys_with_an_ssrc_of_their_own_are_heard_and_cost_no_sound() {
+    let (mut sound, mut keys) = (session(plan(B), 1), session(plan(B), 9));
+    let mut b = session(plan(A), 2);
+    let mut tone = ToneGenerator::new(Tone::sine(500.0, 8000.0));
+    let (mut heard, mut pressed) = (Vec::new(), String::new());
+    for n in 0..150 {
+        if [0, 40, 60].contains(&n) {
+            keys.send_key('4');
+        }
+        let events: Vec<_> = sent(&mut keys, tick(n), &AudioFrame::silence(0))
+            .into_iter()
+            .filter(|p| RtpView::parse(p).unwrap().payload_type() == 101)
+            .collect();
+        for packet in events.into_iter().chain(sent(&mut sound, tick(n), &tone.frame(0))) {
+            match b.receive(tick(n), at(A), &packet) {
+                Received::Key(key) => pressed.push(key),
+                Received::Audio | Received::Ignored(Ignored::KeyGoesOn) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        heard.extend(b.pull(tick(n)).pcm);
+    }
+    assert_eq!(pressed, "444");
+    let body = &heard[160 * 20..];
+    assert!(tone_power(body, 500.0) > 0.98 * power(body));
+    assert_eq!((b.stats().lost, b.stats().resyncs, b.stats().concealed_ms), (0, 0, 0));
+}
+
+#[test]
+fn sound_of_the_other_curve_is_not_passed_on() {
+    let both = Formats { pcma: Some(8), pcmu: Some(0), events: Some(101) };
+    let (caller, mut seat) = (session(MediaPlan { receive: both, ..plan(B) }, 1), session(plan(A), 2));
+    let mu = [&[0x80, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 7][..], &[0xff; 160]].concat();
+    let view = RtpView::parse(&mu).unwrap();
+    let carried = caller.carries(&view).unwrap();
+    assert_eq!(carried, Carried::Sound(Law::Mu));
+    assert_eq!(seat.relay(tick(0), &view, carried, &mut Vec::new()), None);
+}
+
+#[test]
+fn reports_of_the_learned_peer_are_signs_of_life_and_a_goodbye_is_none() {
+    let (mut a, mut b) = (session(plan(B), 1), session(plan(A), 2));
+    let mut out = Vec::new();
+    let report = (0..600).find(|n| a.rtcp_due(tick(*n), &mut out).is_some()).map(|_| out.clone()).unwrap();
+    assert!(b.receive_rtcp(tick(0), at("192.0.2.1:4001"), &report));
+    assert_eq!(b.stats().last_report, None, "nothing was learned yet");
+    talk(&mut a, &mut b, 5);
+    assert!(b.receive_rtcp(tick(9), at("192.0.2.1:4001"), &report));
+    assert!(!b.receive_rtcp(tick(20), at("198.51.100.66:4001"), &report));
+    assert_eq!(b.stats().last_report, Some(tick(9)));
+    a.goodbye(tick(30), &mut out).unwrap();
+    assert!(b.receive_rtcp(tick(30), at("192.0.2.1:4001"), &out));
+    assert_eq!(b.stats().last_report, Some(tick(9)));
 }
 
 proptest! {

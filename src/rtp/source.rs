@@ -12,13 +12,17 @@ pub const LEARNING: Duration = Duration::from_secs(10);
 ///
 /// - The exact address of the description is taken whenever nothing else was.
 /// - Within [`LEARNING`], so is any port of the description's host or of the host that signals.
-/// - The first one taken stays: until a new description names another address, all else is dropped.
+/// - The first one taken stays: until a new description names another address, all else is dropped. When only the
+///   host that signals is another (a phone that moved to another network), the one taken counts on until another is
+///   learned from the hosts of then.
 #[derive(Debug, Clone)]
 pub struct SourceLatch {
     described: SocketAddr,
     signalling: IpAddr,
     opened: Mono,
     latched: Option<SocketAddr>,
+    /// The peer signals from elsewhere now: what is learned next takes the place of `latched`.
+    moved: bool,
 }
 
 impl SourceLatch {
@@ -29,30 +33,38 @@ impl SourceLatch {
             signalling: signalling.to_canonical(),
             opened: now,
             latched: None,
+            moved: false,
         }
     }
 
-    /// A new description. The same address again (a session refresh, a codec change) or none (hold the old
-    /// way) opens nothing.
-    pub fn redescribe(&mut self, described: SocketAddr, now: Mono) {
-        let described = canonical(described);
+    /// A new description, signalled from this host. The same address again (a session refresh, a codec change) or
+    /// none (hold the old way) opens nothing, unless the signalling comes from elsewhere than before.
+    pub fn redescribe(&mut self, described: SocketAddr, signalling: IpAddr, now: Mono) {
+        let (described, signalling) = (canonical(described), signalling.to_canonical());
+        if signalling != self.signalling {
+            *self = SourceLatch { signalling, opened: now, moved: self.latched.is_some(), ..*self };
+        }
         if described != self.described && !described.ip().is_unspecified() {
-            *self = SourceLatch { described, opened: now, latched: None, ..*self };
+            *self = SourceLatch { described, opened: now, latched: None, moved: false, ..*self };
         }
     }
 
     /// Whether a packet from there counts; learns from it when that is allowed.
     pub fn admit(&mut self, from: SocketAddr, now: Mono) -> bool {
         let from = canonical(from);
-        if let Some(latched) = self.latched {
-            return from == latched;
+        if self.latched == Some(from) {
+            return true;
+        }
+        if self.latched.is_some() && !self.moved {
+            return false;
         }
         let host = from.ip() == self.described.ip() || from.ip() == self.signalling;
         let learnable = host && now.since(self.opened) <= LEARNING;
-        if from != self.described && !learnable {
+        let described = from == self.described && self.latched.is_none();
+        if !described && !learnable {
             return false;
         }
-        self.latched = Some(from);
+        (self.latched, self.moved) = (Some(from), false);
         true
     }
 
@@ -60,7 +72,7 @@ impl SourceLatch {
     pub fn admits_host(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         match self.latched {
-            Some(latched) => ip == latched.ip(),
+            Some(latched) => ip == latched.ip() || (self.moved && ip == self.signalling),
             None => ip == self.described.ip() || ip == self.signalling,
         }
     }
@@ -121,11 +133,29 @@ mod tests {
     fn only_a_new_address_opens_the_window_again() {
         let mut latch = latch();
         assert!(latch.admit(at("203.0.113.9:61000"), T0));
-        latch.redescribe(at("192.168.1.5:4000"), LATE);
-        latch.redescribe(at("0.0.0.0:4000"), LATE);
+        let signalling = "203.0.113.9".parse().unwrap();
+        latch.redescribe(at("192.168.1.5:4000"), signalling, LATE);
+        latch.redescribe(at("0.0.0.0:4000"), signalling, LATE);
         assert!(!latch.admit(at("203.0.113.9:62000"), LATE));
-        latch.redescribe(at("192.168.1.5:4002"), LATE);
+        latch.redescribe(at("192.168.1.5:4002"), signalling, LATE);
         assert!(latch.admit(at("203.0.113.9:62000"), LATE));
+    }
+
+    #[test]
+    fn a_phone_that_moved_is_learned_where_it_signals_from_now() {
+        let mut latch = latch();
+        assert!(latch.admit(at("203.0.113.9:61000"), T0));
+        latch.redescribe(at("192.168.1.5:4000"), "198.51.100.4".parse().unwrap(), LATE);
+        assert!(!latch.admit(at("203.0.113.9:61002"), LATE), "the host it signalled from before");
+        assert!(latch.admit(at("203.0.113.9:61000"), LATE), "what was taken counts on");
+        assert!(latch.admits_host("198.51.100.4".parse().unwrap()));
+        assert!(latch.admit(at("198.51.100.4:5000"), LATE));
+        assert!(!latch.admit(at("203.0.113.9:61000"), LATE), "until another is learned");
+        assert!(!latch.admit(at("198.51.100.4:5002"), LATE));
+        let mut slow = self::latch();
+        assert!(slow.admit(at("203.0.113.9:61000"), T0));
+        slow.redescribe(at("192.168.1.5:4000"), "198.51.100.4".parse().unwrap(), T0);
+        assert!(!slow.admit(at("198.51.100.4:5000"), LATE), "the window is closed");
     }
 
     #[test]

@@ -5,6 +5,8 @@ pub mod parse;
 pub mod session;
 pub mod write;
 
-pub use negotiate::{Capabilities, MediaPlan, NegotiationError, accept, answer, carry_version, offer};
+pub use negotiate::{
+    Capabilities, Formats, MediaPlan, NegotiationError, accept, answer, carry_version, offer, offer_again,
+};
 pub use parse::{SdpError, parse};
 pub use session::{Attribute, Codec, Connection, Direction, Media, Origin, Session};

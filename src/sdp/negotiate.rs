@@ -31,6 +31,27 @@ pub struct Capabilities {
     pub session_version: u64,
 }
 
+/// The payload types that our own description gave a meaning: what a packet to us may carry (RFC 3264, 5.1 and 6.1).
+/// The peer's description may give the same formats other numbers; those are for what we send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Formats {
+    /// Of G.711 A-law.
+    pub pcma: Option<u8>,
+    /// Of G.711 mu-law.
+    pub pcmu: Option<u8>,
+    /// Of telephone events.
+    pub events: Option<u8>,
+}
+
+impl Formats {
+    /// What a stream of our description says.
+    fn of(ours: &Media) -> Formats {
+        let types = || ours.formats.iter().filter_map(|f| f.parse::<u8>().ok());
+        let of = |codec| types().find(|&pt| codec_of(ours, pt) == Some(codec));
+        Formats { pcma: of(Codec::Pcma), pcmu: of(Codec::Pcmu), events: event_type(ours) }
+    }
+}
+
 /// What was agreed: all that the media side needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaPlan {
@@ -40,10 +61,12 @@ pub struct MediaPlan {
     pub remote_rtcp: SocketAddr,
     /// The codec we send.
     pub codec: Codec,
-    /// Its payload type.
+    /// The payload type that it has at the peer.
     pub payload_type: u8,
-    /// Payload type of telephone events, if both sides know them.
+    /// The payload type that telephone events have at the peer, if both sides know them.
     pub dtmf_pt: Option<u8>,
+    /// What may come to us.
+    pub receive: Formats,
     /// Milliseconds of sound in each packet we send: a multiple of 10 from 10 to 60.
     pub ptime_ms: u8,
     /// Whether we may send.
@@ -81,9 +104,11 @@ pub fn answer(offer: &Session, ours: &Capabilities) -> Result<(Session, MediaPla
             Err(_) => {}
         }
     }
-    let Some((chosen, plan)) = taken else { return refuse(why) };
+    let Some((chosen, mut plan)) = taken else { return refuse(why) };
     let media = offer.media.iter().enumerate();
-    let media = media.map(|(i, m)| if i == chosen { accepted(m, &plan, ours) } else { refused(m) }).collect();
+    let media: Vec<Media> =
+        media.map(|(i, m)| if i == chosen { accepted(m, &plan, ours) } else { refused(m) }).collect();
+    plan.receive = Formats::of(&media[chosen]);
     // RFC 3264, 6: the answer's t= equals the offer's.
     let answer = Session { times: offer.times.clone(), media, ..frame(ours) };
     Ok((answer, plan))
@@ -102,6 +127,27 @@ pub fn offer(ours: &Capabilities) -> Session {
     Session { media: vec![media], ..frame(ours) }
 }
 
+/// Our offer within a dialog whose last description of ours was `previous`: each of its streams keeps its place
+/// (RFC 3264, 8); the audio stream in use is offered anew, all others stay or become refused with port 0.
+pub fn offer_again(ours: &Capabilities, previous: &Session) -> Session {
+    let mut next = offer(ours);
+    let Some(mut audio) = next.media.pop() else { return next };
+    let used = previous.media.iter().position(|m| m.kind == "audio" && m.port != 0);
+    for (i, media) in previous.media.iter().enumerate() {
+        next.media.push(if used == Some(i) {
+            audio.protocol.clone_from(&media.protocol);
+            audio.attributes.extend(media.attributes.iter().filter(|a| a.name == "mid").cloned());
+            audio.clone()
+        } else {
+            refused(media)
+        });
+    }
+    if used.is_none() {
+        next.media.push(audio);
+    }
+    next
+}
+
 /// What the peer's answer to our `offer` agrees on.
 pub fn accept(offer: &Session, answer: &Session) -> Result<MediaPlan, NegotiationError> {
     let Some(index) = offer.media.iter().position(|m| m.kind == "audio" && m.port != 0) else {
@@ -116,6 +162,7 @@ pub fn accept(offer: &Session, answer: &Session) -> Result<MediaPlan, Negotiatio
     let ours = &offer.media[index];
     let codecs: Vec<Codec> = ours.formats.iter().filter_map(|f| codec_of(ours, f.parse().ok()?)).collect();
     let mut plan = plan(answer, media, &codecs, event_type(ours).is_some(), offer.direction_of(ours))?;
+    plan.receive = Formats::of(ours);
     // In an answer the peer's order counts (RFC 3264, 7); `plan` went by ours.
     let first = media.formats.iter().filter_map(|f| f.parse().ok()).find_map(|pt| Some((codec_of(media, pt)?, pt)));
     if let Some((codec, payload_type)) = first.filter(|(codec, _)| codecs.contains(codec)) {
@@ -176,6 +223,7 @@ fn plan(
         codec,
         payload_type,
         dtmf_pt: event_type(media).filter(|_| events),
+        receive: Formats::default(), // the caller knows our description
         ptime_ms: ptime(media),
         we_send: our_direction.sends() && they_want,
         we_receive: our_direction.receives() && their_direction.sends(),

@@ -138,7 +138,7 @@ struct Shard {
     datagram: Vec<u8>,
     packet: Vec<u8>,
     phase: u64,
-    next_tick: Mono,
+    pace: Pace,
     stopping: bool,
 }
 
@@ -168,7 +168,7 @@ impl Shard {
             datagram: vec![0; DATAGRAM],
             packet: Vec::with_capacity(DATAGRAM),
             phase: 0,
-            next_tick: now(),
+            pace: Pace::new(now()),
             stopping: false,
         })
     }
@@ -186,9 +186,7 @@ impl Shard {
                     TIMER => {
                         let mut expired = [0u8; 8];
                         let _nothing_expired = rustix::io::read(&self.timer, &mut expired);
-                        // A late thread catches up, so that no call's media clock falls behind; a stopped one does not
-                        // shoot a second of packets out at once.
-                        for _ in 0..u64::from_ne_bytes(expired).min(PHASES * 10) {
+                        for _ in 0..self.pace.expired(u64::from_ne_bytes(expired)) {
                             self.tick();
                         }
                     }
@@ -205,11 +203,9 @@ impl Shard {
 
     /// One sub-tick: read what has come, serve a quarter of the calls.
     fn tick(&mut self) {
-        let at = now();
-        if at.ms_since(self.next_tick) > 5 && self.next_tick != Mono(0) {
+        if now().ms_since(self.pace.tick()) > 5 {
             self.me.counters.late.fetch_add(1, Ordering::Relaxed);
         }
-        self.next_tick = at + std::time::Duration::from_micros(20_000 / PHASES);
         self.read_quiet();
         let phase = self.phase;
         self.phase = (self.phase + 1) % PHASES;

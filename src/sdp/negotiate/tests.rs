@@ -43,6 +43,7 @@ fn a_usual_offer_gets_our_preferred_codec_and_keys() {
             codec: Codec::Pcma,
             payload_type: 8,
             dtmf_pt: Some(96),
+            receive: Formats { pcma: Some(8), pcmu: None, events: Some(96) },
             ptime_ms: 20,
             we_send: true,
             we_receive: true,
@@ -215,4 +216,28 @@ fn no_seed_of_a_fuzzer_and_no_cut_of_one_makes_us_panic() {
         }
     }
     assert!(read > 0, "some seeds are whole descriptions");
+}
+
+#[test]
+fn we_receive_on_the_types_we_offered_and_send_on_those_of_the_answer() {
+    let body = "m=audio 5004 RTP/AVP 98 96\r\na=rtpmap:98 PCMU/8000\r\na=rtpmap:96 telephone-event/8000\r\n";
+    let plan = accept(&offer(&ours()), &described(body)).unwrap();
+    assert_eq!((plan.codec, plan.payload_type, plan.dtmf_pt), (Codec::Pcmu, 98, Some(96)));
+    assert_eq!(plan.receive, Formats { pcma: Some(8), pcmu: Some(0), events: Some(101) });
+    let answered = planned("m=audio 5004 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\n");
+    assert_eq!(answered.receive, Formats { pcma: Some(8), pcmu: None, events: Some(101) });
+}
+
+#[test]
+fn an_offer_within_a_dialog_keeps_every_stream_in_its_place() {
+    let first = described("m=video 6000 RTP/AVP 96\r\na=mid:v\r\nm=audio 5004 RTP/AVP 8\r\na=mid:a\r\nm=image 7000 udptl t38\r\n");
+    let (previous, _) = answer(&first, &ours()).unwrap();
+    let again = offer_again(&ours(), &previous);
+    let lines: Vec<(&str, u16)> = again.media.iter().map(|m| (m.kind.as_str(), m.port)).collect();
+    assert_eq!(lines, [("video", 0), ("audio", 40000), ("image", 0)]);
+    assert_eq!(again.media[1].formats, ["8", "0", "101"], "the whole choice again");
+    assert_eq!((again.media[0].attribute("mid"), again.media[1].attribute("mid")), (Some("v"), Some("a")));
+    let theirs = described("m=video 0 RTP/AVP 96\r\nm=audio 5006 RTP/AVP 8\r\nm=image 0 udptl t38\r\n");
+    assert_eq!(accept(&again, &theirs).unwrap().remote.port(), 5006);
+    assert_eq!(offer_again(&ours(), &offer(&ours())), offer(&ours()));
 }
