@@ -5,7 +5,7 @@ use super::receiver::{Ignored, Received};
 use super::{RtpSession, RtpView, rtcp};
 use crate::audio::detect::{power, tone_power};
 use crate::clock::Mono;
-use crate::sdp::{Codec, MediaPlan};
+use crate::sdp::{Codec, Formats, MediaPlan};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 

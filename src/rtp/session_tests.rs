@@ -73,8 +73,13 @@ fn what_is_said_is_heard_at_every_packet_length() {
     for (ptime_ms, packets) in [(10, 400), (20, 200), (30, 133), (40, 100), (50, 80), (60, 66)] {
         for codec in [Codec::Pcma, Codec::Pcmu] {
             let receive = Formats { pcma: Some(8), pcmu: Some(0), events: None };
-            let agreed =
-                |remote| MediaPlan { ptime_ms, codec, payload_type: codec.static_payload_type(), receive, ..plan(remote) };
+            let agreed = |remote| MediaPlan {
+                ptime_ms,
+                codec,
+                payload_type: codec.static_payload_type(),
+                receive,
+                ..plan(remote)
+            };
             let (mut a, mut b) = (session(agreed(B), 1), session(agreed(A), 2));
             let (heard, _) = talk(&mut a, &mut b, 200);
             let body = &heard[160 * 20..];
@@ -292,7 +297,8 @@ fn reports_measure_loss_and_round_trip() {
 #[test]
 fn only_payload_types_of_our_description_are_heard() {
     let mut b = session(plan(A), 2);
-    let datagram = |payload_type: u8, n: u8| [&[0x80, payload_type, 0, n, 0, 0, 0, n, 0, 0, 0, 7][..], &[0x55; 160]].concat();
+    let datagram =
+        |payload_type: u8, n: u8| [&[0x80, payload_type, 0, n, 0, 0, 0, n, 0, 0, 0, 7][..], &[0x55; 160]].concat();
     for (n, payload_type) in [0u8, 13, 96].into_iter().enumerate() {
         let received = b.receive(tick(0), at(A), &datagram(payload_type, n as u8));
         assert_eq!(received, Received::Ignored(Ignored::PayloadType), "{payload_type}");

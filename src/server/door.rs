@@ -88,6 +88,8 @@ pub enum ShardCommand {
         leg: Leg,
         /// The new plan.
         plan: MediaPlan,
+        /// Where it was signalled from, when that is known.
+        signalling: Option<IpAddr>,
     },
     /// The thread ends when its calls are gone.
     Stop,

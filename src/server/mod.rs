@@ -15,6 +15,7 @@ mod door;
 pub mod hotline;
 pub mod inference;
 mod line;
+mod pace;
 pub mod phone;
 pub mod ports;
 pub mod recorder;

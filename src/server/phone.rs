@@ -399,7 +399,8 @@ fn reanswer(caps: &mut Capabilities, body: Option<String>, rtp: &mut RtpSession)
     next.session_version += 1;
     let (answer, plan) = sdp::answer(&offer, &next).map_err(|_| 488u16)?;
     *caps = next;
-    rtp.replan(plan, now());
+    let host = plan.remote.ip();
+    rtp.replan(plan, host, now());
     Ok(answer.to_string())
 }
 

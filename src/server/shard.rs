@@ -7,6 +7,7 @@
 use super::door::is_news;
 pub use super::door::{App, NewCall, NewLeg, ShardCommand, ShardCounters, ShardHandle, ShardReport, ShardSettings};
 use super::inference::Utterance;
+use super::pace::{PHASES, Pace};
 use super::recorder::Tap;
 use super::time::now;
 use crate::audio::AudioFrame;
@@ -14,20 +15,18 @@ use crate::call::{CallInput, CallOutput, Heard, LegFailure};
 use crate::clock::Mono;
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
-use crate::rtp::{Received, RtpSession, RtpView};
+use crate::rtp::{Carried, Received, RtpSession, RtpView};
 use crate::sdp::MediaPlan;
 use crossbeam_channel::{Receiver, bounded};
 use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::fd::OwnedFd;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::collections::{HashMap, VecDeque};
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
-/// Sub-ticks in 20 ms.
-const PHASES: u64 = 4;
 /// Commands a shard may have waiting.
 const COMMANDS: usize = 8192;
 /// Reports that may wait for the switchboard before mere news is dropped.
@@ -62,8 +61,12 @@ struct MediaLeg {
     socket: UdpSocket,
     control: UdpSocket,
     port: u16,
+    /// Where its signalling comes from.
+    signalling: IpAddr,
     /// Silence counts from here at the earliest: the leg's beginning, or its last new agreement.
     since: Mono,
+    /// Its sound came last in the other curve of G.711 than the leg beside it takes: relaying it would be noise.
+    other_law: bool,
 }
 
 /// Which of a call's orders for a seat is in force. A seat's answer may cross the call's giving up on it; what comes
@@ -99,6 +102,9 @@ struct Slot {
     tap: Option<Tap>,
     bridged: bool,
     answered: bool,
+    /// The caller acknowledged our answer. Before that the address in the description may be anybody's, and nothing is
+    /// sent there until a packet came from it.
+    established: bool,
     finished: bool,
     ticks: u64,
 }
@@ -263,7 +269,9 @@ impl Shard {
         if let (Ok((len, from)), Some(l)) = (got, slot.leg(leg)) {
             let bytes = &datagram[..len];
             if control {
-                l.rtp.receive_rtcp(at, from, bytes);
+                if !l.rtp.receive_rtcp(at, from, bytes) {
+                    self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
+                }
             } else {
                 let received = l.rtp.receive(at, from, bytes);
                 if slot.bridged && received.is_media() {
@@ -271,10 +279,10 @@ impl Shard {
                 }
                 match received {
                     Received::Key(key) => self.input(slot, at, CallInput::Key { leg, key }),
-                    Received::Audio => {}
-                    Received::Ignored(_) => {
+                    Received::Ignored(why) if why.is_foreign() => {
                         self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
                     }
+                    Received::Audio | Received::Ignored(_) => {}
                 }
             }
         }
@@ -295,9 +303,12 @@ impl Shard {
             }
             return;
         }
-        if let Ok(view) = RtpView::parse(bytes)
-            && let Some(to) = sink.rtp.relay(at, &view, &mut self.packet)
-        {
+        let Ok(view) = RtpView::parse(bytes) else { return };
+        let Some(carried) = source.rtp.carries(&view) else { return };
+        if let Carried::Sound(law) = carried {
+            source.other_law = law != sink.rtp.law();
+        }
+        if let Some(to) = sink.rtp.relay(at, &view, carried, &mut self.packet) {
             let _lost_like_any_packet = sink.socket.send_to(&self.packet, to);
         }
     }
@@ -313,7 +324,7 @@ impl Shard {
             hear(&mut slot.app, at, Leg::Seat, frame);
         }
         let told = if slot.bridged {
-            self.serve_bridged(slot, at, &heard, from_seat.as_ref())
+            self.serve_bridged(slot, &heard, from_seat.as_ref())
         } else {
             self.serve_apart(slot, at)
         };
@@ -337,39 +348,45 @@ impl Shard {
 
     fn serve_apart(&mut self, slot: &mut Slot, at: Mono) -> AudioFrame {
         let told = speak(&mut slot.app, at, Leg::Caller);
-        if slot.answered {
-            self.send(&mut slot.caller, at, &told);
+        if slot.answered && (slot.established || slot.caller.rtp.stats().last_packet.is_some()) {
+            self.send(&mut slot.caller, &told);
         }
         if let Some(seat) = &mut slot.seat {
             let briefing = speak(&mut slot.app, at, Leg::Seat);
-            self.send(seat, at, &briefing);
+            self.send(seat, &briefing);
         }
         told
     }
 
-    /// Legs of one codec are relayed on arrival; others are decoded and sent on the tick.
-    fn serve_bridged(
-        &mut self,
-        slot: &mut Slot,
-        at: Mono,
-        heard: &AudioFrame,
-        from_seat: Option<&AudioFrame>,
-    ) -> AudioFrame {
+    /// Legs of one codec are relayed on arrival; others are decoded and sent on the tick, and so is what the other leg
+    /// would not understand, and keys that came by SIP.
+    fn serve_bridged(&mut self, slot: &mut Slot, heard: &AudioFrame, from_seat: Option<&AudioFrame>) -> AudioFrame {
         let told = from_seat.copied().unwrap_or_else(|| AudioFrame::silence(heard.at));
-        if let Some(seat) = &mut slot.seat
-            && !relayed(&slot.caller, seat)
-        {
-            self.send(&mut slot.caller, at, &told);
-            self.send(seat, at, heard);
+        if let Some(seat) = &mut slot.seat {
+            let apart = !relayed(&slot.caller, seat);
+            if apart || seat.other_law || slot.caller.rtp.has_keys() {
+                self.send(&mut slot.caller, &told);
+            }
+            if apart || slot.caller.other_law || seat.rtp.has_keys() {
+                self.send(seat, heard);
+            }
         }
         told
     }
 
-    fn send(&mut self, leg: &mut MediaLeg, at: Mono, frame: &AudioFrame) {
-        let mut to = leg.rtp.push(at, frame, &mut self.packet);
+    /// Goes by when the tick was due: one that is served late is no gap in the sound.
+    fn send(&mut self, leg: &mut MediaLeg, frame: &AudioFrame) {
+        let mut to = leg.rtp.push(self.pace.due(), frame, &mut self.packet);
         while let Some(there) = to {
             let _lost_like_any_packet = leg.socket.send_to(&self.packet, there);
             to = leg.rtp.push_more(&mut self.packet);
+        }
+    }
+
+    /// The peer is told that the sound is over.
+    fn say_goodbye(&mut self, leg: &mut MediaLeg) {
+        if let Some(to) = leg.rtp.goodbye(now(), &mut self.packet) {
+            let _lost_like_any_packet = leg.control.send_to(&self.packet, to);
         }
     }
 
@@ -381,7 +398,9 @@ impl Shard {
         }
         let limit = self.settings.dead_after_ms;
         let silent = |l: &MediaLeg| {
-            let (plan, last) = (l.rtp.plan(), l.rtp.stats().last_packet);
+            let (plan, stats) = (l.rtp.plan(), l.rtp.stats());
+            // A phone that sends nothing while its person is silent still reports.
+            let last = stats.last_packet.max(stats.last_report);
             plan.we_receive && !plan.held_by_remote && silent_for(l.since, last, at) > limit
         };
         if silent(&slot.caller) {
@@ -420,10 +439,12 @@ impl Shard {
                 }
             }),
             ShardCommand::SeatLeg { call, order, leg } => self.seat_leg(call, order, *leg),
-            ShardCommand::Replan { call, leg, plan } => self.with(call, |_, slot| {
+            ShardCommand::Replan { call, leg, plan, signalling } => self.with(call, |_, slot| {
                 if let Some(l) = slot.leg(leg) {
                     let at = now();
-                    l.rtp.replan(plan, at);
+                    let signalling = signalling.unwrap_or(l.signalling);
+                    l.signalling = signalling;
+                    l.rtp.replan(plan, signalling, at);
                     l.since = at;
                 }
             }),
@@ -454,6 +475,7 @@ impl Shard {
             tap,
             bridged: false,
             answered: false,
+            established: false,
             finished: false,
             ticks: 0,
         });
@@ -489,7 +511,8 @@ impl Shard {
 
     /// Closes the seat's media and gives its port back.
     fn drop_seat(&mut self, slot: &mut Slot) {
-        if let Some(seat) = slot.seat.take() {
+        if let Some(mut seat) = slot.seat.take() {
+            self.say_goodbye(&mut seat);
             let ports = vec![seat.port];
             drop(seat);
             self.report(ShardReport::Released { call: slot.call, ports, last: None });
@@ -507,7 +530,15 @@ impl Shard {
         }
         let at = now();
         let rtp = RtpSession::new(plan, signalling, seed, at);
-        Some(MediaLeg { rtp, socket: sockets.rtp, control: sockets.rtcp, port: sockets.port, since: at })
+        Some(MediaLeg {
+            signalling,
+            rtp,
+            socket: sockets.rtp,
+            control: sockets.rtcp,
+            port: sockets.port,
+            since: at,
+            other_law: false,
+        })
     }
 
     fn with(&mut self, call: CallId, f: impl FnOnce(&mut Shard, &mut Slot)) {
@@ -536,7 +567,10 @@ impl Shard {
         }
     }
 
-    fn release(&mut self, slot: Slot) {
+    fn release(&mut self, mut slot: Slot) {
+        for leg in [Some(&mut slot.caller), slot.seat.as_mut()].into_iter().flatten() {
+            self.say_goodbye(leg);
+        }
         let stats = Box::new(slot.caller.rtp.stats());
         let mut ports = vec![slot.caller.port];
         ports.extend(slot.seat.as_ref().map(|s| s.port));
@@ -553,6 +587,7 @@ impl Shard {
             slot.order.end();
             self.drop_seat(slot);
         }
+        slot.established |= input == CallInput::Established;
         match &mut slot.app {
             App::Hotline(call) => call.handle(at, input),
             App::Route(route) => route.handle(at, input),
@@ -731,6 +766,7 @@ mod tests {
             codec: Codec::Pcma,
             payload_type: 8,
             dtmf_pt: Some(101),
+            receive: crate::sdp::Formats { pcma: Some(8), pcmu: None, events: Some(101) },
             ptime_ms: 20,
             we_send: true,
             we_receive: true,

@@ -167,8 +167,8 @@ impl Switchboard {
             SipEvent::Cancelled { dialog } | SipEvent::Bye { dialog } | SipEvent::Ended { dialog, .. } => {
                 self.hung_up(dialog);
             }
-            SipEvent::Reinvite { dialog, request, sdp, .. } => {
-                let answer = self.renegotiate(dialog, sdp.as_deref());
+            SipEvent::Reinvite { dialog, request, sdp, source } => {
+                let answer = self.renegotiate(dialog, sdp.as_deref(), source.ip());
                 let agent = self.p.agent.clone();
                 tokio::spawn(async move { agent.answer_reinvite(dialog, request, answer).await });
             }
@@ -398,7 +398,7 @@ impl Switchboard {
         match asked {
             Some(offer) => {
                 if let Some(plan) = accepted(&offer, body) {
-                    self.replan(call, leg, plan);
+                    self.replan(call, leg, plan, None);
                 }
             }
             None if leg == Leg::Caller => self.tell(call, CallInput::Established),
@@ -439,7 +439,7 @@ impl Switchboard {
         self.close(call);
     }
 
-    fn renegotiate(&mut self, dialog: DialogId, body: Option<&str>) -> Result<String, u16> {
+    fn renegotiate(&mut self, dialog: DialogId, body: Option<&str>, source: IpAddr) -> Result<String, u16> {
         let &(call, leg) = self.dialogs.get(&dialog).ok_or(481u16)?;
         let line = self.lines.get_mut(&call).ok_or(481u16)?;
         let (caps, asked) = match (leg, line.seat.as_mut()) {
@@ -457,17 +457,17 @@ impl Switchboard {
         };
         let (answer, plan) = answer_to(&next, body)?;
         *caps = next;
-        self.replan(call, leg, plan);
+        self.replan(call, leg, plan, Some(source));
         Ok(answer)
     }
 
-    fn replan(&mut self, call: CallId, leg: Leg, plan: MediaPlan) {
+    fn replan(&mut self, call: CallId, leg: Leg, plan: MediaPlan, signalling: Option<IpAddr>) {
         let Some(line) = self.lines.get_mut(&call) else { return };
         if leg == Leg::Caller {
             line.codec = Some(plan.codec);
         }
         let held = plan.held_by_remote;
-        line.shard.send(ShardCommand::Replan { call, leg, plan });
+        line.shard.send(ShardCommand::Replan { call, leg, plan, signalling });
         let input = CallInput::Hold { leg, held };
         match leg {
             Leg::Caller => self.tell(call, input),

@@ -230,7 +230,9 @@ fn we_receive_on_the_types_we_offered_and_send_on_those_of_the_answer() {
 
 #[test]
 fn an_offer_within_a_dialog_keeps_every_stream_in_its_place() {
-    let first = described("m=video 6000 RTP/AVP 96\r\na=mid:v\r\nm=audio 5004 RTP/AVP 8\r\na=mid:a\r\nm=image 7000 udptl t38\r\n");
+    let first = described(
+        "m=video 6000 RTP/AVP 96\r\na=mid:v\r\nm=audio 5004 RTP/AVP 8\r\na=mid:a\r\nm=image 7000 udptl t38\r\n",
+    );
     let (previous, _) = answer(&first, &ours()).unwrap();
     let again = offer_again(&ours(), &previous);
     let lines: Vec<(&str, u16)> = again.media.iter().map(|m| (m.kind.as_str(), m.port)).collect();
