@@ -117,8 +117,8 @@ impl Data {
 /// Models.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Models {
-    /// Folder with `manifest.toml`.
-    pub dir: PathBuf,
+    /// Folder with `manifest.toml`; `None`: looked for, else the models in the program.
+    pub dir: Option<PathBuf>,
     /// A whisper ggml file, when there is one.
     pub whisper: Option<PathBuf>,
 }
@@ -168,8 +168,6 @@ pub struct Limits {
     pub max_call_s: u32,
     /// Threads that run models; 0: one for every two cores, at least one.
     pub workers: u16,
-    /// Utterances and prompts that may wait for them.
-    pub work_queue: u32,
     /// Records that may wait for the disk, and as many events.
     pub write_queue: u32,
     /// Recording stops when less than this many MiB are free.
@@ -280,11 +278,11 @@ impl Default for Config {
             media: Media { shards: 0 },
             http: Http { bind: Some(SocketAddr::from(([127, 0, 0, 1], 8080))) },
             data: Data { dir: "./data".into(), demo: true },
-            models: Models { dir: "./models".into(), whisper: None },
+            models: Models { dir: None, whisper: None },
             dialplans: Dialplans { dir: None },
             speech: Speech { recogniser: RecogniserChoice::Auto, vad: true, prompt_cache_mb: 256 },
             record: Record { on: true },
-            limits: Limits { max_call_s: 1800, workers: 0, work_queue: 256, write_queue: 20_000, min_free_mb: 200 },
+            limits: Limits { max_call_s: 1800, workers: 0, write_queue: 20_000, min_free_mb: 200 },
             seats: Vec::new(),
             test_routes: Vec::new(),
         }

@@ -13,7 +13,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE.wav")]
     say: Vec<PathBuf>,
     /// Press these keys when the prompt has ended (repeatable).
-    #[arg(long, value_name = "KEYS")]
+    #[arg(long, value_name = "KEYS", value_parser = keys)]
     key: Vec<String>,
     /// The next step interrupts the prompt this many milliseconds into it.
     #[arg(long, value_name = "MS")]
@@ -41,7 +41,18 @@ pub struct Args {
     limit: u64,
 }
 
+/// A reader of `--json` always finds the outcome in the last line, also of a call that could not be placed.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
+    let done = call(context, args);
+    if let Err(error) = &done
+        && context.json
+    {
+        out::json(&serde_json::json!({"event": "over", "code": null, "steps_done": 0, "error": format!("{error:#}")}));
+    }
+    done
+}
+
+fn call(context: &Context, args: Args) -> anyhow::Result<bool> {
     let script = script(std::env::args().skip(1), args.hangup_after)?;
     let steps = script.len();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -86,7 +97,7 @@ fn script(args: impl Iterator<Item = String>, hangup_after: Option<u32>) -> anyh
             "--interrupt" => when = When::Into(value.parse()?),
             "--wait" => when = When::After(value.parse()?),
             "--say" => steps.push(Step { when: take(&mut when), act: say(Path::new(&value))? }),
-            "--key" => steps.push(Step { when: take(&mut when), act: Act::Keys(keys(value)?) }),
+            "--key" => steps.push(Step { when: take(&mut when), act: Act::Keys(value) }),
             _ => {
                 steps.push(Step { when: take(&mut when), act: Act::Hold(true) });
                 steps.push(Step { when: When::After(value.parse()?), act: Act::Hold(false) });
@@ -99,13 +110,13 @@ fn script(args: impl Iterator<Item = String>, hangup_after: Option<u32>) -> anyh
     Ok(steps)
 }
 
-fn keys(typed: String) -> anyhow::Result<String> {
-    let wrong = typed.chars().find(|k| !matches!(k, '0'..='9' | '*' | '#' | 'A'..='D'));
-    if let Some(wrong) = wrong {
-        anyhow::bail!("--key {typed}: `{wrong}` is no key; give 0-9, *, # or A-D");
+/// For clap: what is no key is a wrong call.
+fn keys(typed: &str) -> Result<String, String> {
+    match typed.chars().find(|k| !matches!(k, '0'..='9' | '*' | '#' | 'A'..='D')) {
+        Some(wrong) => Err(format!("`{wrong}` is no key; give 0-9, *, # or A-D")),
+        None if typed.is_empty() => Err("empty; give 0-9, *, # or A-D".into()),
+        None => Ok(typed.to_owned()),
     }
-    anyhow::ensure!(!typed.is_empty(), "--key is empty; give 0-9, *, # or A-D");
-    Ok(typed)
 }
 
 fn take(when: &mut When) -> When {
@@ -176,8 +187,8 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_said_before_anybody_is_called() {
-        let typed = ["call", "sip:400@h", "--key", "1x"].map(String::from);
-        let error = script(typed.into_iter(), None).unwrap_err().to_string();
+        let error = keys("1x").unwrap_err();
         assert!(error.contains('x') && error.contains("0-9"), "{error}");
+        assert!(keys("").is_err() && keys("1*#A").is_ok());
     }
 }

@@ -21,7 +21,9 @@ pub fn run(context: &Context, _args: Args) -> anyhow::Result<bool> {
     let config = setup::config(context)?;
     let findings = vec![
         sip_port(&config),
+        http_port(&config),
         rtp_ports(&config),
+        address(&config),
         open_files(&config),
         data_folder(&config),
         disk(&config),
@@ -67,6 +69,36 @@ fn sip_port(config: &crate::config::Config) -> Finding {
     )
 }
 
+fn http_port(config: &crate::config::Config) -> Finding {
+    let say = match config.http.bind {
+        None => Ok("off".into()),
+        Some(at) => TcpListener::bind(at).map(|_| format!("{at} is free")).map_err(|e| {
+            format!("{at}: {e}; stop what listens there (ss -lntp), or set [http] bind to another port or \"off\"")
+        }),
+    };
+    finding("HTTP port", true, say)
+}
+
+/// The address that phones are told to send their sound to.
+fn address(config: &crate::config::Config) -> Finding {
+    let public = config.rtp.public_address.or(config.sip.public_address);
+    let bound = Some(config.rtp.bind).filter(|ip| !ip.is_unspecified());
+    let towards = std::net::IpAddr::from([192, 0, 2, 1]); // anywhere outside: nothing is sent there
+    let ip = public.or(bound).unwrap_or_else(|| crate::server::switchboard::local_address(towards));
+    let near = match ip {
+        std::net::IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
+        std::net::IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    };
+    let say = if ip.is_loopback() || ip == towards {
+        Err(format!("only callers on this machine can be heard ({ip}): set [rtp] bind or [sip] public_address"))
+    } else if near && public.is_none() {
+        Ok(format!("callers are told to send to {ip}; behind NAT, for callers outside, set [sip] public_address"))
+    } else {
+        Ok(format!("callers are told to send to {ip}"))
+    };
+    finding("address", false, say)
+}
+
 fn rtp_ports(config: &crate::config::Config) -> Finding {
     let range = &config.rtp.ports;
     let pairs = usize::from((range.end() - range.start()).div_ceil(2));
@@ -103,39 +135,35 @@ fn open_files(config: &crate::config::Config) -> Finding {
     )
 }
 
+/// Nothing is made by looking: of a folder that is not there yet, the nearest one above it must be writable.
+fn existing(dir: &Path) -> &Path {
+    let named = |d: &&Path| !d.as_os_str().is_empty();
+    dir.ancestors().filter(named).find(|d| d.is_dir()).unwrap_or(Path::new("."))
+}
+
 fn data_folder(config: &crate::config::Config) -> Finding {
     let dir = &config.data.dir;
-    // A folder that is not there yet is not made by looking: its parent must be writable.
-    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let probe = if dir.is_dir() { dir.join(".write-probe") } else { parent.join(".zongji-write-probe") };
+    let probe = existing(dir).join(".zongji-write-probe");
     let tried = std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe));
-    finding(
-        "data",
-        true,
-        tried
-            .map(|()| format!("{} can be written", dir.display()))
-            .map_err(|e| format!("{}: {e}; set [data] dir to a folder you may write", dir.display())),
-    )
+    let say = match (tried, crate::store::open_to_others(dir)) {
+        (Err(e), _) => Err(format!("{}: {e}; set [data] dir to a folder you may write", dir.display())),
+        (Ok(()), Some(open)) => Ok(format!("can be written, but {open}")),
+        (Ok(()), None) => Ok(format!("{} can be written", dir.display())),
+    };
+    finding("data", true, say)
 }
 
 fn disk(config: &crate::config::Config) -> Finding {
-    let dir = if config.data.dir.is_dir() { config.data.dir.as_path() } else { Path::new(".") };
-    let out = Command::new("df").args(["-Pm"]).arg(dir).output();
-    let free: Option<u64> = out.ok().and_then(|o| {
-        let text = String::from_utf8_lossy(&o.stdout).into_owned();
-        text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()
-    });
+    let least = u64::from(config.limits.min_free_mb);
     // 16-bit stereo at 8 kHz: 115 MB an hour.
-    let hours = |mb: u64| mb / 115;
-    finding(
-        "disk",
-        true,
-        match free {
-            Some(mb) if mb < 500 => Err(format!("{mb} MB free: recordings need 115 MB an hour; free some space")),
-            Some(mb) => Ok(format!("{mb} MB free: {} hours of recordings", hours(mb))),
-            None => Ok("free space unknown (no df)".into()),
-        },
-    )
+    let say = match crate::server::disk::free_bytes(existing(&config.data.dir)).map(|b| b >> 20) {
+        Ok(mb) if mb < least => Err(format!(
+            "{mb} MB free, less than [limits] min_free_mb = {least}: calls are not recorded; free some space"
+        )),
+        Ok(mb) => Ok(format!("{mb} MB free: {} hours of recordings", (mb - least) / 115)),
+        Err(e) => Ok(format!("free space unknown: {e}")),
+    };
+    finding("disk", false, say)
 }
 
 fn dialplans(config: &crate::config::Config) -> Finding {
@@ -155,15 +183,11 @@ fn dialplans(config: &crate::config::Config) -> Finding {
 fn models(context: &Context) -> anyhow::Result<Finding> {
     let engines = setup::engines(context)?;
     let names = engines.names().into_iter().map(|(_, n)| n).collect::<Vec<_>>().join(", ");
-    Ok(finding(
-        "models",
-        false,
-        if engines.problems.is_empty() {
-            Ok(names)
-        } else {
-            Err(format!("{}; calls can still be served with keys ({names})", engines.problems.join("; ")))
-        },
-    ))
+    // English without espeak-ng has a line of its own.
+    let wrong: Vec<_> = engines.problems.iter().filter(|p| !p.starts_with("no English voice")).cloned().collect();
+    let still = if engines.recognizer.is_some() { "in use" } else { "calls can still be served with keys; in use" };
+    let say = if wrong.is_empty() { Ok(names) } else { Err(format!("{}; {still}: {names}", wrong.join("; "))) };
+    Ok(finding("models", false, say))
 }
 
 fn espeak() -> Finding {

@@ -4,7 +4,7 @@ use super::{Context, out, setup};
 use crate::server::Hotline;
 use crate::web::{EngineHealth, Health, HealthState, Status, Web};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[derive(clap::Args)]
@@ -19,15 +19,23 @@ pub struct Watched {
     pub hotline: Arc<Hotline>,
     /// Calls it takes at once.
     pub calls_max: u32,
+    /// Its data folder.
+    pub data: PathBuf,
+}
+
+impl Watched {
+    fn problems(&self) -> Vec<String> {
+        self.hotline.problems_now().into_iter().chain(crate::store::open_to_others(&self.data)).collect()
+    }
 }
 
 impl Status for Watched {
     fn health(&self) -> Health {
         let h = &self.hotline;
-        let calls_now = h.calls() as u32;
+        let (calls_now, problems) = (h.calls() as u32, self.problems());
         Health {
-            status: match h.problems.is_empty() {
-                _ if calls_now >= self.calls_max => HealthState::Closed,
+            status: match problems.is_empty() {
+                _ if calls_now >= self.calls_max || h.is_closed() => HealthState::Closed,
                 true => HealthState::Ok,
                 false => HealthState::Degraded,
             },
@@ -36,12 +44,8 @@ impl Status for Watched {
             calls_now,
             calls_max: self.calls_max,
             flow_set: h.flow_set(),
-            engines: h
-                .engines()
-                .iter()
-                .map(|(role, name)| EngineHealth { role: (*role).into(), name: name.clone(), ready: true })
-                .collect(),
-            problems: h.problems.clone(),
+            engines: engine_health(h.engines()),
+            problems,
         }
     }
 
@@ -50,26 +54,44 @@ impl Status for Watched {
     }
 }
 
+/// Every role there is, also one that nothing fills: callers are then heard by keys, or hear a tone.
+fn engine_health(engines: &[(&'static str, String)]) -> Vec<EngineHealth> {
+    let roles = ["recogniser", "synthesiser", "vad"];
+    let of = |role: &str| engines.iter().find(|(r, _)| *r == role).map(|(_, name)| name.clone());
+    let health = |role: &str| {
+        let name = of(role).unwrap_or_else(|| "none".into());
+        EngineHealth { role: role.into(), ready: !matches!(name.as_str(), "none" | "tone"), name }
+    };
+    roles.into_iter().map(health).collect()
+}
+
 pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let runtime = setup::runtime()?;
     runtime.block_on(serve(context, args))
 }
 
 async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
-    let config = setup::config(context)?;
+    let config = args.over.apply(setup::config(context)?)?;
     let dir = setup::dialplan_dir(&config);
     let calls_max = config.sip.max_calls;
     let seats: Vec<String> = config.seats.iter().map(|s| s.user.clone()).collect();
     // Taken before the hotline opens, so that a taken port stops the start.
-    let web = match args.over.http.or(config.http.bind) {
+    let web = match config.http.bind {
         Some(at) => Some(Web::bind(at).await?),
         None => None,
     };
     let http = web.as_ref().and_then(|w| w.local_addr().ok());
+    let loading = "loading models and dialplans …";
+    if context.json {
+        eprintln!("zongji: {loading}")
+    } else {
+        println!("{loading}")
+    }
     let Some(started) = setup::start(context, &args.over, config).await? else { return Ok(false) };
     let hotline = Arc::new(started.hotline);
     let (stop_web, web_stopped) = tokio::sync::oneshot::channel::<()>();
-    let watched: Arc<dyn Status> = Arc::new(Watched { hotline: hotline.clone(), calls_max });
+    let watched: Arc<dyn Status> = Arc::new(Watched { hotline: hotline.clone(), calls_max, data: started.data });
+    let problems = watched.health().problems;
     let web = tokio::spawn(async move {
         let stop = async {
             let _either_way_it_stops = web_stopped.await;
@@ -82,7 +104,7 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
             }
         }
     });
-    announce(context, &hotline, http, &seats);
+    announce(context, &hotline, http, &seats, &problems);
     setup::wait_for_end(|| reload(context, &hotline, dir.as_deref())).await?;
     if !context.json {
         println!("stopping: calls are ended and their records written");
@@ -110,11 +132,11 @@ fn reload(context: &Context, hotline: &Hotline, dir: Option<&Path>) {
     }
 }
 
-fn announce(context: &Context, hotline: &Hotline, http: Option<SocketAddr>, seats: &[String]) {
+fn announce(context: &Context, hotline: &Hotline, http: Option<SocketAddr>, seats: &[String], problems: &[String]) {
     let sip = hotline.sip_address();
     if context.json {
         out::json(
-            &serde_json::json!({"event": "ready", "sip": sip, "http": http, "engines": engine_names(hotline), "problems": hotline.problems}),
+            &serde_json::json!({"event": "ready", "sip": sip, "http": http, "engines": engine_names(hotline), "problems": problems}),
         );
         return;
     }
@@ -132,7 +154,7 @@ fn announce(context: &Context, hotline: &Hotline, http: Option<SocketAddr>, seat
         println!("  health:    http://{http}/health   metrics: http://{http}/metrics");
     }
     println!("  reload dialplans: kill -HUP {}      stop: Ctrl-C", std::process::id());
-    for problem in &hotline.problems {
+    for problem in problems {
         println!("  note: {problem}");
     }
 }

@@ -1,7 +1,9 @@
 //! From the configuration to a running hotline, with every problem said where the user made it.
 
 use super::{Context, out};
-use crate::config::{Config, RecogniserChoice, RouteKind as ConfiguredRoute, TestRoute as ConfiguredTestRoute};
+use crate::config::{
+    Config, ConfigProblem, RecogniserChoice, RouteKind as ConfiguredRoute, TestRoute as ConfiguredTestRoute,
+};
 use crate::dialplan::{FlowSet, SourceFile, flowtest};
 use crate::engines::{EngineSettings, Engines};
 use crate::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
@@ -22,10 +24,12 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// The configuration; its problems are printed, all of them.
 pub fn config(context: &Context) -> anyhow::Result<Config> {
-    Config::load(context.config.as_deref()).map_err(|problems| {
-        let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("the configuration has {} problem(s):\n{}", list.len(), list.join("\n"))
-    })
+    Config::load(context.config.as_deref()).map_err(listed)
+}
+
+fn listed(problems: Vec<ConfigProblem>) -> anyhow::Error {
+    let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("the configuration has {} problem(s):\n{}", list.len(), list.join("\n"))
 }
 
 /// Where the dialplans are: a folder, or nowhere (the shipped ones).
@@ -83,18 +87,18 @@ fn publishable(context: &Context, files: Vec<SourceFile>) -> Option<Arc<FlowSet>
     None
 }
 
-/// The models as configured.
+/// The models as configured, for a command that is no hotline: it leaves nothing on disk.
 pub fn engines(context: &Context) -> anyhow::Result<Engines> {
-    Ok(engines_of(&config(context)?))
+    Ok(engines_of(&config(context)?, None))
 }
 
 /// The models as configured: whisper hears where it is chosen or, left to choose, where its file is given.
-fn engines_of(config: &Config) -> Engines {
+fn engines_of(config: &Config, cache: Option<PathBuf>) -> Engines {
     let choice = config.speech.recogniser;
     let mut engines = crate::engines::load(&EngineSettings {
-        models: Some(config.models.dir.clone()).filter(|d| d.is_dir()),
+        models: config.models.dir.clone(),
         whisper: config.models.whisper.clone().filter(|_| choice != RecogniserChoice::Bundled),
-        cache: Some(config.data.prompts()).filter(|_| config.speech.prompt_cache_mb > 0),
+        cache: cache.filter(|_| config.speech.prompt_cache_mb > 0),
         cache_bytes: u64::from(config.speech.prompt_cache_mb) << 20,
         prompts: Some(config.data.dir.join("recorded-prompts")),
         ..EngineSettings::default()
@@ -126,6 +130,18 @@ pub struct Overrides {
     pub data: Option<PathBuf>,
 }
 
+impl Overrides {
+    /// The configuration with these in it; together they are checked as a file is.
+    pub fn apply(&self, mut config: Config) -> anyhow::Result<Config> {
+        if let Some(dir) = &self.data {
+            config.data.dir = dir.clone();
+        }
+        config.sip.bind = self.sip.unwrap_or(config.sip.bind);
+        config.http.bind = self.http.or(config.http.bind);
+        config.checked().map_err(listed)
+    }
+}
+
 /// A hotline that has started, and what the command needs of its settings.
 pub struct Started {
     /// The hotline.
@@ -135,17 +151,13 @@ pub struct Started {
 }
 
 /// Starts a hotline. None when something was wrong and has been printed.
-pub async fn start(context: &Context, over: &Overrides, mut config: Config) -> anyhow::Result<Option<Started>> {
-    if let Some(dir) = &over.data {
-        config.data.dir = dir.clone();
-    }
-    config.sip.bind = over.sip.unwrap_or(config.sip.bind);
-    config.http.bind = over.http.or(config.http.bind);
-    std::fs::create_dir_all(&config.data.dir).map_err(|e| {
-        anyhow::anyhow!("cannot make the data folder {}: {e}; give --data DIR", config.data.dir.display())
-    })?;
+pub async fn start(context: &Context, over: &Overrides, config: Config) -> anyhow::Result<Option<Started>> {
+    let config = over.apply(config)?;
     let Some(flows) = publishable(context, configured_dialplans(&config)?) else { return Ok(None) };
-    let engines = engines_of(&config);
+    // Before anything is put into it: whoever makes the folder decides who may look into it.
+    crate::store::make_private_folder(&config.data.dir)
+        .map_err(|e| anyhow::anyhow!("no data folder: {e}; or give another one with --data DIR"))?;
+    let engines = engines_of(&config, Some(config.data.prompts()));
     match Hotline::start(settings(&config), flows, engines).await {
         Ok(hotline) => Ok(Some(Started { hotline, data: config.data.dir })),
         Err(StartError::Dialplan(problems)) => {
@@ -181,6 +193,7 @@ fn settings(c: &Config) -> HotlineSettings {
                 user: s.user.clone(),
                 password: s.password.expose().into(),
                 queues: s.queues.iter().filter(|q| *q != "*").cloned().collect(),
+                skills: s.skills.clone(),
             })
             .collect(),
         routes: c.test_routes.iter().map(route).collect(),
@@ -188,6 +201,7 @@ fn settings(c: &Config) -> HotlineSettings {
         realm: c.sip.realm.clone(),
         max_call_s: c.limits.max_call_s,
         write_queue: c.limits.write_queue as usize,
+        min_free_mb: c.limits.min_free_mb,
         answer_delay_ms: 0,
     }
 }

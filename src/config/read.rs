@@ -244,7 +244,7 @@ fn inside(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.bool("demo", &mut c.data.demo);
     });
     top.section("models", |s| {
-        s.path("dir", &mut c.models.dir);
+        s.maybe_path("dir", &mut c.models.dir);
         s.maybe_path("whisper", &mut c.models.whisper);
     });
     top.section("dialplans", |s| s.maybe_path("dir", &mut c.dialplans.dir));
@@ -259,7 +259,6 @@ fn inside(top: &mut Section<'_, '_, '_>, c: &mut Config) {
     top.section("limits", |s| {
         s.number("max_call_s", &mut c.limits.max_call_s, 10..=86_400);
         s.number("workers", &mut c.limits.workers, 0..=256);
-        s.number("work_queue", &mut c.limits.work_queue, 1..=100_000);
         s.number("write_queue", &mut c.limits.write_queue, 100..=10_000_000);
         s.number("min_free_mb", &mut c.limits.min_free_mb, 0..=10_000_000);
     });

@@ -31,7 +31,12 @@ fn what_the_example_file_offers_in_comments_is_right_too() {
     let c = Config::parse(&on, file()).expect("every offer holds");
     assert_eq!((c.seats.len(), c.test_routes.len()), (1, 1));
     assert_eq!(c.seats[0].skills, ["订单"]);
-    assert!(c.models.whisper.is_some() && c.dialplans.dir.is_some() && c.sip.public_address.is_some());
+    assert!(
+        c.models.dir.is_some()
+            && c.models.whisper.is_some()
+            && c.dialplans.dir.is_some()
+            && c.sip.public_address.is_some()
+    );
 }
 
 #[test]
@@ -99,6 +104,7 @@ fn settings_that_do_not_go_together_are_found() {
         ("[[test_route]]\nuser = \"b\"\nkind = \"ivr\"\nrecognise = true\n", "needs vad"),
         ("seat = 3\n", "[[seat]]"),
         ("sip = 3\n", "a section: [sip]"),
+        ("[limits]\nwork_queue = 5\n", "nobody knows the key limits.work_queue"),
         ("[limits]\nmax_call_s = 1\n", "from 10 to 86400"),
         ("[limits]\nworkers = 99999999999999999999\n", "from 0 to 256"),
     ];

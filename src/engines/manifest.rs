@@ -1,7 +1,7 @@
 //! The models' manifest: what each model is, its files and their checksums, its licence and its credit.
 //!
 //! A folder with a `manifest.toml` replaces the built-in models. It is looked for, in this order: the folder given in
-//! the settings (`--models`), the one named by `ZONGJI_MODELS`, `./models`, and `models` or `../../models` beside the
+//! the settings (`[models] dir`), the one named by `ZONGJI_MODELS`, `./models`, and `models` or `../../models` beside the
 //! program.
 
 use super::am::AcousticModel;

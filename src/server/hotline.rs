@@ -1,7 +1,9 @@
 //! Starting and stopping a hotline: everything is built here, once, and joined.
 
 use super::bus::Bus;
+use super::disk::DiskWatch;
 use super::inference::Inference;
+use super::metrics::MetricsText;
 use super::ports::PortPool;
 use super::recorder::Recorder;
 use super::routes::{Listening, RouteKind};
@@ -32,6 +34,8 @@ pub struct Seat {
     pub password: String,
     /// Queues it serves; empty: all.
     pub queues: Vec<String>,
+    /// What it is good at: called first for a transfer that asks for it.
+    pub skills: Vec<String>,
 }
 
 /// A test route.
@@ -76,7 +80,7 @@ pub struct HotlineSettings {
     pub data: PathBuf,
     /// Whether calls are recorded.
     pub record: bool,
-    /// Whether the demo's customers and orders are put into an empty database.
+    /// Whether the demo's customers and orders are put into the database where they are missing.
     pub seed_demo: bool,
     /// Whether callers may speak (otherwise keys only).
     pub speech: bool,
@@ -92,6 +96,8 @@ pub struct HotlineSettings {
     pub max_call_s: u32,
     /// Records that may wait for the disk, and as many events.
     pub write_queue: usize,
+    /// Recordings stop while fewer MiB than this are free on the data folder's disk.
+    pub min_free_mb: u32,
     /// How long a call rings before it is answered, in milliseconds.
     pub answer_delay_ms: u32,
 }
@@ -129,9 +135,11 @@ pub struct Hotline {
     writer: WriterHandle,
     free_ports: Arc<AtomicUsize>,
     refused: Arc<AtomicU64>,
+    disk: DiskWatch,
+    watching: tokio::task::AbortHandle,
     started: crate::clock::Mono,
     engines: Vec<(&'static str, String)>,
-    /// Models that could not be used, in plain sentences.
+    /// Models that could not be used at the start, in plain sentences; see [`Hotline::problems_now`].
     pub problems: Vec<String>,
 }
 
@@ -193,6 +201,11 @@ impl Hotline {
         };
         let voices = Voices::start(engines.synthesizer.clone(), 2).map_err(|e| StartError::Io("voice".into(), e))?;
         let recorder = open_recorder(&settings)?;
+        let disk = DiskWatch::new(&settings.data, settings.min_free_mb);
+        if let Some(recorder) = &recorder {
+            recorder.halt(disk.is_low());
+        }
+        let watching = tokio::spawn(disk.clone().run(recorder.clone())).abort_handle();
         let (reports, from_shards) = mpsc::channel(8192);
         let shards = start_shards(&settings, inference.clone(), voices, reports)?;
         let writer = Writer::spawn(store.clone(), settings.write_queue);
@@ -229,6 +242,8 @@ impl Hotline {
             writer,
             free_ports,
             refused,
+            disk,
+            watching,
             started: now(),
             engines: names,
             problems,
@@ -293,36 +308,75 @@ impl Hotline {
         Ok(sha)
     }
 
+    /// What is wrong now and what to do, in sentences: models that could not be used, a disk that is full or slow.
+    pub fn problems_now(&self) -> Vec<String> {
+        let mut problems = self.problems.clone();
+        if self.recorder.is_some() {
+            problems.extend(self.disk.problem());
+        }
+        if self.writer.is_failing() {
+            problems.push("the database takes no records now (locked by another program, or its disk is full): they wait; see the log".into());
+        }
+        if self.is_closed() {
+            problems.push("records wait for the disk: new calls are refused until it has caught up; look at the data folder's disk".into());
+        }
+        problems
+    }
+
+    /// Whether new calls are refused, however few there are: the disk is too slow, or the hotline is ending.
+    pub fn is_closed(&self) -> bool {
+        self.writer.is_behind() || self.stop.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Prometheus text.
     pub fn metrics(&self) -> String {
-        let mut text = format!("zongji_calls {}\nzongji_uptime_seconds {}\n", self.calls(), self.uptime_s());
         let sum = |f: fn(&shard::ShardCounters) -> &std::sync::atomic::AtomicU64| -> u64 {
             self.shards.iter().map(|s| f(s.counters()).load(Ordering::Relaxed)).sum()
         };
-        text += &format!("zongji_media_late_ticks_total {}\n", sum(|c| &c.late));
-        text += &format!("zongji_call_panics_total {}\n", sum(|c| &c.panics));
-        text += &format!("zongji_rtp_ignored_total {}\n", sum(|c| &c.ignored));
-        text += &format!("zongji_calls_refused_total {}\n", self.refused.load(Ordering::Relaxed));
-        text += &format!("zongji_events_unreported_total {}\n", sum(|c| &c.unreported));
-        text += &format!("zongji_hear_backlog {}\n", self.inference.as_ref().map_or(0, Inference::backlog));
+        let text = MetricsText::new()
+            .gauge("zongji_calls", "Calls under way.", self.calls() as f64)
+            .gauge("zongji_uptime_seconds", "Seconds since the start.", self.uptime_s() as f64)
+            .gauge("zongji_rtp_port_pairs_free", "RTP port pairs not in use.", self.free_ports() as f64)
+            .gauge("zongji_data_free_bytes", "Free on the data folder's disk.", self.disk.free() as f64)
+            .counter("zongji_media_late_ticks_total", "Media ticks that came late.", sum(|c| &c.late))
+            .counter("zongji_call_panics_total", "Calls ended by a fault of the program.", sum(|c| &c.panics))
+            .counter("zongji_rtp_ignored_total", "Datagrams on RTP ports that were not played.", sum(|c| &c.ignored))
+            .counter("zongji_calls_refused_total", "Calls refused with 503.", self.refused.load(Ordering::Relaxed))
+            .counter("zongji_events_unreported_total", "Events of calls that found no room.", sum(|c| &c.unreported));
+        let backlog = self.inference.as_ref().map_or(0, Inference::backlog);
         let lost = self.recorder.as_ref().map_or(0, Recorder::lost_seconds);
-        text += &format!("zongji_recording_lost_seconds_total {lost}\n");
+        let text = text
+            .gauge("zongji_hear_backlog", "Chunks of speech that wait for recognition.", backlog as f64)
+            .counter("zongji_recording_lost_seconds_total", "Sound that a slow or full disk cost.", lost);
+        self.sip_metrics(self.writer_metrics(text)).finish()
+    }
+
+    fn writer_metrics(&self, text: MetricsText) -> MetricsText {
+        let w = self.writer.stats();
+        text.gauge("zongji_records_waiting", "Records and events that wait for the disk.", w.waiting as f64)
+            .counter("zongji_records_written_total", "Records and events on disk.", w.written)
+            .counter("zongji_records_refused_total", "Records lost: their queue was full.", w.records_refused)
+            .counter("zongji_records_rejected_total", "Records the database would never take.", w.rejected)
+            .counter("zongji_record_events_dropped_total", "Events lost: their queue was full.", w.events_dropped)
+            .counter("zongji_record_retries_total", "Batches the database did not take at once.", w.retries)
+    }
+
+    fn sip_metrics(&self, text: MetricsText) -> MetricsText {
         let sip = self.agent.counters();
-        for (name, value) in [
-            ("datagrams", sip.datagrams),
-            ("streamed", sip.streamed),
-            ("dropped", sip.dropped),
-            ("malformed", sip.malformed),
-            ("limited", sip.limited),
-            ("busy", sip.busy),
-            ("calls_in", sip.calls_in),
-            ("calls_out", sip.calls_out),
-            ("registered", sip.registered),
-            ("unauthorized", sip.unauthorized),
-        ] {
-            text += &format!("zongji_sip_{name}_total {value}\n");
-        }
-        text
+        [
+            ("datagrams", "Messages over UDP.", sip.datagrams),
+            ("streamed", "Messages over TCP.", sip.streamed),
+            ("dropped", "Messages that were no SIP.", sip.dropped),
+            ("malformed", "Messages refused for their form.", sip.malformed),
+            ("limited", "Messages of senders that asked too often.", sip.limited),
+            ("busy", "Calls the SIP side refused with 503.", sip.busy),
+            ("calls_in", "Calls that came.", sip.calls_in),
+            ("calls_out", "Calls to seats.", sip.calls_out),
+            ("registered", "Registrations of seats.", sip.registered),
+            ("unauthorized", "Requests without the right password.", sip.unauthorized),
+        ]
+        .into_iter()
+        .fold(text, |text, (name, help, value)| text.counter(&format!("zongji_sip_{name}_total"), help, value))
     }
 
     /// Waits until every record so far is on disk. `Err`: so many were not within the limit.
@@ -330,7 +384,7 @@ impl Hotline {
         self.writer.flush(limit).await
     }
 
-    /// Ends: no new calls, those there are hung up, recordings and records on disk. A second time does nothing.
+    /// Ends: no new calls, those there are hung up, recordings and records on disk, database closed. A second time does nothing.
     pub async fn shutdown(&self) {
         let ending = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((stop, done)) = ending else { return };
@@ -355,6 +409,11 @@ impl Hotline {
         }
         if let Err(left) = self.writer.flush(Duration::from_secs(5)).await {
             tracing::error!("{left} records could not be written in time");
+        }
+        self.watching.abort();
+        // Folds the WAL into the database. A reader that never ends (a shell, a backup) must not hold us up.
+        if tokio::time::timeout(Duration::from_secs(5), self.store.close()).await.is_err() {
+            tracing::warn!("the database could not be closed in time; nothing is lost, the next start tidies it");
         }
     }
 }

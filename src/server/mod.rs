@@ -11,10 +11,12 @@
 //! phrases at a time; everything else goes through the switchboard.
 
 pub mod bus;
+pub mod disk;
 mod door;
 pub mod hotline;
 pub mod inference;
 mod line;
+mod metrics;
 mod pace;
 pub mod phone;
 pub mod ports;
@@ -29,3 +31,4 @@ pub mod voices;
 
 pub use bus::{Bus, Notice};
 pub use hotline::{Hotline, HotlineSettings, StartError};
+pub use metrics::MetricsText;

@@ -1,5 +1,5 @@
 //! RTP ports: handed out in pairs, oldest first, and left to rest after a call so that late packets of the last
-//! caller cannot reach the next one (`reliability`: 30 s while the pool allows, never under 2 s).
+//! caller cannot reach the next one (never under 2 s, longer the more ports there are).
 
 use crate::clock::Mono;
 use rand::seq::SliceRandom;

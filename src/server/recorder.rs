@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Frames a shard collects before it hands them over (one second).
@@ -37,6 +37,8 @@ enum Job {
 pub struct Recorder {
     jobs: Sender<Job>,
     lost: Arc<AtomicU64>,
+    /// The disk is nearly full: nothing is written until there is room.
+    halted: Arc<AtomicBool>,
     root: Arc<PathBuf>,
 }
 
@@ -46,7 +48,7 @@ impl Recorder {
         std::fs::create_dir_all(root)?;
         let (jobs, inbox) = bounded(4096);
         std::thread::Builder::new().name("recorder".into()).spawn(move || write_all(&inbox))?;
-        Ok(Recorder { jobs, lost: Arc::default(), root: Arc::new(root.to_path_buf()) })
+        Ok(Recorder { jobs, lost: Arc::default(), halted: Arc::default(), root: Arc::new(root.to_path_buf()) })
     }
 
     /// Opens a call's recording and gives the shard's end of it.
@@ -64,7 +66,18 @@ impl Recorder {
         self.jobs.send_timeout(Job::Flush(done), limit).is_ok() && wait.recv_timeout(limit).is_ok()
     }
 
-    /// Seconds of sound that a slow disk has cost so far.
+    /// Stops recordings, those under way too, or lets them go on; what is missed in between becomes silence. Says
+    /// whether they were stopped before.
+    pub fn halt(&self, halted: bool) -> bool {
+        self.halted.swap(halted, Ordering::Relaxed)
+    }
+
+    /// Whether recordings are stopped.
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::Relaxed)
+    }
+
+    /// Seconds of sound that a slow or full disk has cost so far.
     pub fn lost_seconds(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
@@ -122,6 +135,11 @@ impl Tap {
         }
         let (left, right) = (std::mem::replace(&mut self.left, batch()), std::mem::replace(&mut self.right, batch()));
         let samples = left.len();
+        if self.recorder.is_halted() {
+            self.recorder.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost += samples;
+            return;
+        }
         let sent = self.begin() && self.recorder.send(Job::Samples { call: self.call, lost: self.lost, left, right });
         self.lost = if sent { 0 } else { self.lost + samples };
     }
@@ -190,6 +208,29 @@ fn create(path: &Path) -> Result<Open, Box<dyn std::error::Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_halted_recorder_writes_nothing_and_goes_on_in_the_right_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::start(folder.path()).unwrap();
+        let mut tap = recorder.open(CallId::new(1, 3), (2026, 1, 2));
+        let (path, frame) = (tap.path().to_path_buf(), AudioFrame::silence(0));
+        let length = |path: &Path| {
+            assert!(recorder.flush(Duration::from_secs(5)));
+            std::fs::read(path).unwrap().len()
+        };
+        assert!(!recorder.halt(true));
+        for _ in 0..150 {
+            tap.add(&frame, &frame);
+        }
+        assert_eq!((length(&path), recorder.lost_seconds()), (44, 3));
+        assert!(recorder.halt(false));
+        for _ in 0..50 {
+            tap.add(&frame, &frame);
+        }
+        drop(tap);
+        assert_eq!(length(&path), 44 + 4 * 8000 * 4);
+    }
 
     #[test]
     fn after_a_flush_a_closed_recording_is_whole_and_a_lost_second_leaves_silence() {

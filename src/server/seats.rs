@@ -32,11 +32,12 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// A registered, free seat of the queue that has not been tried; the one called longest ago.
+    /// A registered, free seat of the queue that has not been tried: one with the skill asked for before others, of
+    /// those the one called longest ago.
     pub fn choose(
         &self,
         seats: &[Seat],
-        queue: &str,
+        (queue, skill): (&str, Option<&str>),
         tried: &[String],
         reach: impl Fn(&str) -> Option<Reach>,
     ) -> Result<(String, Reach), LegFailure> {
@@ -50,7 +51,8 @@ impl Roster {
             seats.iter().filter(serves).filter_map(|s| Some((s, reach(&s.user)?))).collect();
         let nobody = there.is_empty();
         let free = there.into_iter().filter(|(s, _)| !tried.contains(&s.user) && !self.busy.contains(&s.user));
-        match free.min_by_key(|(s, _)| self.called.get(&s.user).copied().unwrap_or(0)) {
+        let lacks = |s: &Seat| skill.is_some_and(|wanted| !s.skills.iter().any(|k| k == wanted));
+        match free.min_by_key(|(s, _)| (lacks(s), self.called.get(&s.user).copied().unwrap_or(0))) {
             Some((seat, reach)) => Ok((seat.user.clone(), reach)),
             None if nobody => Err(LegFailure::Nobody),
             None => Err(LegFailure::Busy),
@@ -134,7 +136,8 @@ impl Switchboard {
             let contact = agent.contacts(user).pop()?; // newest last
             Some(Reach { uri: contact.uri, source: Some(contact.source), tcp: contact.tcp })
         };
-        let (user, reach) = self.roster.choose(&self.p.settings.seats, &order.queue, &tried, reach)?;
+        let (user, reach) =
+            self.roster.choose(&self.p.settings.seats, (&order.queue, order.skill.as_deref()), &tried, reach)?;
         let Some(line) = self.lines.get(&call) else { return Err(LegFailure::Failed(481)) };
         let (codec, from) = (line.codec, line.from.clone());
         let sockets = self.p.ports.take(now()).map_err(|e| {
@@ -302,6 +305,7 @@ mod tests {
             user: user.into(),
             password: String::new(),
             queues: queues.iter().map(|q| (*q).to_owned()).collect(),
+            skills: vec![format!("skill of {user}")],
         };
         vec![seat("8001", &[]), seat("8002", &["sales"]), seat("8003", &["care"])]
     }
@@ -312,7 +316,7 @@ mod tests {
 
     fn chosen(roster: &Roster, queue: &str, tried: &[&str]) -> Result<String, LegFailure> {
         let tried: Vec<String> = tried.iter().map(|t| (*t).to_owned()).collect();
-        roster.choose(&seats(), queue, &tried, at_home).map(|(user, _)| user)
+        roster.choose(&seats(), (queue, None), &tried, at_home).map(|(user, _)| user)
     }
 
     #[test]
@@ -329,6 +333,15 @@ mod tests {
     }
 
     #[test]
+    fn a_seat_with_the_skill_comes_first_and_others_before_none() {
+        let mut roster = Roster::default();
+        let chosen = |r: &Roster| r.choose(&seats(), ("sales", Some("skill of 8002")), &[], at_home).map(|(u, _)| u);
+        assert_eq!(chosen(&roster).unwrap(), "8002");
+        roster.take("8002");
+        assert_eq!(chosen(&roster).unwrap(), "8001");
+    }
+
+    #[test]
     fn busy_and_tried_seats_are_passed_over_and_nobody_is_not_busy() {
         let mut roster = Roster::default();
         roster.take("8001");
@@ -336,7 +349,7 @@ mod tests {
         assert_eq!(chosen(&roster, "care", &["8003"]), Err(LegFailure::Busy));
         roster.free("8001");
         assert_eq!(chosen(&roster, "care", &["8003"]).unwrap(), "8001");
-        assert_eq!(roster.choose(&seats(), "care", &[], |_| None), Err(LegFailure::Nobody));
+        assert_eq!(roster.choose(&seats(), ("care", None), &[], |_| None), Err(LegFailure::Nobody));
     }
 
     #[test]

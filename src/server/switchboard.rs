@@ -354,7 +354,7 @@ impl Switchboard {
         let seed = self.p.rng.random();
         let Some(line) = self.lines.get_mut(&call) else { return };
         let recorded = if line.hotline { self.p.settings.record } else { line.recorded_route };
-        let tap = self.p.recorder.as_ref().filter(|_| recorded).map(|r| r.open(call, today()));
+        let tap = self.p.recorder.as_ref().filter(|r| recorded && !r.is_halted()).map(|r| r.open(call, today()));
         line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
         let begun = line.recording.as_ref().filter(|_| line.hotline).map(|p| p.display().to_string());
         let shard = line.shard.clone();
@@ -664,7 +664,7 @@ impl Switchboard {
 }
 
 /// Our address as a peer sees it: what the system would send from.
-fn local_address(towards: IpAddr) -> IpAddr {
+pub fn local_address(towards: IpAddr) -> IpAddr {
     let any: SocketAddr = match towards {
         IpAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
         IpAddr::V6(_) => ([0u16; 8], 0).into(),

@@ -4,9 +4,6 @@
 //! Both are read-only and know nothing personal.
 
 mod listener;
-mod metrics;
-
-pub use metrics::MetricsText;
 
 use axum::Router;
 use axum::extract::State;
@@ -36,7 +33,7 @@ const PATIENCE: Patience = Patience { last_answers: Duration::from_secs(2), life
 pub trait Status: Send + Sync {
     /// For `GET /health`.
     fn health(&self) -> Health;
-    /// For `GET /metrics`: Prometheus text, see [`MetricsText`].
+    /// For `GET /metrics`: Prometheus text.
     fn metrics(&self) -> String;
 }
 

@@ -1,11 +1,11 @@
-//! Prometheus text exposition, <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+//! What `GET /metrics` says, as Prometheus text exposition, <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
 use std::fmt::Write;
 
 /// Builds the text of `GET /metrics`.
 ///
 /// ```
-/// let text = zongji::web::MetricsText::new()
+/// let text = zongji::server::MetricsText::new()
 ///     .counter("zongji_calls_total", "Calls offered.", 3)
 ///     .gauge("zongji_calls", "Calls under way.", 1.0)
 ///     .finish();
