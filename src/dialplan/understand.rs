@@ -97,7 +97,8 @@ impl FlowSet {
         }
         if let Some(c) = exact_choice(listen, &h.text) {
             candidates.push((c.name.clone(), 1.0));
-            return Some(named(listen, &c.name));
+            let clear = listen.kind != AnswerKind::Choice || stands_apart(listen, h, c, heard);
+            return Some(if clear { named(listen, &c.name) } else { Meaning::NoMatch });
         }
         let ruled = self.intents.by_rule(h, &listen.intents);
         // "我要转人工投诉": the flows' own rules (`not:`) may give even a demand for a person to a business.

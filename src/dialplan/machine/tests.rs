@@ -140,10 +140,10 @@ fn a_right_name_is_hidden_among_decoys_and_two_wrong_answers_fail() {
     t.say("对").at("id_check");
     t.keys("8000").at("id_check");
     let names: Vec<&str> = t.listen().choices.iter().map(|c| c.name.as_str()).collect();
-    assert!(names.contains(&"张小明") && names.len() == 5, "{names:?}");
-    t.say("王建国");
+    assert!(names.contains(&"张小明") && names.len() > 20, "{names:?}");
+    t.say("王小明");
     assert!(t.said.contains("不一致"));
-    t.say("李秀英");
+    t.say("张小敏");
     assert!(matches!(t.reply.then, Await::Transfer(_)), "{:?}", t.reply.then);
 }
 
@@ -426,10 +426,12 @@ fn the_pause_follows_what_is_asked() {
 #[test]
 fn what_proves_the_caller_is_secret_and_a_name_may_take_its_time() {
     use super::super::reply::Pause;
-    let mut t = Talk::with(Session { caller: "13900139000".into(), ..session(0) });
-    t.say("查订单").keys("3826").at("owner");
+    let mut t = Talk::new(1);
+    t.say("改地址").at("one");
+    assert!(!t.listen().secret);
+    t.say("对").at("id_check");
     assert!(t.listen().secret && t.listen().pause == Pause::Digits);
-    t.say("八零零零").say("改地址").at("prove");
+    t.say("八零零零").at("id_check");
     assert!(t.listen().secret && t.listen().slot.as_deref() == Some("name") && t.listen().pause == Pause::Long);
 }
 
