@@ -589,7 +589,8 @@ mod tests {
     fn a_far_weaker_reading_does_not_overrule_a_sure_one() {
         let digits = Listen { kind: AnswerKind::Digits { min: 4, max: 4 }, slot: Some("last4".into()), ..yes_no() };
         let repeat = Meaning::Global(Global::Repeat);
-        let cases: [(Listen, &[(&str, f32)], Meaning); 5] = [
+        type Case<'a> = (Listen, &'a [(&'a str, f32)], Meaning);
+        let cases: [Case<'_>; 5] = [
             (yes_no(), &[("没听清", 0.99), ("没问题", 0.001)], repeat.clone()),
             (yes_no(), &[("再说一遍", 0.98), ("错了", 0.001)], repeat.clone()),
             (digits.clone(), &[("再说一遍", 0.97), ("3510", 0.02), ("3510", 0.9)], repeat),

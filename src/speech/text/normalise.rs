@@ -177,7 +177,7 @@ fn rules() -> &'static [Rule] {
                 }
             }),
             // 热线24小时, 验证码10分钟内: a count, not the number itself
-            rule(&format!(r"(验证码|热线|电话|密码|单号|编号|账号|号码)(\d{{1,3}})(小时|分钟|秒|天|个|位|次|折|元|年)"), |c| {
+            rule(r"(验证码|热线|电话|密码|单号|编号|账号|号码)(\d{1,3})(小时|分钟|秒|天|个|位|次|折|元|年)", |c| {
                 format!("{}{}{}", group(c, 1), before_measure(group(c, 2), group(c, 3)), group(c, 3))
             }),
             rule(
