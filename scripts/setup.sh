@@ -44,7 +44,13 @@ have_libclang() {
     return 1
 }
 
-whisper_can_be_built() { have_cxx && have cmake && have_libclang; }
+# The library alone is not enough: it needs the compiler's own headers, which come with clang.
+have_clang_headers() {
+    have clang || compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null ||
+        compgen -G '/usr/lib/clang/*/include/stddef.h' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ]
+}
+
+whisper_can_be_built() { have_cxx && have cmake && have_libclang && have_clang_headers; }
 
 # The Debian packages that this mode lacks, one a line.
 missing_packages() {
@@ -81,7 +87,7 @@ apt() {
 apt_knows() {
     local package
     for package in "$@"; do
-        if ! apt-cache policy "$package" 2>/dev/null | grep -q 'Candidate: [^(]'; then return 1; fi
+        if ! LC_ALL=C apt-cache policy "$package" 2>/dev/null | grep -q 'Candidate: [^(]'; then return 1; fi
     done
 }
 

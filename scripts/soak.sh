@@ -24,9 +24,10 @@ die() {
 }
 
 long_tests() {
-    local listed
+    local names listed
     # shellcheck disable=SC2046 # zero or one word
-    listed=$(cargo test --release --locked $(flags) -- --ignored --list soak 2>/dev/null | grep -c ': test$') || true
+    names=$(cargo test --release --locked $(flags) -- --ignored --list soak) || die "the tests cannot be built"
+    listed=$(grep -c ': test$' <<<"$names") || true
     if [ "${listed:-0}" = 0 ]; then
         say "no test is marked as soak"
         return 0

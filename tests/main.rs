@@ -8,6 +8,7 @@ mod barge_in;
 mod call_control;
 mod calls_by_keys;
 mod calls_by_voice;
+mod command_line;
 mod hanging_up;
 mod lossy_speech;
 mod simulated_calls;

@@ -134,7 +134,7 @@ impl Switchboard {
         let agent = &self.p.agent;
         let reach = |user: &str| {
             let contact = agent.contacts(user).pop()?; // newest last
-            Some(Reach { uri: contact.uri, source: Some(contact.source), tcp: contact.tcp })
+            Some(Reach { uri: contact.target(), source: Some(contact.source), tcp: contact.tcp })
         };
         let (user, reach) =
             self.roster.choose(&self.p.settings.seats, (&order.queue, order.skill.as_deref()), &tried, reach)?;

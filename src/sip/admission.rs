@@ -69,8 +69,9 @@ impl Admission {
 
 /// What counts as one source: an address, or an IPv6 network of 64 bits.
 pub(super) fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
+    // An IPv4 sender at a socket of both families is not his neighbours' neighbour.
+    match ip.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
         IpAddr::V6(a) => IpAddr::V6((u128::from(a) & !u128::from(u64::MAX)).into()),
     }
 }

@@ -69,7 +69,7 @@ impl Dial {
     /// A call to a registered phone.
     pub fn to_contact(contact: &Contact, from: impl Into<String>, sdp: impl Into<String>) -> Dial {
         Dial {
-            to: contact.uri.clone(),
+            to: contact.target(),
             from: from.into(),
             sdp: sdp.into(),
             destination: Some(contact.source),

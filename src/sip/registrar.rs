@@ -1,9 +1,10 @@
 //! Phones that register with us (RFC 3261 section 10.3).
 
 use super::digest::{Digester, Proof};
+use super::reply::reachable;
 use super::sanity::{Refusal, cseq};
 use super::settings::Account;
-use super::uri::SipUri;
+use super::uri::{SipUri, escape_user};
 use super::wire::{NameAddr, Wire, split_outside};
 use crate::clock::Mono;
 use std::collections::HashMap;
@@ -34,6 +35,20 @@ pub struct Contact {
     pub expires_at: Mono,
     call_id: String,
     cseq: u32,
+}
+
+impl Contact {
+    /// The address to call: the given one, or the registered user at the source where the given host cannot be sent
+    /// to. All that follows the INVITE (CANCEL, ACK, BYE) goes by this address too.
+    pub fn target(&self) -> String {
+        let Ok(given) = SipUri::parse(&self.uri) else { return self.uri.clone() };
+        if reachable(&given.host, self.source.ip()) {
+            return self.uri.clone();
+        }
+        let user = given.user.map(|n| format!("{}@", escape_user(&n))).unwrap_or_default();
+        let transport = if self.tcp { ";transport=tcp" } else { "" };
+        format!("sip:{user}{}{transport}", self.source)
+    }
 }
 
 /// What a REGISTER led to.
@@ -278,6 +293,21 @@ mod tests {
 
     fn phone(user: &'static str) -> Phone {
         Phone { user, to: user, cseq: 0 }
+    }
+
+    #[test]
+    fn a_phone_behind_address_translation_is_called_where_it_registered_from() {
+        let contact = |uri: &str, tcp| Contact {
+            uri: uri.into(),
+            source: "203.0.113.7:40000".parse().unwrap(),
+            tcp,
+            expires_at: Mono(0),
+            call_id: String::new(),
+            cseq: 1,
+        };
+        assert_eq!(contact("sip:8001@198.51.100.2:5062", false).target(), "sip:8001@198.51.100.2:5062");
+        assert_eq!(contact("sip:8001@10.0.0.9:5060", false).target(), "sip:8001@203.0.113.7:40000");
+        assert_eq!(contact("sip:8001@phone.local", true).target(), "sip:8001@203.0.113.7:40000;transport=tcp");
     }
 
     #[test]

@@ -101,8 +101,12 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Ve
     }
     let to = NameAddr::parse(wire.get("to")?)?.write();
     let _ = write!(out, "From: {from}\r\nTo: {to}\r\n");
-    contact(wire, source, tcp, &mut out)?;
+    let routed = is_routed(wire, source.ip());
+    contact(wire, source, tcp, routed, &mut out)?;
     for (name, value) in wire.headers.iter().filter(|(n, _)| PASSED.contains(&n.as_str())) {
+        if name == "record-route" && !routed {
+            continue;
+        }
         if name.ends_with("-authenticate") {
             let _ = write!(out, "{name}: {}\r\n", library_algorithm(value));
         } else {
@@ -128,7 +132,15 @@ fn library_algorithm(challenge: &str) -> String {
     }
 }
 
-fn contact(wire: &Wire, source: SocketAddr, tcp: bool, out: &mut String) -> Option<()> {
+/// Whether a proxy recorded itself as the next hop of the dialog, and that hop is where the message came from or an
+/// address that its sender may name. Any other route would let a stranger choose whom our own requests go to.
+fn is_routed(wire: &Wire, source: IpAddr) -> bool {
+    let Some(first) = wire.get("record-route") else { return false };
+    let hop = split_outside(first, ',').and_then(|all| NameAddr::parse(all.first()?));
+    hop.and_then(|h| SipUri::parse(&h.uri).ok()).is_some_and(|uri| reachable(&uri.host, source))
+}
+
+fn contact(wire: &Wire, source: SocketAddr, tcp: bool, routed: bool, out: &mut String) -> Option<()> {
     let first = match wire.get("contact") {
         Some(header) => split_outside(header, ',')?.into_iter().next(),
         None => None,
@@ -140,7 +152,7 @@ fn contact(wire: &Wire, source: SocketAddr, tcp: bool, out: &mut String) -> Opti
     match (given, uri) {
         (Some(mut c), Some(u)) => {
             // With a route recorded the next hop is the route's, and the Contact must stay as it was.
-            if wire.get("record-route").is_none() && !reachable(&u.host, source.ip()) {
+            if !routed && !reachable(&u.host, source.ip()) {
                 let user = u.user.map(|n| format!("{}@", super::uri::escape_user(&n))).unwrap_or_default();
                 c.uri = format!("sip:{user}{source}{transport}");
             }
@@ -159,7 +171,7 @@ fn contact(wire: &Wire, source: SocketAddr, tcp: bool, out: &mut String) -> Opti
 
 /// Whether a Contact's host can be sent to from here: an address of the same kind of network as the source.
 /// Names are not looked up for a caller: answering him would then mean asking servers of his choice.
-fn reachable(host: &Host, source: IpAddr) -> bool {
+pub(super) fn reachable(host: &Host, source: IpAddr) -> bool {
     let Host::Ip(ip) = host else { return false };
     let odd = |ip: &IpAddr| match ip {
         IpAddr::V4(a) => a.is_unspecified() || a.is_broadcast() || a.is_multicast(),
@@ -201,6 +213,23 @@ mod tests {
         let text = form("");
         assert!(text.contains("Contact: <sip:203.0.113.7:40000>\r\n"));
         assert!(text.contains("cseq: 1 INVITE\r\n") && !text.contains("X-Internal") && !text.contains("1.2.3.4"));
+    }
+
+    #[test]
+    fn a_route_that_leads_elsewhere_than_its_sender_is_not_followed() {
+        let source: SocketAddr = "203.0.113.7:40000".parse().unwrap();
+        let form = |headers: &str| {
+            let text = invite(headers);
+            let w = Wire::parse(text.as_bytes()).unwrap();
+            String::from_utf8(canonical(&w, source, false).unwrap()).unwrap().to_ascii_lowercase()
+        };
+        let proxied = form("Record-Route: <sip:203.0.113.7;lr>\r\nm: <sip:a@10.0.0.9>\r\n");
+        assert!(proxied.contains("record-route: <sip:203.0.113.7;lr>") && proxied.contains("contact: <sip:a@10.0.0.9>"));
+        for hop in ["127.0.0.1:5432;transport=tcp", "10.0.0.1", "db.internal"] {
+            let lured = form(&format!("Record-Route: <sip:{hop};lr>\r\nm: <sip:a@10.0.0.9>\r\n"));
+            assert!(!lured.contains("record-route"), "{lured}");
+            assert!(lured.contains("contact: <sip:a@203.0.113.7:40000>"), "{lured}");
+        }
     }
 
     #[test]

@@ -142,6 +142,7 @@ impl Default for SipSettings {
 impl SipSettings {
     /// Whether requests from `ip` go uncounted.
     pub(super) fn trusts(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
         ip.is_loopback() || self.trusted.iter().any(|n| n.contains(ip))
     }
 }

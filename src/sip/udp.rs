@@ -4,7 +4,7 @@ use super::hub::Hub;
 use super::reply::OLD_TAG;
 use async_trait::async_trait;
 use rsipstack::platform::net::UdpSocket as LibrarySocket;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::UdpSocket;
 
@@ -23,14 +23,22 @@ impl LibrarySocket for SendOnly {
         if let Some(at) = buf.windows(tag.len()).position(|w| w == tag) {
             let mut out = buf[..at].to_vec();
             out.extend_from_slice(&buf[at + tag.len()..]);
-            self.0.send_to(&out, to).await?;
+            self.0.send_to(&out, as_bound(&self.0, to)).await?;
             return Ok(buf.len());
         }
-        Ok(self.0.send_to(buf, to).await?)
+        Ok(self.0.send_to(buf, as_bound(&self.0, to)).await?)
     }
 
     fn local_addr(&self) -> rsipstack::Result<SocketAddr> {
         Ok(self.0.local_addr()?)
+    }
+}
+
+/// An address in the family of the socket that sends to it.
+fn as_bound(socket: &UdpSocket, to: SocketAddr) -> SocketAddr {
+    match (socket.local_addr(), to.ip()) {
+        (Ok(SocketAddr::V6(_)), IpAddr::V4(ip)) => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+        _ => to,
     }
 }
 
@@ -45,12 +53,14 @@ pub(super) async fn serve(hub: Arc<Hub>, socket: Arc<UdpSocket>) {
         };
         // ICMP errors of earlier sends come back here on Linux; they concern no one.
         let Ok((len, source)) = got else { continue };
+        // At a socket of both families IPv4 senders show themselves as ::ffff:a.b.c.d; to all else they are a.b.c.d.
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
         let data = &buf[..len];
         if data.iter().all(|b| b.is_ascii_whitespace() || *b == 0) {
             continue; // keep-alive of a phone behind address translation
         }
         if let Some(answer) = hub.received(data, source, None).await {
-            socket.send_to(&answer.bytes, source).await.ok();
+            socket.send_to(&answer.bytes, as_bound(&socket, source)).await.ok();
         }
     }
 }
