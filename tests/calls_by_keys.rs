@@ -29,7 +29,7 @@ async fn a_stranger_finds_an_order_by_its_last_four_digits() {
     let store = running.hotline.store();
     let call = store.calls(1).await.unwrap().remove(0);
     let turns = store.turns(call.id.parse().unwrap()).await.unwrap();
-    assert!(turns.iter().any(|t| t.heard.contains("3826") && t.by_keys), "{turns:?}");
+    assert!(turns.iter().any(|t| t.heard == "****" && t.by_keys), "{turns:?}");
     let found: Vec<(String, String)> = watch
         .all()
         .into_iter()

@@ -103,7 +103,7 @@ struct Slot {
     bridged: bool,
     answered: bool,
     /// The caller acknowledged our answer. Before that the address in the description may be anybody's, and nothing is
-    /// sent there until a packet came from it.
+    /// sent there.
     established: bool,
     finished: bool,
     ticks: u64,
@@ -308,6 +308,13 @@ impl Shard {
         if let Carried::Sound(law) = carried {
             source.other_law = law != sink.rtp.law();
         }
+        // What the tick sends to this leg now is not sent twice.
+        if source.other_law || sink.rtp.has_keys() {
+            if let Received::Key(key) = received {
+                sink.rtp.send_key(key);
+            }
+            return;
+        }
         if let Some(to) = sink.rtp.relay(at, &view, carried, &mut self.packet) {
             let _lost_like_any_packet = sink.socket.send_to(&self.packet, to);
         }
@@ -337,7 +344,8 @@ impl Shard {
         }
         self.watch_for_silence(slot, at);
         if slot.ticks.is_multiple_of(25) {
-            for leg in [Some(&mut slot.caller), slot.seat.as_mut()].into_iter().flatten() {
+            let caller = slot.established.then_some(&mut slot.caller);
+            for leg in [caller, slot.seat.as_mut()].into_iter().flatten() {
                 if let Some(to) = leg.rtp.rtcp_due(at, &mut self.packet) {
                     let _lost_like_any_packet = leg.control.send_to(&self.packet, to);
                 }
@@ -348,7 +356,7 @@ impl Shard {
 
     fn serve_apart(&mut self, slot: &mut Slot, at: Mono) -> AudioFrame {
         let told = speak(&mut slot.app, at, Leg::Caller);
-        if slot.answered && (slot.established || slot.caller.rtp.stats().last_packet.is_some()) {
+        if slot.answered && slot.established {
             self.send(&mut slot.caller, &told);
         }
         if let Some(seat) = &mut slot.seat {
@@ -568,7 +576,8 @@ impl Shard {
     }
 
     fn release(&mut self, mut slot: Slot) {
-        for leg in [Some(&mut slot.caller), slot.seat.as_mut()].into_iter().flatten() {
+        let caller = slot.established.then_some(&mut slot.caller);
+        for leg in [caller, slot.seat.as_mut()].into_iter().flatten() {
             self.say_goodbye(leg);
         }
         let stats = Box::new(slot.caller.rtp.stats());

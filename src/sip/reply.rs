@@ -224,7 +224,9 @@ mod tests {
             String::from_utf8(canonical(&w, source, false).unwrap()).unwrap().to_ascii_lowercase()
         };
         let proxied = form("Record-Route: <sip:203.0.113.7;lr>\r\nm: <sip:a@10.0.0.9>\r\n");
-        assert!(proxied.contains("record-route: <sip:203.0.113.7;lr>") && proxied.contains("contact: <sip:a@10.0.0.9>"));
+        assert!(
+            proxied.contains("record-route: <sip:203.0.113.7;lr>") && proxied.contains("contact: <sip:a@10.0.0.9>")
+        );
         for hop in ["127.0.0.1:5432;transport=tcp", "10.0.0.1", "db.internal"] {
             let lured = form(&format!("Record-Route: <sip:{hop};lr>\r\nm: <sip:a@10.0.0.9>\r\n"));
             assert!(!lured.contains("record-route"), "{lured}");

@@ -69,7 +69,7 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         numbers: vec!["400".into()],
         rtp_bind: [127, 0, 0, 1].into(),
         rtp_ports: first..=first + 199,
-        dead_after_s: 20,
+        dead_after_s: 60,
         shards: 1,
         hear_workers: 1,
         data: data.path().to_path_buf(),
