@@ -110,7 +110,7 @@ fn a_taken_port_is_named_with_what_to_do() {
         &path(data.path()),
     ]);
     assert_eq!(started.status.code(), Some(1));
-    assert!(said(&started).contains(&port) && said(&started).contains("--sip"), "{}", said(&started));
+    assert!(said(&started).contains(&port) && said(&started).contains("another port"), "{}", said(&started));
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::ids::CallId;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::collections::HashMap;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Frames a shard collects before it hands them over (one second).
@@ -39,16 +40,21 @@ pub struct Recorder {
     lost: Arc<AtomicU64>,
     /// The disk is nearly full: nothing is written until there is room.
     halted: Arc<AtomicBool>,
+    /// Calls that ended while the queue was full: their files are closed as soon as the writer has caught up.
+    unclosed: Arc<Mutex<Vec<CallId>>>,
     root: Arc<PathBuf>,
 }
 
 impl Recorder {
     /// Starts the writing thread; files go below `root` in a folder per day.
     pub fn start(root: &Path) -> std::io::Result<Recorder> {
-        std::fs::create_dir_all(root)?;
+        make_folder(root)?;
         let (jobs, inbox) = bounded(4096);
-        std::thread::Builder::new().name("recorder".into()).spawn(move || write_all(&inbox))?;
-        Ok(Recorder { jobs, lost: Arc::default(), halted: Arc::default(), root: Arc::new(root.to_path_buf()) })
+        let unclosed: Arc<Mutex<Vec<CallId>>> = Arc::default();
+        let ended = unclosed.clone();
+        std::thread::Builder::new().name("recorder".into()).spawn(move || write_all(&inbox, &ended))?;
+        let (lost, halted) = (Arc::default(), Arc::default());
+        Ok(Recorder { jobs, lost, halted, unclosed, root: Arc::new(root.to_path_buf()) })
     }
 
     /// Opens a call's recording and gives the shard's end of it.
@@ -148,15 +154,16 @@ impl Tap {
 impl Drop for Tap {
     fn drop(&mut self) {
         self.flush();
-        // Closing is worth a short wait: an unclosed file keeps a stale length in its header.
-        let close = Job::Close { call: self.call };
-        let _gone_at_shutdown = self.recorder.jobs.send_timeout(close, Duration::from_millis(50));
+        // A media thread never waits for the disk, and a file must not stay open with a stale length in its header.
+        if let Err(TrySendError::Full(_)) = self.recorder.jobs.try_send(Job::Close { call: self.call }) {
+            self.recorder.unclosed.lock().unwrap_or_else(PoisonError::into_inner).push(self.call);
+        }
     }
 }
 
 type Open = crate::audio::wav::RecordingWriter<std::fs::File>;
 
-fn write_all(inbox: &Receiver<Job>) {
+fn write_all(inbox: &Receiver<Job>, unclosed: &Mutex<Vec<CallId>>) {
     let mut files: HashMap<CallId, Open> = HashMap::new();
     for job in inbox {
         match job {
@@ -177,12 +184,18 @@ fn write_all(inbox: &Receiver<Job>) {
             Job::Flush(done) => {
                 let _nobody_waits_any_more = done.send(());
             }
-            Job::Close { call } => {
-                if let Some(Err(e)) = files.remove(&call).map(Open::finish) {
-                    tracing::error!("recording of {call} has no proper end: {e}");
-                }
-            }
+            Job::Close { call } => close(&mut files, call),
         }
+        if inbox.is_empty() {
+            let ended = std::mem::take(&mut *unclosed.lock().unwrap_or_else(PoisonError::into_inner));
+            ended.into_iter().for_each(|call| close(&mut files, call));
+        }
+    }
+}
+
+fn close(files: &mut HashMap<CallId, Open>, call: CallId) {
+    if let Some(Err(e)) = files.remove(&call).map(Open::finish) {
+        tracing::error!("recording of {call} has no proper end: {e}");
     }
 }
 
@@ -200,14 +213,49 @@ fn push(file: &mut Open, lost: usize, left: &[i16], right: &[i16]) -> Result<(),
 
 fn create(path: &Path) -> Result<Open, Box<dyn std::error::Error>> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        make_folder(folder)?;
     }
-    Ok(Open::new(std::fs::File::create(path)?)?)
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    Ok(Open::new(file)?)
+}
+
+/// Nobody but the user who runs the hotline may look into it.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn recordings_are_for_the_user_who_runs_the_hotline_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::start(&folder.path().join("recordings")).unwrap();
+        let path = recorder.open(CallId::new(1, 4), (2026, 1, 2)).path().to_path_buf();
+        assert!(recorder.flush(Duration::from_secs(5)));
+        let mode = |p: &Path| p.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!((mode(path.parent().unwrap()), mode(&folder.path().join("recordings"))), (0o700, 0o700));
+    }
+
+    #[test]
+    fn a_call_that_ends_while_the_disk_stands_still_is_closed_later_and_nobody_waits() {
+        let (jobs, inbox) = bounded(1);
+        let recorder = Recorder {
+            jobs,
+            lost: Arc::default(),
+            halted: Arc::default(),
+            unclosed: Arc::default(),
+            root: Arc::new(PathBuf::from("/nowhere")),
+        };
+        let call = CallId::new(1, 5);
+        let tap = recorder.open(call, (2026, 1, 2)); // its Open fills the queue
+        drop(tap);
+        assert_eq!(*recorder.unclosed.lock().unwrap(), [call]);
+        drop(inbox);
+    }
 
     #[test]
     fn a_halted_recorder_writes_nothing_and_goes_on_in_the_right_place() {
