@@ -121,9 +121,15 @@ async fn in_the_last_words() {
     // Nobody is there to be handed over to: a message, a ticket, goodbye.
     caller.key('4').await;
     watch.until("a message", |e| matches!(e, CallEvent::PromptStarted { shown } if shown.contains("留言"))).await;
-    watch.until("the tone", |e| matches!(e, CallEvent::PromptEnded { .. })).await;
-    caller.key('#').await;
-    watch.until("goodbye", |e| matches!(e, CallEvent::PromptStarted { shown } if shown.contains("再见"))).await;
+    // The recording begins after the prompt and its tone: a key pressed before that means nothing.
+    let presses = async {
+        loop {
+            caller.sounds(Duration::from_millis(500)).await;
+            caller.key('#').await;
+        }
+    };
+    let goodbye = |e: &CallEvent| matches!(e, CallEvent::PromptStarted { shown } if shown.contains("再见"));
+    tokio::select! { _ = watch.until("goodbye", goodbye) => {}, () = presses => {} }
     caller.bye().await;
     let call = stage.over("ending").await;
     ended_by_the_caller("ending", &call);
