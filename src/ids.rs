@@ -64,3 +64,13 @@ pub enum Leg {
     /// The one we dialled for the caller (a seat's phone).
     Seat,
 }
+
+impl Leg {
+    /// The leg on the other side of a bridge.
+    pub const fn other(self) -> Leg {
+        match self {
+            Leg::Caller => Leg::Seat,
+            Leg::Seat => Leg::Caller,
+        }
+    }
+}

@@ -7,7 +7,7 @@ use super::machine::Call;
 use super::mouth::Role;
 use super::settings::{ms, pause_ms};
 use super::timer::Timer;
-use super::turn::{Awaiting, Recording, Speech};
+use super::turn::{Awaiting, Speech};
 use super::{CallEvent, CallOutput, Heard, cdr};
 use crate::clock::Mono;
 use crate::dialplan::{Input, Meaning, Understood};
@@ -34,7 +34,9 @@ impl Call {
         };
         self.event(CallEvent::Key(shown));
         match &self.turn.awaiting {
-            Awaiting::Record(Recording { from_ms: Some(_), .. }) if key == '#' => self.end_recording(now, 0),
+            // Before the tone too: who has nothing to say need not wait for it.
+            Awaiting::Record(_) if key == '#' => self.end_recording(now, 0),
+            Awaiting::Record(_) if key == '0' => self.leave_recording(now),
             Awaiting::Answer(_) if !self.held.caller => self.answer_key(now, key),
             _ => {}
         }

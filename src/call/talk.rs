@@ -182,6 +182,17 @@ impl Call {
         self.step(now, Input::Recorded { from_ms, to_ms });
     }
 
+    /// The caller asks for a person instead of leaving words.
+    pub(super) fn leave_recording(&mut self, now: Mono) {
+        let id = self.turn.begin();
+        let mut turn = cdr::blank(id, "", "", self.since_answer(now));
+        (turn.heard, turn.keys, turn.intent) = ("0".into(), true, "human".into());
+        (turn.confidence, turn.score) = (1.0, 1.0);
+        self.begin_draft(now, turn);
+        self.mouth.stop();
+        self.step(now, Input::Keys("0".into()));
+    }
+
     /// Milliseconds since the call's answer.
     pub(super) fn since_answer(&self, now: Mono) -> u64 {
         self.tally.answered.map_or(0, |at| now.ms_since(at))

@@ -216,6 +216,7 @@ impl Stage {
                 Err(format!("{s} s of silence are no answer yet: the node waits {} ms", listen.no_input_ms))
             }
             (Await::Listen(_) | Await::Record { .. }, TestInput::Silence(_)) => Ok((Input::NoInput, None)),
+            (Await::Record { .. }, TestInput::Key(keys)) if keys == "0" => Ok((Input::Keys(keys.clone()), None)),
             (Await::Record { .. }, _) => {
                 Ok((Input::Recorded { from_ms: 1000, to_ms: 1000 + self.world.recording_ms }, None))
             }

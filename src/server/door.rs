@@ -133,16 +133,36 @@ pub struct ShardCounters {
     pub panics: AtomicU64,
     /// Datagrams that were not ours.
     pub ignored: AtomicU64,
+    /// Commands lost because the shard was far behind.
+    pub untold: AtomicU64,
     /// Events of calls dropped because the switchboard was far behind.
     pub unreported: AtomicU64,
 }
 
 impl ShardHandle {
-    /// Gives a command. False when the shard is gone or stands still for a second.
+    /// Gives a command without waiting. False when the shard is gone or so far behind that its queue is full: what is
+    /// lost then is counted. A call that misses its hang-up that way ends when no sound comes any more.
     pub fn send(&self, command: ShardCommand) -> bool {
-        let sent = self.commands.send_timeout(command, std::time::Duration::from_secs(1)).is_ok();
-        let _only_fails_when_full_and_then_it_is_awake = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        let sent = self.commands.try_send(command).is_ok();
+        if !sent {
+            self.counters.untold.fetch_add(1, Ordering::Relaxed);
+        }
+        self.wake();
         sent
+    }
+
+    /// Gives a command from a thread that may wait, up to a second.
+    pub fn send_patiently(&self, command: ShardCommand) -> bool {
+        let sent = self.commands.send_timeout(command, std::time::Duration::from_secs(1)).is_ok();
+        if !sent {
+            self.counters.untold.fetch_add(1, Ordering::Relaxed);
+        }
+        self.wake();
+        sent
+    }
+
+    fn wake(&self) {
+        let _only_fails_when_full_and_then_it_is_awake = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
     }
 
     /// Calls on the shard.

@@ -199,6 +199,8 @@ impl Hotline {
             }
             None => None,
         };
+        // Without one a noise is no answer that was not understood: there are only keys.
+        let settings = HotlineSettings { speech: settings.speech && inference.is_some(), ..settings };
         let voices = Voices::start(engines.synthesizer.clone(), 2).map_err(|e| StartError::Io("voice".into(), e))?;
         let recorder = open_recorder(&settings)?;
         let disk = DiskWatch::new(&settings.data, settings.min_free_mb);
@@ -342,6 +344,7 @@ impl Hotline {
             .counter("zongji_call_panics_total", "Calls ended by a fault of the program.", sum(|c| &c.panics))
             .counter("zongji_rtp_ignored_total", "Datagrams on RTP ports that were not played.", sum(|c| &c.ignored))
             .counter("zongji_calls_refused_total", "Calls refused with 503.", self.refused.load(Ordering::Relaxed))
+            .counter("zongji_commands_untold_total", "Commands to media threads lost: far behind.", sum(|c| &c.untold))
             .counter("zongji_events_unreported_total", "Events of calls that found no room.", sum(|c| &c.unreported));
         let backlog = self.inference.as_ref().map_or(0, Inference::backlog);
         let lost = self.recorder.as_ref().map_or(0, Recorder::lost_seconds);
@@ -373,6 +376,7 @@ impl Hotline {
             ("calls_in", "Calls that came.", sip.calls_in),
             ("calls_out", "Calls to seats.", sip.calls_out),
             ("registered", "Registrations of seats.", sip.registered),
+            ("silent_phones", "Phones of seats that answered no OPTIONS any more.", sip.silent_phones),
             ("unauthorized", "Requests without the right password.", sip.unauthorized),
         ]
         .into_iter()

@@ -152,7 +152,8 @@ impl Worker {
         understand_ms: u32,
     ) {
         let heard = Heard { result, engine: self.recognizer.name().into(), recognise_ms, understand_ms };
-        job.shard.send(ShardCommand::Input { call: job.call, input: CallInput::Heard { turn: job.turn, heard } });
+        job.shard
+            .send_patiently(ShardCommand::Input { call: job.call, input: CallInput::Heard { turn: job.turn, heard } });
     }
 }
 

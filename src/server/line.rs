@@ -22,6 +22,7 @@ pub(super) struct Line {
     pub from: Pii,
     pub caps: Capabilities,
     pub codec: Option<Codec>,
+    /// Our last description: the answer to the INVITE, later what followed it.
     pub answer: String,
     /// Our own offer, when the INVITE had none; media begins with the ACK.
     pub our_offer: Option<Sdp>,
@@ -54,6 +55,8 @@ pub(super) struct SeatLine {
     pub attempt: u64,
     pub caps: Capabilities,
     pub offer: Sdp,
+    /// Our last description after that, once there is one.
+    pub described: Option<String>,
     pub asked: Option<Sdp>,
     /// Until it answers.
     pub sockets: Option<MediaSockets>,

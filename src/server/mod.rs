@@ -15,6 +15,7 @@ pub mod disk;
 mod door;
 pub mod hotline;
 pub mod inference;
+mod keys;
 mod line;
 mod metrics;
 mod pace;

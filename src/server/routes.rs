@@ -154,10 +154,13 @@ impl Route {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        let by = match input {
-            CallInput::HungUp(Leg::Caller) => HungUpBy::Caller,
-            CallInput::HungUp(Leg::Seat) => HungUpBy::Seat,
-            _ => HungUpBy::Us,
+        let (by, cause, outcome, sentence) = match input {
+            CallInput::HungUp(Leg::Caller) => (HungUpBy::Caller, 16, Outcome::Resolved, "test route"),
+            CallInput::HungUp(Leg::Seat) => (HungUpBy::Seat, 16, Outcome::Resolved, "test route"),
+            CallInput::SeatFailed(_) => {
+                (HungUpBy::Us, 20, Outcome::Failed, "test route: its target did not take the call")
+            }
+            _ => (HungUpBy::Us, 102, Outcome::Failed, "test route: the call was too long, or the hotline stopped"),
         };
         self.outputs.push_back(CallOutput::Hangup(Leg::Caller));
         if self.kind == RouteKind::Bridge {
@@ -167,8 +170,8 @@ impl Route {
             offered: self.began,
             answered: self.answered,
             ended: now,
-            reason: EndReason { cause: 16, by, sentence: "test route".into() },
-            outcome: Outcome::Resolved,
+            reason: EndReason { cause, by, sentence: sentence.into() },
+            outcome,
             steps: 0,
             retries: 0,
             verify_questions: 0,
@@ -279,6 +282,18 @@ mod tests {
             r.handle(Mono(0), CallInput::Key { leg: Leg::Caller, key });
             assert_eq!(r.speak(Mono(0), Leg::Caller).pcm[0], 0);
         }
+    }
+
+    #[test]
+    fn a_bridge_whose_target_is_not_there_has_failed() {
+        let mut r = route(RouteKind::Bridge);
+        r.handle(Mono(0), CallInput::Established);
+        r.handle(Mono(0), CallInput::SeatFailed(crate::call::LegFailure::NoAnswer));
+        let record = std::iter::from_fn(|| r.poll_output()).find_map(|o| match o {
+            CallOutput::Finished(record) => Some(record),
+            _ => None,
+        });
+        assert_eq!(record.map(|r| (r.outcome, r.reason.cause)), Some((Outcome::Failed, 20)));
     }
 
     #[test]

@@ -163,7 +163,21 @@ impl Switchboard {
         if let Some(line) = self.lines.get_mut(&call) {
             let (dialog, asked, sockets) = (None, None, Some(sockets));
             let answered = false;
-            let seat = SeatLine { user, dialog, attempt, caps, offer, asked, sockets, source, order, tried, answered };
+            let described = None;
+            let seat = SeatLine {
+                user,
+                dialog,
+                attempt,
+                caps,
+                offer,
+                described,
+                asked,
+                sockets,
+                source,
+                order,
+                tried,
+                answered,
+            };
             line.seat = Some(seat);
         }
         Ok(())

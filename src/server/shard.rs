@@ -7,6 +7,7 @@
 use super::door::is_news;
 pub use super::door::{App, NewCall, NewLeg, ShardCommand, ShardCounters, ShardHandle, ShardReport, ShardSettings};
 use super::inference::Utterance;
+use super::keys::{Keys, Way};
 use super::pace::{PHASES, Pace};
 use super::recorder::Tap;
 use super::time::now;
@@ -67,6 +68,7 @@ struct MediaLeg {
     since: Mono,
     /// Its sound came last in the other curve of G.711 than the leg beside it takes: relaying it would be noise.
     other_law: bool,
+    keys: Keys,
 }
 
 /// Which of a call's orders for a seat is in force. A seat's answer may cross the call's giving up on it; what comes
@@ -278,7 +280,7 @@ impl Shard {
                     self.relay(slot, at, leg, received, bytes);
                 }
                 match received {
-                    Received::Key(key) => self.input(slot, at, CallInput::Key { leg, key }),
+                    Received::Key(key) => self.key(slot, at, leg, Way::Rtp, key),
                     Received::Ignored(why) if why.is_foreign() => {
                         self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
                     }
@@ -287,6 +289,22 @@ impl Shard {
             }
         }
         self.datagram = datagram;
+    }
+
+    /// A press. What came by SIP only goes on to the other leg of a bridge too.
+    fn key(&mut self, slot: &mut Slot, at: Mono, leg: Leg, way: Way, key: char) {
+        let Some(l) = slot.leg(leg) else { return };
+        if !l.keys.is_new(way, key, at) {
+            return;
+        }
+        let by_sip_only = way == Way::Info && l.rtp.plan().dtmf_pt.is_none();
+        if slot.bridged
+            && by_sip_only
+            && let Some(other) = slot.leg(leg.other())
+        {
+            other.rtp.send_key(key);
+        }
+        self.input(slot, at, CallInput::Key { leg, key });
     }
 
     /// A packet of a bridged leg, sound or key, goes to the other leg at once when the two agreed on the same; else
@@ -439,11 +457,11 @@ impl Shard {
         match command {
             ShardCommand::Begin(new) => self.begin(*new),
             ShardCommand::Input { call, input } => {
-                self.with(call, |shard, slot| shard.input(slot, now(), input));
+                self.with(call, |shard, slot| shard.told(slot, input));
             }
             ShardCommand::Seat { call, order, input } => self.with(call, |shard, slot| {
                 if slot.order.is(order) {
-                    shard.input(slot, now(), input);
+                    shard.told(slot, input);
                 }
             }),
             ShardCommand::SeatLeg { call, order, leg } => self.seat_leg(call, order, *leg),
@@ -546,6 +564,7 @@ impl Shard {
             port: sockets.port,
             since: at,
             other_law: false,
+            keys: Keys::default(),
         })
     }
 
@@ -588,6 +607,14 @@ impl Shard {
         self.index.remove(&call);
         self.me.load.store(self.index.len(), Ordering::Relaxed);
         self.report(ShardReport::Released { call, ports, last: Some(stats) });
+    }
+
+    /// What signalling, models and the back office tell.
+    fn told(&mut self, slot: &mut Slot, input: CallInput) {
+        match input {
+            CallInput::Key { leg, key } => self.key(slot, now(), leg, Way::Info, key),
+            input => self.input(slot, now(), input),
+        }
     }
 
     fn input(&mut self, slot: &mut Slot, at: Mono, input: CallInput) {

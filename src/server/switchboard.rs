@@ -442,20 +442,28 @@ impl Switchboard {
     fn renegotiate(&mut self, dialog: DialogId, body: Option<&str>, source: IpAddr) -> Result<String, u16> {
         let &(call, leg) = self.dialogs.get(&dialog).ok_or(481u16)?;
         let line = self.lines.get_mut(&call).ok_or(481u16)?;
-        let (caps, asked) = match (leg, line.seat.as_mut()) {
-            (Leg::Caller, _) => (&mut line.caps, &mut line.asked),
-            (Leg::Seat, Some(seat)) => (&mut seat.caps, &mut seat.asked),
+        let (caps, asked, described) = match (leg, line.seat.as_mut()) {
+            (Leg::Caller, _) => (&mut line.caps, &mut line.asked, &mut line.answer),
+            (Leg::Seat, Some(seat)) => {
+                let described = seat.described.get_or_insert_with(|| seat.offer.to_string());
+                (&mut seat.caps, &mut seat.asked, described)
+            }
             (Leg::Seat, None) => return Err(481),
         };
         let mut next = caps.clone();
         next.session_version += 1;
         let Some(body) = body else {
-            // It asks for our offer; the answer comes with the ACK.
-            let offer = sdp::offer(&next);
+            // It asks for our offer; the answer comes with the ACK. Every stream keeps its place.
+            let offer = match sdp::parse(described.as_bytes()) {
+                Ok(previous) => sdp::offer_again(&next, &previous),
+                Err(_) => sdp::offer(&next),
+            };
             *caps = next;
+            described.clone_from(&offer.to_string());
             return Ok(asked.insert(offer).to_string());
         };
         let (answer, plan) = answer_to(&next, body)?;
+        described.clone_from(&answer);
         *caps = next;
         self.replan(call, leg, plan, Some(source));
         Ok(answer)

@@ -55,7 +55,7 @@ fn work(voice: &dyn Synthesizer, inbox: &Receiver<Job>) {
     for Job { call, prompt, request, shard } in inbox {
         let made = catch_unwind(AssertUnwindSafe(|| {
             voice.speak(&request, &mut |pcm| {
-                shard.send(ShardCommand::Input {
+                shard.send_patiently(ShardCommand::Input {
                     call,
                     input: CallInput::PromptAudio { prompt, pcm: pcm.into(), last: false },
                 })
@@ -66,6 +66,6 @@ fn work(voice: &dyn Synthesizer, inbox: &Receiver<Job>) {
             Ok(Err(e)) => CallInput::PromptFailed { prompt, why: e.to_string() },
             Err(_) => CallInput::PromptFailed { prompt, why: "the voice broke on this text".into() },
         };
-        shard.send(ShardCommand::Input { call, input });
+        shard.send_patiently(ShardCommand::Input { call, input });
     }
 }

@@ -1,5 +1,6 @@
 //! The agent: what the rest of the program sees of SIP.
 
+use super::alive;
 use super::calls::{Kind, Pin};
 use super::counters::{SipCounters, bump};
 use super::dialogs::{self, contact, insert, response_to, sdp_headers, text};
@@ -136,6 +137,7 @@ impl SipAgent {
         let library = hub.endpoint.clone();
         tokio::spawn(async move { library.serve().await.ok() });
         tokio::spawn(dialogs::serve(hub.clone(), incoming));
+        tokio::spawn(alive::serve(hub.clone(), socket.clone()));
         tokio::spawn(udp::serve(hub.clone(), socket));
         tokio::spawn(tcp::listen(hub.clone(), listener));
         tokio::spawn(tidy(hub.clone()));

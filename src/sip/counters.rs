@@ -50,6 +50,8 @@ counters! {
     unauthorized,
     /// Registrations made or refreshed.
     registered,
+    /// Phones taken off the list because they answered no OPTIONS.
+    silent_phones,
     /// OPTIONS answered.
     options,
     /// Challenges of servers we do not give our password to.

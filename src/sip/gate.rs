@@ -8,7 +8,7 @@ use super::calls::{Calls, Kind};
 use super::counters::{Counters, bump};
 use super::digest::hex;
 use super::event::{DialogId, SipEvent};
-use super::registrar::{Contact, Registrar};
+use super::registrar::{Contact, Registrar, Round};
 use super::reply::{canonical, stateless};
 use super::sanity::{ALLOW, Refusal, Verdict, check, cseq};
 use super::settings::{Served, SipSettings};
@@ -89,6 +89,13 @@ impl Gate {
     /// Contacts of a registered user.
     pub fn contacts(&self, user: &str, now: Mono) -> Vec<Contact> {
         lock(&self.state).registrar.contacts(user, now)
+    }
+
+    /// The next round of OPTIONS to registered phones.
+    pub fn probe(&self, now: Mono, call_id: impl Fn() -> String) -> Round {
+        let round = lock(&self.state).registrar.probe(now, call_id);
+        self.counters.silent_phones.fetch_add(round.lost.len() as u64, Relaxed);
+        round
     }
 
     /// Changes which numbers are served.
@@ -195,6 +202,10 @@ impl Gate {
 
     fn response(&self, wire: &Wire, source: SocketAddr, tcp: bool) -> Result<Outcome, Option<Refusal>> {
         let call_id = wire.get("call-id").unwrap_or_default();
+        if super::alive::is_probe(call_id) {
+            lock(&self.state).registrar.answered(call_id);
+            return Ok(Outcome::Drop { close: false });
+        }
         let (known, trusted) = {
             let calls = &lock(&self.state).calls;
             (calls.knows(call_id), calls.may_answer(call_id, source, &realms(wire)))

@@ -13,6 +13,7 @@
 
 mod admission;
 mod agent;
+mod alive;
 mod calls;
 mod counters;
 mod dialogs;

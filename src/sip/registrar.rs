@@ -17,6 +17,8 @@ const MAX_CONTACTS: usize = 3;
 const MAX_EXPIRES: u32 = 3600;
 /// Shortest, s; asking for less gets 423.
 const MIN_EXPIRES: u32 = 30;
+/// OPTIONS in a row that a phone may leave unanswered.
+const MAX_UNANSWERED: u8 = 3;
 /// Failures of one source within a minute before it is refused for five.
 const MAX_FAILURES: u32 = 10;
 /// Sources whose failures are counted.
@@ -35,6 +37,9 @@ pub struct Contact {
     pub expires_at: Mono,
     call_id: String,
     cseq: u32,
+    /// Call-ID of the OPTIONS it has not answered yet, and how many went unanswered.
+    probe: Option<String>,
+    unanswered: u8,
 }
 
 impl Contact {
@@ -49,6 +54,15 @@ impl Contact {
         let transport = if self.tcp { ";transport=tcp" } else { "" };
         format!("sip:{user}{}{transport}", self.source)
     }
+}
+
+/// What a round of OPTIONS is to do.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// Whom to ask, with which Call-ID.
+    pub ask: Vec<(Contact, String)>,
+    /// Users who lost contacts that did not answer, and how many they keep.
+    pub lost: Vec<(String, usize)>,
 }
 
 /// What a REGISTER led to.
@@ -207,7 +221,8 @@ impl Registrar {
                 return Err(Refusal::new(423, "Interval Too Brief").with("Min-Expires", MIN_EXPIRES.to_string()));
             }
             let expires_at = now + Duration::from_secs(seconds.into());
-            new.push(Contact { uri: contact.uri, source, tcp, expires_at, call_id: call_id.clone(), cseq: number });
+            let (uri, call_id, probe, unanswered) = (contact.uri, call_id.clone(), None, 0);
+            new.push(Contact { uri, source, tcp, expires_at, call_id, cseq: number, probe, unanswered });
         }
         while new.len() > MAX_CONTACTS {
             let first = new.iter().enumerate().min_by_key(|(_, c)| c.expires_at).map_or(0, |(i, _)| i);
@@ -229,6 +244,37 @@ impl Registrar {
     /// Contacts of a user that have not expired, newest last.
     pub fn contacts(&self, user: &str, now: Mono) -> Vec<Contact> {
         self.bindings.get(user).into_iter().flatten().filter(|c| c.expires_at > now).cloned().collect()
+    }
+
+    /// The next round of OPTIONS: every phone on UDP is asked, and who has not answered three in a row is no longer
+    /// there.
+    pub fn probe(&mut self, now: Mono, call_id: impl Fn() -> String) -> Round {
+        let mut round = Round::default();
+        for (user, held) in &mut self.bindings {
+            let before = held.len();
+            held.retain_mut(|c| {
+                c.unanswered = c.unanswered.saturating_add(u8::from(c.probe.is_some()));
+                c.unanswered < MAX_UNANSWERED
+            });
+            if held.len() != before {
+                round.lost.push((user.clone(), held.len()));
+            }
+            for contact in held.iter_mut().filter(|c| !c.tcp && c.expires_at > now) {
+                let id = call_id();
+                contact.probe = Some(id.clone());
+                round.ask.push((contact.clone(), id));
+            }
+        }
+        round
+    }
+
+    /// A response to an OPTIONS of ours. Any will do: who refuses it is there too.
+    pub fn answered(&mut self, call_id: &str) -> bool {
+        let asked = self.bindings.values_mut().flatten().find(|c| c.probe.as_deref() == Some(call_id));
+        asked.is_some_and(|contact| {
+            (contact.probe, contact.unanswered) = (None, 0);
+            true
+        })
     }
 
     /// Forgets what is over; returns the users who lost contacts by it and how many they keep.
@@ -304,6 +350,8 @@ mod tests {
             expires_at: Mono(0),
             call_id: String::new(),
             cseq: 1,
+            probe: None,
+            unanswered: 0,
         };
         assert_eq!(contact("sip:8001@198.51.100.2:5062", false).target(), "sip:8001@198.51.100.2:5062");
         assert_eq!(contact("sip:8001@10.0.0.9:5060", false).target(), "sip:8001@203.0.113.7:40000");

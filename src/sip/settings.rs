@@ -112,6 +112,9 @@ pub struct SipSettings {
     pub tcp_message_limit: Duration,
     /// A TCP connection silent this long is closed.
     pub tcp_idle_limit: Duration,
+    /// How often registered phones are asked by OPTIONS whether they are there. Under 30 s it also keeps ways through
+    /// address translation open.
+    pub keep_alive: Duration,
     /// RFC 3261 T1; 64 times it ends unanswered transactions. 500 ms but in tests.
     pub t1: Duration,
     /// Events waiting for the reader before new calls get 503.
@@ -133,6 +136,7 @@ impl Default for SipSettings {
             tcp_connections: (1000, 20),
             tcp_message_limit: Duration::from_secs(5),
             tcp_idle_limit: Duration::from_secs(300),
+            keep_alive: Duration::from_secs(25),
             t1: Duration::from_millis(500),
             event_queue: 1024,
         }

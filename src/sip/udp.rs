@@ -35,7 +35,7 @@ impl LibrarySocket for SendOnly {
 }
 
 /// An address in the family of the socket that sends to it.
-fn as_bound(socket: &UdpSocket, to: SocketAddr) -> SocketAddr {
+pub(super) fn as_bound(socket: &UdpSocket, to: SocketAddr) -> SocketAddr {
     match (socket.local_addr(), to.ip()) {
         (Ok(SocketAddr::V6(_)), IpAddr::V4(ip)) => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
         _ => to,

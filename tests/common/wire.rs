@@ -180,6 +180,16 @@ impl Caller {
         }
     }
 
+    /// How many packets come within a time, with sound or without.
+    pub async fn packets(&self, within: Duration) -> usize {
+        let end = tokio::time::Instant::now() + within;
+        let (mut count, mut buffer) = (0, vec![0; 2048]);
+        while let Ok(Ok(_)) = tokio::time::timeout_at(end, self.media.recv_from(&mut buffer)).await {
+            count += 1;
+        }
+        count
+    }
+
     /// Sequence numbers of the packets with sound that come within a time.
     pub async fn sounds(&self, within: Duration) -> Vec<u16> {
         let end = tokio::time::Instant::now() + within;

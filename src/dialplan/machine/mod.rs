@@ -327,6 +327,12 @@ impl Run {
             (Input::Transfer(result), Await::Transfer(_)) => Some(self.transfer_ended(result, out)),
             (Input::Recorded { from_ms, to_ms }, Await::Record { .. }) => Some(self.record_ended(from_ms, to_ms)),
             (Input::NoInput, Await::Record { .. }) => Some(self.record_ended(0, 0)),
+            // A person can be had at every node, also where the caller only talks.
+            (Input::Keys(keys), Await::Record { .. }) if keys == "0" => {
+                self.counters.turns += 1;
+                self.silent = 0;
+                Some(self.global(super::understood::Global::Human, out))
+            }
             _ => None,
         }
     }

@@ -1,0 +1,153 @@
+//! Requests inside a dialog, whenever they come.
+
+use crate::common::sip::*;
+use std::time::Duration;
+use zongji::sip::*;
+
+/// The caller's first provisional response with a tag.
+async fn ringing(c: &Client) -> String {
+    loop {
+        let text = c.hear().await;
+        if text.starts_with("SIP/2.0 180") {
+            return text;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_and_its_invite_are_answered_with_the_tag_it_rang_with() {
+    let mut b = Side::new(settings()).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    c.send(&c.request("INVITE", "400", "gone", 1, "", "", OFFER)).await;
+    let dialog = b.called().await;
+    b.agent.ring(dialog).await;
+    let tag = tag_of(&ringing(&c).await);
+    c.send(&c.request("CANCEL", "400", "gone", 1, "", "", "")).await;
+    let (one, two) = (c.final_answer().await, c.final_answer().await);
+    let mut heard: Vec<_> = [&one, &two].map(|t| (header(t, "CSeq"), &t[8..11], tag_of(t))).into();
+    heard.sort();
+    assert_eq!(heard, [("1 CANCEL", "200", tag.clone()), ("1 INVITE", "487", tag)]);
+    assert_eq!(b.next().await, SipEvent::Cancelled { dialog });
+    b.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_before_the_answer_and_before_the_ack_are_answered_and_end_nothing() {
+    let mut b = Side::new(settings()).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    c.send(&c.request("INVITE", "400", "hasty", 1, "", "", OFFER)).await;
+    let dialog = b.called().await;
+    b.agent.ring(dialog).await;
+    let tag = tag_of(&ringing(&c).await);
+    let ask = async |method: &str, cseq: u32, more: &str, sdp: &str| {
+        c.send(&c.request(method, "400", "hasty", cseq, &tag, more, sdp)).await;
+        loop {
+            let text = c.final_answer().await;
+            if header(&text, "CSeq") == format!("{cseq} {method}") {
+                return text;
+            }
+        }
+    };
+    let early = ask("INVITE", 2, "", OFFER).await;
+    assert!(early.starts_with("SIP/2.0 500") && !header(&early, "Retry-After").is_empty(), "{early}");
+    c.send(&c.request("CANCEL", "400", "hasty", 2, &tag, "", "")).await;
+    assert!(c.final_answer().await.contains(" 2 "));
+    assert!(ask("OPTIONS", 3, "", "").await.starts_with("SIP/2.0 200"));
+    assert!(ask("INFO", 4, "", "").await.starts_with("SIP/2.0 500"));
+    b.agent.answer(dialog, ANSWER.into()).await;
+    assert!(ask("INVITE", 5, "", OFFER).await.starts_with("SIP/2.0 491"));
+    let key = c.request("INFO", "400", "hasty", 6, &tag, "Content-Type: application/dtmf\r\n", "");
+    c.send(&(key.replace("Content-Length: 0", "Content-Length: 1") + "7")).await;
+    assert_eq!(b.next().await, SipEvent::Info { dialog, key: Some('7') });
+    c.send(&c.request("ACK", "400", "hasty", 1, &tag, "", "")).await;
+    assert_eq!(b.next().await, SipEvent::Ack { dialog, sdp: None });
+    assert!(ask("BYE", 7, "", "").await.starts_with("SIP/2.0 200"));
+    assert_eq!(b.next().await, SipEvent::Bye { dialog });
+    b.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_come_in_the_order_they_were_sent() {
+    let mut b = Side::new(settings()).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    c.send(&c.request("INVITE", "400", "keys", 1, "", "", OFFER)).await;
+    let dialog = b.called().await;
+    b.agent.answer(dialog, ANSWER.into()).await;
+    let tag = tag_of(&c.final_answer().await);
+    c.send(&c.request("ACK", "400", "keys", 1, &tag, "", "")).await;
+    assert_eq!(b.next().await, SipEvent::Ack { dialog, sdp: None });
+    for i in 0..20u32 {
+        let key = c.request("INFO", "400", "keys", 2 + i, &tag, "Content-Type: application/dtmf\r\n", "");
+        c.send(&(key.replace("Content-Length: 0", "Content-Length: 1") + &(i % 10).to_string())).await;
+    }
+    for i in 0..20u32 {
+        let key = char::from_digit(i % 10, 10);
+        assert_eq!(b.next().await, SipEvent::Info { dialog, key });
+    }
+    b.agent.hangup(dialog).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_contact_in_a_reinvite_is_where_our_bye_goes() {
+    let mut b = Side::new(settings()).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    c.send(&c.request("INVITE", "400", "moved", 1, "", "", OFFER)).await;
+    let dialog = b.called().await;
+    b.agent.answer(dialog, ANSWER.into()).await;
+    let tag = tag_of(&c.final_answer().await);
+    c.send(&c.request("ACK", "400", "moved", 1, &tag, "", "")).await;
+    assert_eq!(b.next().await, SipEvent::Ack { dialog, sdp: None });
+    let new = Client::new(b.agent.local_addr()).await;
+    let me = new.socket.local_addr().unwrap();
+    let old = c.socket.local_addr().unwrap();
+    let again = c.request("INVITE", "400", "moved", 2, &tag, "", OFFER);
+    new.send(&again.replace(&format!("Contact: <sip:c@{old}>"), &format!("Contact: <sip:c@{me}>"))).await;
+    let SipEvent::Reinvite { request, source, .. } = b.next().await else { panic!("a re-INVITE") };
+    assert_eq!(source, me);
+    b.agent.answer_reinvite(dialog, request, Ok(ANSWER.into())).await;
+    assert!(new.final_answer().await.starts_with("SIP/2.0 200"));
+    new.send(&c.request("ACK", "400", "moved", 2, &tag, "", "")).await;
+    b.agent.hangup(dialog).await;
+    assert!(new.request_heard().await.starts_with("BYE "));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_who_close_their_connection_leave_nothing_behind() {
+    for answered in [true, false] {
+        let Side { agent, mut events } = Side::new(SipSettings { t1: Duration::from_millis(10), ..settings() }).await;
+        let other = agent.clone();
+        let (closed, mut close) = tokio::sync::mpsc::channel::<()>(64);
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let SipEvent::Invite { dialog, .. } = event {
+                    close.recv().await; // only after the caller has gone
+                    match answered {
+                        true => other.answer(dialog, ANSWER.into()).await,
+                        false => other.reject(dialog, 486, None).await,
+                    }
+                }
+            }
+        });
+        let c = Client::new(agent.local_addr()).await;
+        for i in 0..50 {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let mut stream = tokio::net::TcpStream::connect(agent.local_addr()).await.unwrap();
+            let invite = c.request("INVITE", "400", &format!("quit{i}"), 1, "", "", OFFER).replace("/UDP", "/TCP");
+            stream.write_all(invite.as_bytes()).await.unwrap();
+            let mut trying = [0u8; 16];
+            tokio::time::timeout(LIMIT, stream.read(&mut trying)).await.expect("a 100").unwrap();
+            drop(stream);
+            let end = tokio::time::Instant::now() + LIMIT;
+            while agent.tcp_connections() > 0 {
+                assert!(tokio::time::Instant::now() < end, "the connection is still there");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            closed.send(()).await.unwrap();
+        }
+        let end = tokio::time::Instant::now() + LIMIT;
+        while agent.counters().calls + agent.counters().dialogs + agent.counters().transactions > 0 {
+            assert!(tokio::time::Instant::now() < end, "left over: {:?}", agent.counters());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
