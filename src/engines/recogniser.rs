@@ -15,6 +15,7 @@ use super::decode::digits::{DigitString, digit_strings};
 use super::decode::forward::Scorer;
 use super::decode::spot::{self, Found};
 use super::decode::syllables::{FreeLoop, free_loop};
+use super::decode::tree::PrefixTree;
 use super::decode::{Frames, NEVER};
 use super::reading;
 use super::timer::Timer;
@@ -122,9 +123,22 @@ struct Entry {
 
 /// A grammar as labels. What cannot be pronounced with Mandarin syllables (English words) is not in it.
 struct Compiled {
-    phrases: Vec<Entry>,
-    fragments: Vec<Entry>,
+    phrases: Entries,
+    fragments: Entries,
     digits: Option<DigitSpan>,
+}
+
+/// Entries, and their common beginnings.
+struct Entries {
+    list: Vec<Entry>,
+    tree: PrefixTree,
+}
+
+impl Entries {
+    fn new(list: Vec<Entry>) -> Self {
+        let tree = PrefixTree::new(list.iter().map(|e| e.labels.as_slice()));
+        Entries { list, tree }
+    }
 }
 
 impl Compiled {
@@ -138,7 +152,7 @@ impl Compiled {
             let long = |p: &Entry| p.labels.len() >= SPOTTED_PHRASE && !known.contains(&p.labels);
             fragments.extend(entries(&grammar.phrases).into_iter().filter(long));
         }
-        Compiled { phrases, fragments, digits: grammar.digits }
+        Compiled { phrases: Entries::new(phrases), fragments: Entries::new(fragments), digits: grammar.digits }
     }
 }
 
@@ -211,7 +225,7 @@ fn decode(posteriors: &[f32], grammar: &Compiled, inventory: &[Syllable]) -> (Ve
     if let Some(span) = grammar.digits {
         out.extend(digit_readings(&Frames::new(posteriors, DIGIT_BIAS), span));
     }
-    if !grammar.fragments.is_empty() {
+    if !grammar.fragments.list.is_empty() {
         let frames = Frames::new(posteriors, LOOP_BIAS);
         let free = free_loop(&frames, inventory, 0.0);
         out.extend(open_readings(&frames, &free, &grammar.fragments));
@@ -231,11 +245,12 @@ fn decode(posteriors: &[f32], grammar: &Compiled, inventory: &[Syllable]) -> (Ve
     (nbest, accepted)
 }
 
-fn phrase_readings(frames: &Frames, phrases: &[Entry]) -> Vec<Reading> {
-    let scorer = Scorer::new(frames);
-    let mut scored: Vec<(f32, &Entry)> = phrases
-        .iter()
-        .map(|e| (scorer.score(&e.labels) + e.weight, e))
+fn phrase_readings(frames: &Frames, phrases: &Entries) -> Vec<Reading> {
+    let scores = Scorer::new(frames).scores(&phrases.tree);
+    let mut scored: Vec<(f32, &Entry)> = scores
+        .into_iter()
+        .zip(&phrases.list)
+        .map(|(score, e)| (score + e.weight, e))
         .filter(|(score, _)| *score > NEVER / 2.0)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -274,12 +289,10 @@ fn in_order(mut readings: Vec<Reading>) -> Vec<Reading> {
 
 /// The best set of fragments; then, for each of its members, the set without it. None of those fits better than the
 /// best set, however well the rest fits per unit.
-fn open_readings(frames: &Frames, free: &FreeLoop, fragments: &[Entry]) -> Vec<Reading> {
-    let found: Vec<Found> = fragments
-        .iter()
-        .enumerate()
-        .flat_map(|(i, e)| spot::occurrences(frames, free, &e.labels, i, SPOT_CURVE.middle, SPOT_PRICE - e.weight))
-        .collect();
+fn open_readings(frames: &Frames, free: &FreeLoop, fragments: &Entries) -> Vec<Reading> {
+    let prices: Vec<(f32, usize)> = fragments.list.iter().map(|e| (SPOT_PRICE - e.weight, e.labels.len())).collect();
+    let found = spot::occurrences(frames, free, &fragments.tree, &prices, SPOT_CURVE.middle);
+    let fragments = &fragments.list;
     let best = spot::best_set(&found);
     let mut out = Vec::new();
     if best.is_empty() {

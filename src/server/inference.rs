@@ -9,14 +9,16 @@ use crate::call::{CallInput, Heard};
 use crate::clock::Mono;
 use crate::dialplan::{FlowSet, Listen};
 use crate::ids::{CallId, TurnId};
-use crate::speech::{Recognizer, RecognizerStream, Transcript};
+use crate::speech::{Grammar, Recognizer, RecognizerStream, Transcript};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Jobs a worker may have waiting (a job is at most 300 ms of sound).
 const WORKER_QUEUE: usize = 512;
+/// Grammars a worker keeps ready.
+const GRAMMARS: usize = 64;
 /// An utterance nobody ends is forgotten after this long.
 const FORGET_MS: u64 = 60_000;
 
@@ -60,7 +62,7 @@ impl Inference {
             let recognizer = recognizer.clone();
             std::thread::Builder::new().name(format!("hear-{n}")).spawn(move || {
                 super::time::give_way_to_media();
-                Worker { recognizer, open: HashMap::new() }.work(&inbox);
+                Worker { recognizer, open: HashMap::new(), grammars: Grammars::default() }.work(&inbox);
             })?;
             doors.push(door);
         }
@@ -91,6 +93,31 @@ struct Open {
 struct Worker {
     recognizer: Arc<dyn Recognizer>,
     open: HashMap<(CallId, TurnId), Open>,
+    grammars: Grammars,
+}
+
+/// What can be heard at the nodes that listened last: the same one for every caller, so that the recogniser makes it ready
+/// once. What names a caller's own things is not kept.
+#[derive(Default)]
+struct Grammars(VecDeque<(Arc<FlowSet>, Arc<Listen>, Arc<Grammar>)>);
+
+impl Grammars {
+    fn of(&mut self, flows: &Arc<FlowSet>, listen: &Arc<Listen>) -> Arc<Grammar> {
+        let same = |(f, l, _): &(Arc<FlowSet>, Arc<Listen>, Arc<Grammar>)| Arc::ptr_eq(f, flows) && l == listen;
+        if let Some(at) = self.0.iter().position(same)
+            && let Some(known) = self.0.remove(at)
+        {
+            let grammar = known.2.clone();
+            self.0.push_front(known);
+            return grammar;
+        }
+        let grammar = Arc::new(flows.grammar(listen));
+        if !listen.secret {
+            self.0.push_front((flows.clone(), listen.clone(), grammar.clone()));
+            self.0.truncate(GRAMMARS);
+        }
+        grammar
+    }
 }
 
 impl Worker {
@@ -110,7 +137,8 @@ impl Worker {
     }
 
     fn start(&mut self, job: &Job, listen: Arc<Listen>, flows: Arc<FlowSet>) {
-        let opened = guarded(|| self.recognizer.open(Arc::new(flows.grammar(&listen))).map_err(|e| e.to_string()));
+        let grammars = &mut self.grammars;
+        let opened = guarded(|| self.recognizer.open(grammars.of(&flows, &listen)).map_err(|e| e.to_string()));
         match opened {
             Ok(stream) => {
                 let open = Open { stream, listen, flows, touched: job.asked, failed: None };
@@ -160,4 +188,28 @@ impl Worker {
 /// A model that panics is a model that failed: the caller is asked again.
 fn guarded<T>(f: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Err("the recogniser broke on this utterance".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialplan::embedded;
+    use crate::server::hotline::opening_question;
+
+    #[test]
+    fn what_a_node_hears_is_made_once_and_a_secret_is_not_kept() {
+        let flows = Arc::new(FlowSet::compile(embedded()).expect("the shipped flows"));
+        let other = Arc::new(FlowSet::compile(embedded()).expect("the shipped flows"));
+        let opening = Arc::new(opening_question(&flows));
+        let mut grammars = Grammars::default();
+        let first = grammars.of(&flows, &opening);
+        assert!(Arc::ptr_eq(&first, &grammars.of(&flows, &Arc::new((*opening).clone()))), "equal questions are one");
+        assert!(!Arc::ptr_eq(&first, &grammars.of(&other, &opening)), "of its own flows");
+        let secret = Arc::new(Listen { secret: true, ..(*opening).clone() });
+        assert!(!Arc::ptr_eq(&grammars.of(&flows, &secret), &grammars.of(&flows, &secret)));
+        for n in 0..200u32 {
+            grammars.of(&flows, &Arc::new(Listen { no_input_ms: n, ..(*opening).clone() }));
+        }
+        assert_eq!(grammars.0.len(), GRAMMARS);
+    }
 }

@@ -107,6 +107,8 @@ struct Slot {
     /// The caller acknowledged our answer. Before that the address in the description may be anybody's, and nothing is
     /// sent there.
     established: bool,
+    /// The turn whose speech the recogniser did not get whole.
+    holed: Option<crate::ids::TurnId>,
     finished: bool,
     ticks: u64,
 }
@@ -502,6 +504,7 @@ impl Shard {
             bridged: false,
             answered: false,
             established: false,
+            holed: None,
             finished: false,
             ticks: 0,
         });
@@ -675,14 +678,22 @@ impl Shard {
     }
 
     fn speech(&mut self, slot: &mut Slot, at: Mono, turn: crate::ids::TurnId, what: Utterance) {
-        let ends = matches!(what, Utterance::Start { .. } | Utterance::End);
+        let (sound, end) = (matches!(what, Utterance::Audio(_)), matches!(what, Utterance::End));
+        let awaited = end || matches!(what, Utterance::Start { .. });
+        // An utterance with a hole in it would be understood as something else.
+        let what = if slot.holed == Some(turn) { Utterance::Cancel } else { what };
         let refused = match &self.settings.inference {
             Some(inference) => inference.submit(&self.me, slot.call, turn, what).err(),
             None => Some("no recogniser is loaded"),
         };
-        if let Some(why) = refused
-            && ends
-        {
+        if sound && refused.is_some() {
+            slot.holed = Some(turn);
+        }
+        let refused = match slot.holed == Some(turn) {
+            true => end.then_some("the recogniser is too far behind"),
+            false => refused.filter(|_| awaited),
+        };
+        if let Some(why) = refused {
             let heard = Heard { result: Err(why.into()), engine: String::new(), recognise_ms: 0, understand_ms: 0 };
             self.input(slot, at, CallInput::Heard { turn, heard });
         }

@@ -1,5 +1,6 @@
 //! The CTC forward score: the summed probability of all ways to say a sequence of units in the given time.
 
+use super::tree::PrefixTree;
 use super::{Frames, NEVER};
 use crate::engines::units::{BLANK, UNITS};
 
@@ -14,34 +15,36 @@ impl Scorer {
         Scorer { linear: frames.log.iter().map(|l| f64::from(*l).exp()).collect() }
     }
 
-    /// Log score of a phrase relative to the best unconstrained path; [`NEVER`] when it cannot be said in this time.
+    /// Log score of each phrase of the tree relative to the best unconstrained path; [`NEVER`] when it cannot be said
+    /// in this time.
     ///
     /// Works on plain probabilities: relative to the best path they stay in `f64`'s range down to e^-700, and what
     /// lies below is no candidate. That saves the logarithm in the innermost loop.
-    pub fn score(&self, labels: &[u8]) -> f32 {
-        if labels.is_empty() || self.linear.is_empty() {
-            return NEVER;
-        }
-        let states = 2 * labels.len() + 1;
-        let mut now = vec![0.0f64; states];
+    pub fn scores(&self, tree: &PrefixTree) -> Vec<f32> {
+        // Of each node: its unit, and the blank after it. What comes before the first unit is the root's blank.
+        let (mut sound, mut gap) = (vec![0.0f64; tree.len()], vec![0.0f64; tree.len()]);
+        let mut root = 1.0f64;
         for (t, p) in self.linear.chunks_exact(UNITS).enumerate() {
             let blank = p[usize::from(BLANK)];
-            if t == 0 {
-                now[0] = blank;
-                now[1] = p[usize::from(labels[0])];
-                continue;
+            // Children first, so that their parents' values of the frame before are still there to be read.
+            for n in (0..tree.len()).rev() {
+                let (before, skip) = match tree.parent(n) {
+                    None => (root, 0.0),
+                    Some(up) if tree.repeats(n) => (gap[up], 0.0),
+                    Some(up) => (gap[up], sound[up]),
+                };
+                gap[n] = (gap[n] + sound[n]) * blank;
+                sound[n] = (sound[n] + before + skip) * p[tree.unit(n)];
             }
-            // Downwards, so that the values of the frame before are still there to be read.
-            for k in (0..labels.len()).rev() {
-                let s = 2 * k + 1;
-                now[s + 1] = (now[s + 1] + now[s]) * blank;
-                let skip = if k > 0 && labels[k] != labels[k - 1] { now[s - 2] } else { 0.0 };
-                now[s] = (now[s] + now[s - 1] + skip) * p[usize::from(labels[k])];
-            }
-            now[0] *= blank;
+            // Sound may begin with the first frame, so the root is there before it.
+            root = if t == 0 { blank } else { root * blank };
         }
-        let total = now[states - 1] + now[states - 2];
-        if total > 0.0 { total.ln() as f32 } else { NEVER }
+        let said = !self.linear.is_empty();
+        let score = |end: Option<usize>| match end.map(|n| sound[n] + gap[n]) {
+            Some(total) if said && total > 0.0 => total.ln() as f32,
+            _ => NEVER,
+        };
+        tree.ends().map(score).collect()
     }
 }
 
@@ -50,22 +53,27 @@ mod tests {
     use super::super::fake::{labels, posteriors};
     use super::*;
 
+    /// The score of one phrase.
+    fn score(scorer: &Scorer, labels: &[u8]) -> f32 {
+        scorer.scores(&PrefixTree::new([labels]))[0]
+    }
+
     #[test]
     fn the_spoken_phrase_scores_best_and_near_zero() {
         let said = labels("cha ding dan");
         let scorer = Scorer::new(&Frames::new(&posteriors(&said, 0.9), 1.0));
-        let right = scorer.score(&said);
+        let right = score(&scorer, &said);
         assert!(right > -1.0, "{right}");
-        assert!(scorer.score(&labels("cha ding dai")) < right - 3.0);
-        assert!(scorer.score(&labels("zhuan ren gong")) < right - 10.0);
+        assert!(score(&scorer, &labels("cha ding dai")) < right - 3.0);
+        assert!(score(&scorer, &labels("zhuan ren gong")) < right - 10.0);
     }
 
     #[test]
     fn a_phrase_longer_than_the_sound_is_impossible() {
         let scorer = Scorer::new(&Frames::new(&posteriors(&labels("a"), 0.9), 0.0));
-        assert_eq!(scorer.score(&labels("zhuan ren gong zhuan ren gong")), NEVER);
-        assert_eq!(scorer.score(&[]), NEVER);
-        assert_eq!(Scorer::new(&Frames::new(&[], 0.0)).score(&labels("a")), NEVER);
+        assert_eq!(score(&scorer, &labels("zhuan ren gong zhuan ren gong")), NEVER);
+        assert_eq!(score(&scorer, &[]), NEVER);
+        assert_eq!(score(&Scorer::new(&Frames::new(&[], 0.0)), &labels("a")), NEVER);
     }
 
     #[test]
@@ -74,7 +82,21 @@ mod tests {
         let a = labels("a");
         let held = [posteriors(&a, 0.99)[UNITS..3 * UNITS].to_vec()].concat();
         let scorer = Scorer::new(&Frames::new(&held, 0.0));
-        assert!(scorer.score(&a) > -0.5);
-        assert!(scorer.score(&labels("a a")) < -4.0);
+        assert!(score(&scorer, &a) > -0.5);
+        assert!(score(&scorer, &labels("a a")) < -4.0);
+    }
+
+    #[test]
+    fn phrases_with_a_common_beginning_score_as_each_alone() {
+        let said = labels("zhang xiao ming");
+        let scorer = Scorer::new(&Frames::new(&posteriors(&said, 0.7), 1.0));
+        let list: Vec<Vec<u8>> =
+            ["zhang xiao ming", "zhang xiao hong", "zhang xiao", "wang xiao ming", "a a", "zhang xiao ming ming"]
+                .map(labels)
+                .into();
+        let together = scorer.scores(&PrefixTree::new(list.iter().map(Vec::as_slice)));
+        let alone: Vec<f32> = list.iter().map(|l| score(&scorer, l)).collect();
+        assert_eq!(together, alone);
+        assert!(together.iter().skip(1).all(|s| *s < together[0]));
     }
 }

@@ -5,11 +5,13 @@
 //! - [`digits`]: the best digit strings of an allowed length.
 //! - [`syllables`]: free syllables, the measure of "any speech", and the pinyin of what is in no grammar.
 //! - [`spot`]: fragments anywhere in an utterance, free syllables around them.
+//! - [`tree`]: phrases and fragments by their common beginnings; both scores walk it.
 
 pub mod digits;
 pub mod forward;
 pub mod spot;
 pub mod syllables;
+pub mod tree;
 
 use super::units::{BLANK, UNITS};
 

@@ -1,6 +1,7 @@
 //! Key fragments anywhere in an utterance: each is compared with what free syllables make of the same stretch.
 
 use super::syllables::FreeLoop;
+use super::tree::PrefixTree;
 use super::{Frames, NEVER};
 use crate::engines::units::BLANK;
 
@@ -29,52 +30,53 @@ fn better(a: Token, b: Token) -> Token {
     if b.score > a.score { b } else { a }
 }
 
-/// The places where a fragment is good enough: its log ratio to free syllables less `price` is above `floor` for each unit. Of places that overlap only the best is given.
+/// The places where a fragment of the tree is good enough: its log ratio to free syllables less its price is above
+/// `floor` for each unit. `fragments`: the price and the number of units of each. Of places of one fragment that overlap
+/// only the best is given.
 pub fn occurrences(
     frames: &Frames,
     free: &FreeLoop,
-    labels: &[u8],
-    fragment: usize,
+    tree: &PrefixTree,
+    fragments: &[(f32, usize)],
     floor: f32,
-    price: f32,
 ) -> Vec<Found> {
-    let mut out: Vec<Found> = Vec::new();
-    if labels.is_empty() {
-        return out;
-    }
-    let units = labels.len() as f32;
-    let mut sound = vec![DEAD; labels.len()];
-    let mut gap = vec![DEAD; labels.len()];
+    let (mut sound, mut gap) = (vec![DEAD; tree.len()], vec![DEAD; tree.len()]);
+    let mut found: Vec<Vec<Found>> = vec![Vec::new(); fragments.len()];
+    let ends: Vec<Option<usize>> = tree.ends().collect();
     for t in 0..frames.len() {
         let p = frames.frame(t);
         let entry = Token { score: if t == 0 { 0.0 } else { free.reached[t - 1] }, since: t as u32 };
-        for k in (0..labels.len()).rev() {
-            let before = match k {
-                0 => entry,
-                _ if labels[k] != labels[k - 1] => better(gap[k - 1], sound[k - 1]),
-                _ => gap[k - 1],
+        for n in (0..tree.len()).rev() {
+            let before = match tree.parent(n) {
+                None => entry,
+                Some(up) if tree.repeats(n) => gap[up],
+                Some(up) => better(gap[up], sound[up]),
             };
-            let stay = better(sound[k], before);
-            let rest = better(gap[k], sound[k]);
-            gap[k] = Token { score: rest.score + p[usize::from(BLANK)], ..rest };
-            sound[k] = Token { score: stay.score + p[usize::from(labels[k])], ..stay };
+            let stay = better(sound[n], before);
+            let rest = better(gap[n], sound[n]);
+            gap[n] = Token { score: rest.score + p[usize::from(BLANK)], ..rest };
+            sound[n] = Token { score: stay.score + p[tree.unit(n)], ..stay };
         }
-        let end = sound[labels.len() - 1];
-        let gain = end.score - free.reached[t] - price - floor * units;
-        if gain <= 0.0 {
-            continue;
-        }
-        let found = Found { fragment, from: end.since as usize, to: t, gain };
-        match out.last_mut() {
-            Some(last) if last.to >= found.from => {
-                if found.gain > last.gain {
-                    *last = found;
-                }
+        for (fragment, (&(price, units), end)) in fragments.iter().zip(&ends).enumerate() {
+            let Some(end) = end.map(|n| sound[n]) else { continue };
+            let gain = end.score - free.reached[t] - price - floor * units as f32;
+            if gain > 0.0 {
+                keep_best(&mut found[fragment], Found { fragment, from: end.since as usize, to: t, gain });
             }
-            _ => out.push(found),
         }
     }
-    out
+    found.concat()
+}
+
+fn keep_best(places: &mut Vec<Found>, found: Found) {
+    match places.last_mut() {
+        Some(last) if last.to >= found.from => {
+            if found.gain > last.gain {
+                *last = found;
+            }
+        }
+        _ => places.push(found),
+    }
 }
 
 /// The set of occurrences that do not overlap and together gain most, in order of time.
@@ -121,11 +123,12 @@ mod tests {
     fn a_fragment_is_found_amid_other_speech() {
         let frames = Frames::new(&posteriors(&labels("wo xiang ba di zhi gai yi xia"), 0.8), 0.3);
         let free = free_loop(&frames, &all(), 0.0);
-        let hit = occurrences(&frames, &free, &labels("di zhi"), 0, -1.0, 1.0);
-        assert_eq!(hit.len(), 1);
+        let fragments = [labels("di zhi"), labels("ding dan"), labels("di"), Vec::new()];
+        let tree = PrefixTree::new(fragments.iter().map(Vec::as_slice));
+        let prices: Vec<(f32, usize)> = fragments.iter().map(|f| (1.0, f.len())).collect();
+        let hit = occurrences(&frames, &free, &tree, &prices, -1.0);
+        assert_eq!(hit.iter().map(|h| h.fragment).collect::<Vec<_>>(), [0, 2], "{hit:?}");
         assert!(hit[0].gain > 2.0, "{hit:?}");
-        assert!(occurrences(&frames, &free, &labels("ding dan"), 1, -1.0, 1.0).is_empty());
-        assert!(occurrences(&frames, &free, &[], 2, -1.0, 1.0).is_empty());
     }
 
     #[test]
