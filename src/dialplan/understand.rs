@@ -79,6 +79,9 @@ impl FlowSet {
         if let Meaning::Intent(intent) = &u.meaning {
             u.slots = self.slots_along(intent, &best.text);
         }
+        if listen.kind == AnswerKind::Choice && listen.secret {
+            u.candidates = heard_choices(listen, heard);
+        }
         u
     }
 
@@ -314,6 +317,20 @@ fn named(listen: &Listen, name: &str) -> Meaning {
 fn slot_value(listen: &Listen, digits: String) -> Meaning {
     let slot = listen.slot.clone().unwrap_or_else(|| "digits".into());
     Meaning::Slots(BTreeMap::from([(slot, Value::Text(digits))]))
+}
+
+/// The choices that the readings name, each with the recogniser's confidence, best first: for who knows which one is right
+/// and asks how near it came.
+fn heard_choices(listen: &Listen, heard: &Transcript) -> Vec<(String, f32)> {
+    let mut found: Vec<(String, f32)> = Vec::new();
+    for h in &heard.nbest {
+        if let Some(c) = exact_choice(listen, &h.text).or_else(|| near_choice(listen, h).map(|(c, _)| c))
+            && !found.iter().any(|(name, _)| *name == c.name)
+        {
+            found.push((c.name.clone(), h.confidence));
+        }
+    }
+    found
 }
 
 fn exact_choice<'a>(listen: &'a Listen, text: &str) -> Option<&'a Choice> {

