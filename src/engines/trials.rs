@@ -544,3 +544,32 @@ fn a_spoken_name_proves_its_owner_and_nobody_else() {
     assert!(foreign.is_empty(), "{foreign:?}");
     assert!(near.len() <= 5, "{near:?}");
 }
+
+#[test]
+#[ignore = "prints how often four digits are heard right; run by hand when the digit loop changes"]
+fn four_digits() {
+    let voice = builtin::voice().expect("a voice");
+    let grammar = Arc::new(Grammar { digits: Some(DigitSpan { min: 4, max: 4 }), ..Grammar::default() });
+    for (label, prefix, spell) in [
+        ("plain", "", spoken_digits as fn(&str) -> String),
+        ("with 尾号是 before them", "尾号是", spoken_digits),
+        ("with 两 洞 拐 勾", "", |n| {
+            spoken_digits(n).replace('二', "两").replace('零', "洞").replace('七', "拐").replace('九', "勾")
+        }),
+    ] {
+        let (mut right, mut accepted) = (0, 0);
+        for i in 0..80usize {
+            let number = format!("{:04}", (i * 7919 + 1234) % 10_000);
+            let sound = say(
+                &voice,
+                &format!("{prefix}{}", spell(&number)),
+                [0.95, 1.05, 1.0][i % 3],
+                [0.9, 1.0, 1.1][i / 3 % 3],
+            );
+            let heard = hear(&telephone(&sound, Some(20.0)), &grammar);
+            right += usize::from(heard.text() == number);
+            accepted += usize::from(heard.accepted);
+        }
+        println!("{label}: right {right}/80, accepted {accepted}");
+    }
+}

@@ -1,12 +1,14 @@
-//! Digit strings: the best few sequences of 零…九 and 幺 whose length is allowed.
+//! Digit strings: the best few sequences of 零…九, 幺 and 两洞拐勾, perhaps behind "尾号是" or the like, whose length is allowed.
 
+use super::tree::PrefixTree;
 use super::{Frames, NEVER};
 use crate::engines::units::{BLANK, Syllable};
 use crate::speech::DigitSpan;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// The digit words: how each is said, and what it means.
-const WORDS: [(&str, char); 11] = [
+const WORDS: [(&str, char); 15] = [
     ("ling", '0'),
     ("yi", '1'),
     ("er", '2'),
@@ -18,7 +20,25 @@ const WORDS: [(&str, char); 11] = [
     ("ba", '8'),
     ("jiu", '9'),
     ("yao", '1'),
+    ("liang", '2'),
+    ("dong", '0'),
+    ("guai", '7'),
+    ("gou", '9'),
 ];
+/// What callers say before the digits.
+const CARRIERS: [&str; 9] = [
+    "wei hao",
+    "wei hao shi",
+    "hou si wei",
+    "hou si wei shi",
+    "hao ma shi",
+    "dan hao shi",
+    "ding dan hao",
+    "ding dan wei hao",
+    "shou ji hao shi",
+];
+/// What a carrier costs: without it, plain digits would lose their first ones to something alike.
+const CARRIER_PRICE: f32 = 2.0;
 /// Paths kept in each state.
 const KEEP: usize = 3;
 /// Paths this much worse than the frame's best are dropped.
@@ -160,9 +180,12 @@ pub fn digit_strings(frames: &Frames, span: DigitSpan, want: usize) -> Vec<Digit
     let mut histories = Histories::new();
     let mut places: Vec<Place> = (0..=most).map(|_| Place { words: [IDLE; WORDS.len()], pause: EMPTY }).collect();
     places[0].pause = Tokens::one(0.0, 0);
+    let mut carriers = Carriers::new();
     let mut floor = NEVER;
     for t in 0..frames.len() {
         let p = frames.frame(t);
+        // Digits may begin behind a carrier as they may behind silence, one frame later.
+        let carried = carriers.step(p);
         // From the last place to the first: each reads the place before it as it was a frame ago.
         let mut best = NEVER;
         for n in (0..=most).rev() {
@@ -170,6 +193,10 @@ pub fn digit_strings(frames: &Frames, span: DigitSpan, want: usize) -> Vec<Digit
             best = best.max(advance(before.last(), &mut here[0], &syllables, p, floor, &mut histories));
         }
         floor = best - BEAM;
+        for (carrier, score) in carried {
+            let history = histories.with(0, WORDS.len() as u8 + carrier);
+            places[0].pause.add(Token { score: score - CARRIER_PRICE, history });
+        }
     }
     let mut ends = Vec::new();
     for place in places.iter().skip(usize::from(span.min).max(1)) {
@@ -181,6 +208,48 @@ pub fn digit_strings(frames: &Frames, span: DigitSpan, want: usize) -> Vec<Digit
     }
     ends.sort_by(|a, b| b.score.total_cmp(&a.score));
     readings(&ends, &histories, &syllables, want)
+}
+
+/// The carriers on their way, from the beginning of the utterance.
+struct Carriers {
+    tree: PrefixTree,
+    /// Best score of each node: in its unit, and in the blank after it.
+    sound: Vec<f32>,
+    gap: Vec<f32>,
+    silence: f32,
+}
+
+/// Units of each carrier.
+static CARRIER_UNITS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| CARRIERS.iter().map(|c| labels_of(c)).collect());
+
+fn labels_of(pinyin: &str) -> Vec<u8> {
+    pinyin.split(' ').filter_map(Syllable::from_pinyin).flat_map(Syllable::labels).collect()
+}
+
+impl Carriers {
+    fn new() -> Self {
+        let tree = PrefixTree::new(CARRIER_UNITS.iter().map(Vec::as_slice));
+        let (sound, gap) = (vec![NEVER; tree.len()], vec![NEVER; tree.len()]);
+        Carriers { tree, sound, gap, silence: 0.0 }
+    }
+
+    /// One frame on: the carriers that may have ended with it, and how well they fit.
+    fn step(&mut self, p: &[f32]) -> Vec<(u8, f32)> {
+        let blank = p[usize::from(BLANK)];
+        for n in (0..self.tree.len()).rev() {
+            let before = match self.tree.parent(n) {
+                None => self.silence,
+                Some(up) if self.tree.repeats(n) => self.gap[up],
+                Some(up) => self.gap[up].max(self.sound[up]),
+            };
+            let rest = self.gap[n].max(self.sound[n]);
+            self.sound[n] = self.sound[n].max(before) + p[self.tree.unit(n)];
+            self.gap[n] = rest + blank;
+        }
+        self.silence += blank;
+        let ended = self.tree.ends().enumerate().filter_map(|(i, end)| Some((i as u8, self.sound[end?])));
+        ended.filter(|(_, score)| *score > -BEAM).collect()
+    }
 }
 
 fn advance(
@@ -245,7 +314,9 @@ fn readings(ends: &[Token], histories: &Histories, syllables: &[Syllable], want:
         if out.len() >= want || end.score < NEVER / 2.0 {
             break;
         }
-        let words = histories.words(end.history);
+        let (words, carriers): (Vec<u8>, Vec<u8>) =
+            histories.words(end.history).into_iter().partition(|w| usize::from(*w) < WORDS.len());
+        let carried: usize = carriers.iter().map(|c| CARRIER_UNITS[usize::from(*c) - WORDS.len()].len()).sum();
         let digits: String = words.iter().map(|w| WORDS[usize::from(*w)].1).collect();
         // 一 and 幺 mean the same: only the likelier reading is kept.
         if out.iter().any(|d| d.digits == digits) {
@@ -255,7 +326,7 @@ fn readings(ends: &[Token], histories: &Histories, syllables: &[Syllable], want:
             digits,
             pinyin: words.iter().map(|w| WORDS[usize::from(*w)].0.to_owned()).collect(),
             score: end.score,
-            units: words.iter().map(|w| syllables[usize::from(*w)].labels().count()).sum(),
+            units: carried + words.iter().map(|w| syllables[usize::from(*w)].labels().count()).sum::<usize>(),
         });
     }
     out
@@ -286,6 +357,15 @@ mod tests {
         assert!(short.iter().all(|d| (4..=6).contains(&d.digits.len())), "{short:?}");
         assert!(short.is_empty() || short[0].score < -4.0);
         assert_eq!(hear("yi er san si", 0.9, 2, 8)[0].digits, "1234");
+    }
+
+    #[test]
+    fn the_words_of_radio_and_what_is_said_before_digits_are_known() {
+        assert_eq!(hear("liang dong guai gou", 0.9, 4, 4)[0].digits, "2079");
+        let tail = hear("wei hao shi san ba er liu", 0.9, 4, 4);
+        assert_eq!(tail[0].digits, "3826");
+        assert_eq!(tail[0].pinyin.len(), 4, "what was said before is no digit");
+        assert!(tail[0].score > -4.0 && tail[0].units == 12, "{:?}", tail[0]);
     }
 
     #[test]
