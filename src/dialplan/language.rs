@@ -300,3 +300,56 @@ mod tests {
         assert!(likeness(&sounds("改到公司"), &sounds("改到公私")) > 0.99);
     }
 }
+
+#[cfg(test)]
+mod measure {
+    use super::super::set::{OUT_OF_SCOPE, shipped};
+    use super::*;
+    use crate::nlu::intent::{Classifier, Example, Reading};
+
+    /// Candidates for every shipped example, from a classifier that did not see it.
+    fn held_out() -> Vec<(String, Vec<(String, f32)>)> {
+        let set = shipped();
+        let intents = set.flows().iter().flat_map(|f| &f.intents);
+        let own = intents.flat_map(|i| i.examples.iter().map(|s| (i.name.as_str(), s.text.as_str())));
+        let all: Vec<Example> = own
+            .chain(set.hotline().oos.iter().map(|s| (OUT_OF_SCOPE, s.text.as_str())))
+            .map(|(label, text)| Example { label: label.into(), text: text.into() })
+            .collect();
+        let mut out = Vec::new();
+        for fold in 0..20 {
+            let held = |i: usize| i % 20 == fold;
+            let train: Vec<Example> =
+                all.iter().enumerate().filter(|(i, _)| !held(*i)).map(|(_, e)| e.clone()).collect();
+            let c = Classifier::train(&train, 1);
+            let asked = all.iter().enumerate().filter(|(i, _)| held(*i));
+            out.extend(asked.map(|(_, e)| (e.label.clone(), c.classify(&[Reading::of(&e.text)], None))));
+        }
+        out
+    }
+
+    /// The classifier alone, without the flows' rules: what a hotline acts on is nearly always right, small talk is never
+    /// acted on.
+    #[test]
+    fn the_thresholds_in_use_act_rightly_on_the_shipped_flows() {
+        let t = Thresholds::default();
+        let policy = Policy { act: t.act, margin: t.margin, clarify: t.clarify, second: t.second };
+        let (mut acts, mut right, mut asks, mut small_talk) = (0, 0, 0, 0);
+        let all = held_out();
+        for (label, candidates) in &all {
+            match policy.decide(candidates) {
+                Decision::Act(l) => {
+                    acts += 1;
+                    right += usize::from(l == *label);
+                    small_talk += usize::from(label == OUT_OF_SCOPE);
+                }
+                Decision::Clarify(..) => asks += 1,
+                Decision::Reprompt => {}
+            }
+        }
+        let precision = right as f32 / acts as f32;
+        println!("{} examples: acts {acts}, right {right} ({precision:.3}), asks which of two {asks}", all.len());
+        assert_eq!(small_talk, 0);
+        assert!(precision >= 0.94 && acts * 2 >= all.len(), "{precision} of {acts}");
+    }
+}
