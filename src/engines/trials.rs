@@ -461,6 +461,15 @@ fn cost() {
     println!("vad: {} us a frame of 20 ms", timer.us() / frames.len() as u64);
 }
 
+/// What the opening question can hear.
+fn opening_question(flows: &Arc<crate::dialplan::FlowSet>) -> crate::dialplan::Listen {
+    use crate::dialplan::{Await, Input, Run, Session};
+    match Run::new(flows.clone(), Session::default()).step(Input::Start).then {
+        Await::Listen(listen) => *listen,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// The question for the receiver's name, as the shipped order flow asks it.
 fn name_question(name: &str) -> (Arc<crate::dialplan::FlowSet>, crate::dialplan::Listen, crate::dialplan::Run) {
     use crate::dialplan::{Await, FlowSet, Input, Run, Session, Value, embedded};
@@ -572,4 +581,63 @@ fn four_digits() {
         }
         println!("{label}: right {right}/80, accepted {accepted}");
     }
+}
+
+/// Sentences that stand in no flow, at the opening question. Handing what was rejected to the classifier by its pinyin
+/// alone was tried on them and is worse: 30 of 72 wrong instead of 9, small talk above all.
+#[test]
+fn other_words_at_the_opening_question_are_mostly_understood_and_rarely_wrong() {
+    use crate::dialplan::{FlowSet, Meaning, embedded};
+    let flows = Arc::new(FlowSet::compile(embedded()).expect("the shipped flows"));
+    let listen = opening_question(&flows);
+    let grammar = Arc::new(flows.grammar(&listen));
+    let voice = builtin::voice().expect("a voice");
+    let order = [
+        "我前天下的单现在怎么样了",
+        "帮我瞧瞧包裹走到哪了",
+        "我想了解一下我的购物进度",
+        "怎么还没给我发货啊",
+        "我的东西啥时候能到",
+        "麻烦看一下我那笔订单",
+    ];
+    let address = [
+        "我想把收货的地方换一换",
+        "地址我写错了怎么弄",
+        "能帮我送到单位去吗",
+        "收件地址要重新填一下",
+        "我要换个地方收快递",
+        "把地址给我改了吧",
+    ];
+    let complaint = [
+        "你们服务太差了我要告你们",
+        "我对你们很不满意要反映",
+        "这事儿必须给我个说法",
+        "我要找你们领导",
+        "快递员态度恶劣我要举报",
+        "你们就是在骗人",
+    ];
+    let human =
+        ["给我找个活人", "我不想跟机器说话", "让客服来接电话", "叫你们的人来", "接一下人工坐席", "我要跟真人讲"];
+    let business = [("order_query", order), ("change_address", address), ("complaint", complaint), ("human", human)];
+    let all = business.into_iter().flat_map(|(label, texts)| texts.map(|t| (label, t)));
+    let (mut right, mut wrong, mut count) = (0, Vec::new(), 0);
+    for (i, (label, text)) in all.chain(OUTSIDE.map(|t| ("", t))).enumerate() {
+        for k in 0..2 {
+            count += 1;
+            let sound = say(&voice, text, [0.95, 1.05][k], [0.95, 1.1][(k + i) % 2]);
+            let meaning = flows.understand(&listen, &hear(&telephone(&sound, Some(20.0)), &grammar)).meaning;
+            let acted = match &meaning {
+                Meaning::Intent(intent) => intent.clone(),
+                Meaning::Global(global) => format!("{global:?}").to_lowercase(),
+                _ => String::new(),
+            };
+            match acted {
+                acted if acted == label => right += 1,
+                acted if acted.is_empty() => {}
+                acted => wrong.push(format!("{text}: {acted}")),
+            }
+        }
+    }
+    println!("right {right} of {count}, wrong {wrong:?}");
+    assert!(right * 10 >= count * 6 && wrong.len() * 6 <= count, "right {right} of {count}, wrong {wrong:?}");
 }
