@@ -52,7 +52,7 @@ impl Tally {
             retries: counters.retries,
             verify_questions: counters.verify_questions,
             turns: self.turns,
-            flows: counters.flows,
+            flows: flow.flows().to_vec(),
             bridged: self.bridged,
         }
     }

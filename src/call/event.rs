@@ -39,6 +39,13 @@ pub enum CallEvent {
         /// Its length in milliseconds.
         speech_ms: u32,
     },
+    /// What the caller said over a prompt asked for nothing ("嗯", noise); the prompt went on.
+    Ignored {
+        /// The words, masked.
+        heard: String,
+    },
+    /// The caller neither spoke nor pressed a key in time.
+    NoInput,
     /// A key was pressed (shown as `*` where a secret is awaited).
     Key(char),
     /// A turn is complete: the caller's input, what it meant, what was done, when.

@@ -14,8 +14,9 @@ use crate::dialplan::{Input, Meaning, Understood};
 use crate::ids::{Leg, TurnId};
 use crate::speech::{EndpointRule, Mark, Utterance};
 
-/// Shortest wait for an answer, in milliseconds.
+/// Shortest and longest wait for an answer, in milliseconds.
 const MIN_NO_INPUT_MS: u32 = 500;
+const MAX_NO_INPUT_MS: u32 = 120_000;
 /// Limits of an utterance, in milliseconds.
 const SPEECH_MS: (u32, u32) = (1000, 60_000);
 /// So many failures in a row and only keys count (where there are any).
@@ -257,6 +258,8 @@ impl Call {
         };
         let voiced = utterance.map_or(u32::MAX, |u| u.voiced_ms);
         if l.over_prompt && judge(&heard, l.listen.kind, voiced) == Verdict::GoOn {
+            let words = cdr::shown_words(&l.listen, &heard.text);
+            self.event(CallEvent::Ignored { heard: words });
             return self.void_speech(now, true);
         }
         let mut turn = cdr::blank(self.turn.id(), "", "", 0);
@@ -310,7 +313,10 @@ impl Call {
     /// Nobody said or pressed anything in time.
     pub(super) fn no_input(&mut self, now: Mono) {
         match &self.turn.awaiting {
-            Awaiting::Answer(_) => self.step(now, Input::NoInput),
+            Awaiting::Answer(_) => {
+                self.event(CallEvent::NoInput);
+                self.step(now, Input::NoInput);
+            }
             Awaiting::Record(_) => self.end_recording(now, self.settings.record_silence_ms),
             _ => {}
         }
@@ -333,13 +339,8 @@ impl Call {
                     max_ms: l.listen.max_speech_ms.clamp(SPEECH_MS.0, SPEECH_MS.1),
                     ..self.rule()
                 };
-                let (begun, wait) = (self.answer_begun(), self.no_input_ms());
                 self.set_ear(now, open, rule);
-                if !quiet || begun || self.held.caller {
-                    self.timers.clear(Timer::NoInput);
-                } else if !self.timers.is_set(Timer::NoInput) {
-                    self.timers.set(Timer::NoInput, now + ms(wait));
-                }
+                self.settle_wait(now, quiet);
             }
             Awaiting::Record(r) if quiet && !self.held.caller => {
                 let max_ms = r.max_ms;
@@ -358,14 +359,21 @@ impl Call {
         }
     }
 
-    fn answer_begun(&self) -> bool {
-        matches!(&self.turn.awaiting, Awaiting::Answer(l) if l.begun())
-    }
-
-    fn no_input_ms(&self) -> u32 {
-        match &self.turn.awaiting {
-            Awaiting::Answer(l) => l.listen.no_input_ms.clamp(MIN_NO_INPUT_MS, 120_000),
-            _ => MIN_NO_INPUT_MS,
+    /// The wait for an answer runs while nothing is said, by us or by the caller. What came to nothing (a cough) leaves
+    /// it what remained of it.
+    fn settle_wait(&mut self, now: Mono, quiet: bool) {
+        let held = self.held.caller;
+        let Some(l) = self.turn.listening() else { return };
+        if !quiet || held {
+            l.wait_until = None;
+        }
+        if !quiet || held || l.begun() {
+            return self.timers.clear(Timer::NoInput);
+        }
+        let whole = now + ms(l.listen.no_input_ms.clamp(MIN_NO_INPUT_MS, MAX_NO_INPUT_MS));
+        let until = *l.wait_until.get_or_insert(whole);
+        if !self.timers.is_set(Timer::NoInput) {
+            self.timers.set(Timer::NoInput, until.max(now + ms(MIN_NO_INPUT_MS)));
         }
     }
 

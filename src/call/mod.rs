@@ -31,7 +31,7 @@ pub mod transfer;
 pub mod turn;
 
 pub use event::{CallEvent, CallRecord, EndReason, HungUpBy, Timings, TransferStage, Turn};
-pub use flow::{Flow, FlowCounters};
+pub use flow::Flow;
 pub use input::{CallInput, Heard, LegFailure};
 pub use life::{Stage, State};
 pub use machine::Call;

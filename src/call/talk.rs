@@ -36,6 +36,9 @@ impl Call {
         self.close_ear();
         self.turn.awaiting = Awaiting::Nothing;
         let reply = self.flow.step(input);
+        for trouble in self.flow.take_troubles() {
+            self.event(CallEvent::Trouble(format!("dialplan: {trouble}")));
+        }
         self.obey(now, reply);
     }
 

@@ -56,6 +56,8 @@ pub struct Listening {
     pub began_ms: u64,
     /// When the last key was pressed.
     pub last_key: Mono,
+    /// When the wait for an answer is over. A cough does not begin it anew.
+    pub wait_until: Option<Mono>,
 }
 
 impl Listening {
@@ -69,6 +71,7 @@ impl Listening {
             over_prompt: false,
             began_ms: 0,
             last_key: Mono(0),
+            wait_until: None,
         }
     }
 

@@ -15,6 +15,7 @@ pub mod hotline;
 mod language;
 pub mod machine;
 pub mod model;
+pub mod office;
 pub mod parse;
 pub mod problem;
 pub mod prompt;

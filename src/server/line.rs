@@ -3,9 +3,9 @@
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
 use super::shard::{App, ShardHandle};
-use crate::call::{CallRecord, EndReason, Flow, FlowCounters, HungUpBy};
+use crate::call::{CallRecord, EndReason, HungUpBy};
 use crate::clock::Mono;
-use crate::dialplan::{FlowSet, Outcome, Reply, Run, TransferOrder, TransferResult};
+use crate::dialplan::{FlowSet, Outcome, TransferOrder, TransferResult};
 use crate::pii::Pii;
 use crate::rtp::session::Stats;
 use crate::sdp::{self, Capabilities, Codec, MediaPlan, Session as Sdp};
@@ -32,6 +32,8 @@ pub(super) struct Line {
     pub parked: Option<(App, Option<Arc<FlowSet>>, MediaSockets, IpAddr)>,
     /// When it came.
     pub since: Mono,
+    /// When it was answered, if it was.
+    pub answered: Option<Mono>,
     pub recording: Option<PathBuf>,
     pub hotline: bool,
     pub recorded_route: bool,
@@ -95,6 +97,7 @@ impl Line {
             asked: None,
             parked: None,
             since,
+            answered: None,
             recording: None,
             hotline: route.is_none(),
             recorded_route: route.is_some_and(|r| r.record),
@@ -113,7 +116,7 @@ impl Line {
         let caller = by == HungUpBy::Caller;
         CallRecord {
             offered: self.since,
-            answered: None,
+            answered: self.answered,
             ended: at,
             reason: EndReason { cause: if caller { 16 } else { 41 }, by, sentence: sentence.into() },
             outcome: if caller { Outcome::Abandoned } else { Outcome::Failed },
@@ -148,34 +151,6 @@ pub(super) fn answer_to(caps: &Capabilities, body: &str) -> Result<(String, Medi
 pub(super) fn accepted(offer: &Sdp, body: Option<&str>) -> Option<MediaPlan> {
     let answer = sdp::parse(body?.as_bytes()).ok()?;
     sdp::accept(offer, &answer).ok()
-}
-
-/// Media figures of a call's record.
-/// A flow's run, as the call machine drives it.
-pub struct RunFlow(pub Run);
-
-impl Flow for RunFlow {
-    fn step(&mut self, input: crate::dialplan::Input) -> Reply {
-        let reply = self.0.step(input);
-        for trouble in self.0.take_troubles() {
-            tracing::warn!("dialplan: {trouble}");
-        }
-        reply
-    }
-
-    fn counters(&self) -> FlowCounters {
-        let c = self.0.counters();
-        FlowCounters {
-            steps: c.steps,
-            retries: c.retries,
-            verify_questions: c.verify_questions,
-            flows: self.0.flows().to_vec(),
-        }
-    }
-
-    fn outcome_if_left(&self) -> Option<Outcome> {
-        Some(self.0.outcome_on_hangup())
-    }
 }
 
 #[cfg(test)]

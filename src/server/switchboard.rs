@@ -4,7 +4,7 @@
 
 use super::bus::{Bus, News, Notice};
 use super::hotline::{HotlineSettings, TestRoute};
-use super::line::{Line, RunFlow, accepted, answer_to, negotiate_caller};
+use super::line::{Line, accepted, answer_to, negotiate_caller};
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
 use super::routes::{Listening, Route, RouteParts};
@@ -288,7 +288,7 @@ impl Switchboard {
         line.flow_set = flows.hash().to_owned();
         let session =
             FlowSession { caller: line.from.expose().into(), profile, today: today(), lang: flows.hotline().lang };
-        let run = RunFlow(Run::new(flows.clone(), session));
+        let run = Run::new(flows.clone(), session);
         let settings = CallSettings {
             speech: self.p.settings.speech,
             answer_delay_ms: self.p.settings.answer_delay_ms,
@@ -420,6 +420,15 @@ impl Switchboard {
         }
     }
 
+    /// Writes the end of a call whose machine never began, or broke before it could.
+    fn record_broken(&mut self, call: CallId, by: HungUpBy, sentence: &str) {
+        let Some(line) = self.lines.get_mut(&call) else { return };
+        let record = line.record_without_machine(now(), by, sentence);
+        let ended = CallEvent::Ended(record.reason.clone());
+        line.finished = Some(Box::new(record));
+        self.event(call, ended);
+    }
+
     /// Ends a call that no shard has: its ports rest, its record is written all the same.
     fn end_early(&mut self, call: CallId, by: HungUpBy, sentence: &str) {
         let waiting = self.waiting.remove(&call).map(|(sockets, ..)| sockets);
@@ -427,8 +436,9 @@ impl Switchboard {
         let Some(line) = self.lines.get_mut(&call) else { return };
         let parked = line.parked.take().map(|(_, _, sockets, _)| sockets);
         let dialog = line.dialog;
-        line.finished = Some(Box::new(line.record_without_machine(now(), by, sentence)));
         self.rest(parked);
+        self.event(call, CallEvent::Offered);
+        self.record_broken(call, by, sentence);
         if self.dialogs.remove(&dialog).is_some() {
             let agent = self.p.agent.clone();
             tokio::spawn(async move {
@@ -496,8 +506,11 @@ impl Switchboard {
                 if let Some(line) = self.lines.get_mut(&call) {
                     line.stats = Some(stats);
                     if line.finished.is_none() {
-                        let why = "the call broke on our side: look for the panic in the log";
-                        line.finished = Some(Box::new(line.record_without_machine(now(), HungUpBy::Us, why)));
+                        self.record_broken(
+                            call,
+                            HungUpBy::Us,
+                            "the call broke on our side: look for the panic in the log",
+                        );
                     }
                     self.close(call);
                 }
@@ -583,7 +596,10 @@ impl Switchboard {
     }
 
     fn event(&mut self, call: CallId, event: CallEvent) {
-        let Some(line) = self.lines.get(&call) else { return };
+        let Some(line) = self.lines.get_mut(&call) else { return };
+        if event == CallEvent::Answered {
+            line.answered = Some(now());
+        }
         if !line.hotline {
             return;
         }

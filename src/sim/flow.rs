@@ -1,10 +1,10 @@
 //! A flow that answers at random, within what a flow may answer and now and then beyond reason.
 
 use super::Dice;
-use crate::call::{Flow, FlowCounters};
+use crate::call::Flow;
 use crate::dialplan::{
-    ActionCall, AnswerKind, Await, Choice, Input, KeyRule, Listen, Outcome, Pause, Prompt, Reply, TicketDraft, Trace,
-    TransferOrder, Value,
+    ActionCall, AnswerKind, Await, Choice, Counters, Input, KeyRule, Listen, Outcome, Pause, Prompt, Reply,
+    TicketDraft, Trace, TransferOrder, Value,
 };
 use crate::speech::Lang;
 use std::collections::BTreeMap;
@@ -103,7 +103,11 @@ impl Flow for RandomFlow {
         Reply { say, then: self.wanted(), trace }
     }
 
-    fn counters(&self) -> FlowCounters {
-        FlowCounters { steps: self.steps, flows: vec!["sim".into()], ..FlowCounters::default() }
+    fn counters(&self) -> Counters {
+        Counters { steps: self.steps, ..Counters::default() }
+    }
+
+    fn flows(&self) -> &[String] {
+        &[]
     }
 }

@@ -1,9 +1,11 @@
-//! Layer 6. A whole hotline in one thread from one seed: callers, seats, virtual time; no tokio.
+//! Layer 6. Calls in one thread from one seed: caller, seat, back office, network, virtual time; no tokio.
 //!
-//! Same seed, same call: a failing seed is a reproduction. `run(seed)` plays one random call through
-//! [`crate::call::Call`] and watches everything it puts out; `run_with` does the same with a flow of the caller's
-//! choosing.
+//! Same seed, same call: a failing seed is a reproduction. [`run`] plays one random call through
+//! [`crate::call::Call`] with a flow that answers anything, [`run_flows`] with real dialplans and their real
+//! understanding; both watch everything the call puts out. One call at a time: what calls do to each other (ports,
+//! seats, admission) is seen over sockets, not here.
 
+mod business;
 mod caller;
 mod dice;
 mod flow;
@@ -13,4 +15,4 @@ mod world;
 pub use dice::Dice;
 pub use flow::RandomFlow;
 pub use watch::Seen;
-pub use world::{Report, SimVad, run, run_traced, run_with};
+pub use world::{Report, SimVad, run, run_flows, run_flows_traced, run_traced};

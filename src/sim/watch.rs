@@ -1,7 +1,7 @@
 //! Watches a call from outside: what must hold whatever happens.
 
 use crate::audio::AudioFrame;
-use crate::call::{Call, CallEvent, CallInput, CallOutput, CallRecord, Phase, State};
+use crate::call::{Call, CallEvent, CallInput, CallOutput, CallRecord, Phase, Stage, State};
 use crate::clock::Mono;
 use crate::ids::{Leg, PromptId, TurnId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,8 @@ pub struct Watch {
     pub record: Option<CallRecord>,
     /// What was seen.
     pub seen: Seen,
+    /// What went wrong inside the flow.
+    pub dialplan: Vec<String>,
     utterance: Option<TurnId>,
     last_turn: TurnId,
     last_done: Option<TurnId>,
@@ -42,14 +44,33 @@ fn must(holds: bool, what: &str) -> Check {
     if holds { Ok(()) } else { Err(what.into()) }
 }
 
+/// Where the caller hung up.
+const fn left_in(state: State) -> &'static str {
+    match state {
+        State::Offered => "left when offered",
+        State::Ringing => "left while it rang",
+        State::Answering => "left before the ACK",
+        State::Talking => "left while talking",
+        State::Transferring(Stage::Dialling) => "left while a seat was called",
+        State::Transferring(Stage::Ringing) => "left while a seat's phone rang",
+        State::Transferring(Stage::Briefing) => "left during the briefing",
+        State::Transferring(Stage::Joining) => "left while being joined",
+        State::Bridged => "left while talking with a seat",
+        State::Ending => "left during the last words",
+        State::Ended => "left after the end",
+    }
+}
+
 impl Watch {
     fn saw(&mut self, what: &'static str) {
         *self.seen.entry(what).or_default() += 1;
     }
 
     /// What the call is told.
-    pub fn input(&mut self, input: &CallInput) {
+    pub fn input(&mut self, state: State, input: &CallInput) {
         match input {
+            CallInput::HungUp(Leg::Caller) => self.saw(left_in(state)),
+            CallInput::TicketDone { ticket: None, .. } => self.saw("ticket refused"),
             CallInput::SeatAnswered => self.seat_answered = true,
             CallInput::SeatFailed(_) | CallInput::HungUp(Leg::Seat) => self.seat = false,
             CallInput::Hold { leg: Leg::Caller, held: true } => self.saw("hold by the caller"),
@@ -169,10 +190,15 @@ impl Watch {
                 crate::call::TransferStage::Briefing => "briefing",
                 _ => "transfer",
             }),
+            CallEvent::NoInput => self.saw("no input"),
+            CallEvent::Ignored { .. } => self.saw("speech ignored"),
             CallEvent::Action { outcome, .. } if outcome == "timeout" => self.saw("action timeout"),
-            CallEvent::Trouble(_) => {
+            CallEvent::Trouble(what) => {
                 self.loud_at = Some(now);
                 self.saw("trouble");
+                if let Some(what) = what.strip_prefix("dialplan: ") {
+                    self.dialplan.push(what.into());
+                }
             }
             CallEvent::Ended(_) => self.ended += 1,
             _ => {}

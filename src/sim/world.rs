@@ -1,12 +1,13 @@
 //! Everything around the call: recogniser, voice, back office, seats, network, each with its moods; and the clock.
 
+use super::business::Business;
 use super::caller::{Caller, VOICE};
 use super::watch::{Seen, Watch};
 use super::{Dice, RandomFlow};
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::call::{Call, CallInput, CallOutput, CallRecord, CallSettings, Flow, Heard, LegFailure, State};
 use crate::clock::Mono;
-use crate::dialplan::{Global, Listen, Meaning, TransferOrder, Understood, Value};
+use crate::dialplan::{ActionCall, FlowSet, Listen, TransferOrder};
 use crate::ids::{CallId, Leg, PromptId, RequestId, TurnId};
 use crate::speech::Vad;
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ pub struct Report {
     pub record: CallRecord,
     /// What happened, how often.
     pub seen: Seen,
+    /// What went wrong inside the flow, in words.
+    pub dialplan: Vec<String>,
     /// Virtual milliseconds it took.
     pub virtual_ms: u64,
 }
@@ -44,30 +47,33 @@ pub struct Report {
 /// # Errors
 /// The broken rule, with the virtual time at which it broke.
 pub fn run(seed: u64) -> Result<Report, String> {
-    let mut dice = Dice::new(seed);
-    let flow = RandomFlow::new(dice.fork());
-    run_with(dice, Box::new(flow))
-}
-
-/// Plays one random call with this flow.
-///
-/// # Errors
-/// The broken rule, with the virtual time at which it broke.
-pub fn run_with(dice: Dice, flow: Box<dyn Flow>) -> Result<Report, String> {
-    World::new(dice, flow, false).play().0
+    World::any(seed, false).play().0
 }
 
 /// As [`run`], with every input and output written down.
 pub fn run_traced(seed: u64) -> (Result<Report, String>, Vec<String>) {
-    let mut dice = Dice::new(seed);
-    let flow = RandomFlow::new(dice.fork());
-    World::new(dice, Box::new(flow), true).play()
+    World::any(seed, true).play()
+}
+
+/// Plays one random call with these flows: a caller of theirs, and a back office that knows him.
+///
+/// # Errors
+/// The broken rule, with the virtual time at which it broke.
+pub fn run_flows(seed: u64, flows: &Arc<FlowSet>) -> Result<Report, String> {
+    World::of(seed, flows, false).play().0
+}
+
+/// As [`run_flows`], with every input and output written down.
+pub fn run_flows_traced(seed: u64, flows: &Arc<FlowSet>) -> (Result<Report, String>, Vec<String>) {
+    World::of(seed, flows, true).play()
 }
 
 struct World {
     now: Mono,
     dice: Dice,
     call: Call,
+    business: Business,
+    tickets: usize,
     caller: Caller,
     watch: Watch,
     /// What is on its way to the call.
@@ -83,7 +89,19 @@ struct World {
 }
 
 impl World {
-    fn new(mut dice: Dice, flow: Box<dyn Flow>, traced: bool) -> World {
+    fn any(seed: u64, traced: bool) -> World {
+        let mut dice = Dice::new(seed);
+        let flow = RandomFlow::new(dice.fork());
+        World::new(dice, Business::Any, Box::new(flow), traced)
+    }
+
+    fn of(seed: u64, flows: &Arc<FlowSet>, traced: bool) -> World {
+        let mut dice = Dice::new(seed);
+        let (business, flow) = Business::of(Arc::clone(flows), &mut dice);
+        World::new(dice, business, flow, traced)
+    }
+
+    fn new(mut dice: Dice, business: Business, flow: Box<dyn Flow>, traced: bool) -> World {
         let now = Mono::from_ms(dice.between(0, 100_000));
         let settings = CallSettings {
             speech: dice.chance(900),
@@ -100,6 +118,8 @@ impl World {
         World {
             now,
             call: Call::new(id, flow, Box::new(SimVad), settings, now),
+            business,
+            tickets: 0,
             caller,
             dice,
             watch: Watch::default(),
@@ -121,7 +141,7 @@ impl World {
         let at = format!("at {virtual_ms} ms in {:?}", self.call.state());
         let result = result.map_err(|why| format!("{why} ({at})")).and_then(|()| {
             let record = self.watch.record.ok_or("no record")?;
-            Ok(Report { record, seen: self.watch.seen, virtual_ms })
+            Ok(Report { record, seen: self.watch.seen, dialplan: self.watch.dialplan, virtual_ms })
         });
         (result, self.trace.unwrap_or_default())
     }
@@ -211,7 +231,7 @@ impl World {
             _ => {}
         }
         self.note(|| format!("< {input:?}"));
-        self.watch.input(&input);
+        self.watch.input(self.call.state(), &input);
         self.call.handle(self.now, input);
         self.drain()
     }
@@ -242,7 +262,7 @@ impl World {
             CallOutput::Synthesise { prompt, .. } => self.synthesise(prompt),
             CallOutput::SpeechStart { listen, .. } => self.listen = Some(listen),
             CallOutput::SpeechEnd { turn } => self.recognise(turn),
-            CallOutput::Act { request, .. } => self.act(request),
+            CallOutput::Act { request, call } => self.act(request, &call),
             CallOutput::MakeTicket { request, .. } => self.ticket(request),
             CallOutput::DialSeat { order } => self.dial(&order),
             CallOutput::Hangup(Leg::Seat) => self.seat_gone(),
@@ -275,9 +295,7 @@ impl World {
     }
 
     fn recognise(&mut self, turn: TurnId) {
-        let meaning = self.meaning();
-        let text = self.dice.pick(&["嗯", "查订单", "", "好的", "我要投诉"]).to_string();
-        let understood = Understood { meaning, ..Understood::no_match(text, 0.8) };
+        let understood = self.business.understood(&mut self.dice, self.listen.as_deref());
         let (result, ms) = match self.dice.between(0, 99) {
             0..=2 => return,
             3..=5 => (Err("sim".into()), 100),
@@ -291,30 +309,14 @@ impl World {
         self.later(ms, CallInput::Heard { turn, heard });
     }
 
-    /// Something that can be meant where the caller was listened to.
-    fn meaning(&mut self) -> Meaning {
-        let listen = self.listen.clone();
-        let choices = listen.as_deref().map_or(&[][..], |l| &l.choices);
-        let intents = listen.as_deref().map_or(&[][..], |l| &l.intents);
-        match self.dice.between(0, 8) {
-            0 | 1 => Meaning::NoMatch,
-            2 => Meaning::YesNo(self.dice.chance(500)),
-            3 => Meaning::Global(*self.dice.pick(&[Global::Human, Global::Repeat, Global::Cancel, Global::Angry])),
-            4 => Meaning::Text,
-            5 | 6 if !choices.is_empty() => Meaning::Choice(self.dice.pick(choices).name.clone()),
-            _ if !intents.is_empty() => Meaning::Intent(self.dice.pick(intents).clone()),
-            _ => Meaning::Slots(BTreeMap::from([("order_no".into(), Value::text("3826"))])),
-        }
-    }
-
-    fn act(&mut self, request: RequestId) {
+    fn act(&mut self, request: RequestId, call: &ActionCall) {
         let ms = match self.dice.between(0, 9) {
             0 => self.dice.between(1000, 6000),
             1 if self.dice.chance(400) => return,
             _ => self.dice.between(1, 600),
         };
-        let outcome = self.dice.pick(&["ok", "error", "empty"]).to_string();
-        self.later(ms, CallInput::ActionDone { request, outcome, data: Value::Null });
+        let (outcome, data) = self.business.act(&mut self.dice, call);
+        self.later(ms, CallInput::ActionDone { request, outcome, data });
     }
 
     fn ticket(&mut self, request: RequestId) {
@@ -323,7 +325,8 @@ impl World {
             1 => 7000,
             _ => self.dice.between(1, 300),
         };
-        let ticket = (!self.dice.chance(100)).then(|| Value::map([("no", Value::text("T1"))]));
+        let ticket = self.business.ticket(&mut self.dice, self.tickets);
+        self.tickets += usize::from(ticket.is_some());
         self.later(ms, CallInput::TicketDone { request, ticket });
     }
 

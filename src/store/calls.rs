@@ -367,6 +367,8 @@ pub(super) fn describe(event: &CallEvent) -> (&'static str, Json) {
         }
         CallEvent::SpeechStarted => ("speech_started", json!({})),
         CallEvent::SpeechEnded { speech_ms } => ("speech_ended", json!({"speech_ms": speech_ms})),
+        CallEvent::Ignored { heard } => ("speech_ignored", json!({"heard": heard})),
+        CallEvent::NoInput => ("no_input", json!({})),
         CallEvent::Key(key) => ("key", json!({"key": key.to_string()})),
         CallEvent::TurnDone(turn) => ("turn", json!({"seq": turn.id.0, "intent": turn.intent})),
         CallEvent::Action { name, outcome, ms } => ("action", json!({"name": name, "outcome": outcome, "ms": ms})),

@@ -468,6 +468,8 @@ async fn every_kind_of_event_is_written_under_its_own_word() {
         CallEvent::PromptEnded { played_ms: 20, interrupted: true },
         CallEvent::SpeechStarted,
         CallEvent::SpeechEnded { speech_ms: 900 },
+        CallEvent::Ignored { heard: "嗯".into() },
+        CallEvent::NoInput,
         CallEvent::Key('*'),
         CallEvent::TurnDone(Box::new(turn(1))),
         CallEvent::Action { name: "orders.get".into(), outcome: "ok".into(), ms: 3 },
@@ -484,8 +486,8 @@ async fn every_kind_of_event_is_written_under_its_own_word() {
     assert_eq!(rows.len(), events.len());
     assert_eq!(rows.iter().map(|r| &r.kind).collect::<BTreeSet<_>>().len(), events.len(), "no word twice");
     assert!(rows.windows(2).all(|w| w[0].at_ms < w[1].at_ms), "in order");
-    assert_eq!(rows[11].data["stage"], "bridged");
-    assert_eq!(rows[14].data["reason"], "the caller hung up");
+    assert_eq!(rows[13].data["stage"], "bridged");
+    assert_eq!(rows[16].data["reason"], "the caller hung up");
 }
 
 #[tokio::test]

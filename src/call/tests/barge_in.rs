@@ -54,6 +54,7 @@ fn a_backchannel_resumes_the_prompt_from_the_exact_frame() {
     assert_eq!(usize::try_from(resumed.pcm[40]).unwrap(), played * FRAME_SAMPLES + 41);
     assert_eq!(interrupted(&rig), 0);
     assert_eq!(rig.told().len(), 1, "the flow hears nothing of it");
+    assert!(rig.events().contains(&&CallEvent::Ignored { heard: "嗯".into() }), "the record does");
     rig.pass(1000);
     let played = rig.events().into_iter().find_map(|e| match e {
         CallEvent::PromptEnded { played_ms, interrupted } => Some((*played_ms, *interrupted)),

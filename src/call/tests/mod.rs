@@ -9,7 +9,8 @@ use super::*;
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::clock::Mono;
 use crate::dialplan::{
-    AnswerKind, Await, Input, KeyRule, Listen, Meaning, Outcome, Pause, Prompt, Reply, TransferOrder, Understood,
+    AnswerKind, Await, Counters, Input, KeyRule, Listen, Meaning, Outcome, Pause, Prompt, Reply, TransferOrder,
+    Understood,
 };
 use crate::ids::{CallId, Leg, PromptId, RequestId, TurnId};
 use crate::speech::{Lang, Vad};
@@ -34,15 +35,26 @@ impl Vad for Loud {
 struct Script {
     replies: VecDeque<Reply>,
     told: Arc<Mutex<Vec<Input>>>,
+    flows: Vec<String>,
+    troubles: Vec<String>,
 }
 
 impl Flow for Script {
     fn step(&mut self, input: Input) -> Reply {
+        if input == Input::NoInput {
+            self.troubles.push("order/ask: silence is not foreseen".into());
+        }
         self.told.lock().unwrap().push(input);
         self.replies.pop_front().unwrap_or_else(|| reply(&[], Await::Hangup(Outcome::Resolved)))
     }
-    fn counters(&self) -> FlowCounters {
-        FlowCounters { steps: 2, retries: 1, verify_questions: 0, flows: vec!["order".into()] }
+    fn counters(&self) -> Counters {
+        Counters { steps: 2, retries: 1, ..Counters::default() }
+    }
+    fn flows(&self) -> &[String] {
+        &self.flows
+    }
+    fn take_troubles(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.troubles)
     }
 }
 
@@ -118,7 +130,8 @@ impl Rig {
     fn ringing(replies: Vec<Reply>, settings: CallSettings) -> Rig {
         let told = Arc::new(Mutex::new(Vec::new()));
         let now = Mono::from_ms(1000);
-        let flow = Script { replies: replies.into(), told: told.clone() };
+        let (flows, troubles) = (vec!["order".into()], vec![]);
+        let flow = Script { replies: replies.into(), told: told.clone(), flows, troubles };
         let call = Call::new(CallId::new(0, 1), Box::new(flow), Box::new(Loud), settings, now);
         let mut rig = Rig { call, now, at: 0, told, out: vec![], heard: vec![], prompt_ms: 1000 };
         rig.drain();

@@ -45,8 +45,29 @@ fn silence_is_counted_from_the_end_of_the_prompt() {
     let mut rig = Rig::new(vec![reply(&["请讲"], listen(|l| l.no_input_ms = 2000)), reply(&[], listen(|_| {}))]);
     rig.pass(2960);
     assert_eq!(rig.told(), vec![Input::Start]);
+    assert!(!rig.events().contains(&&CallEvent::NoInput));
     rig.pass(100);
     assert_eq!(rig.told(), vec![Input::Start, Input::NoInput]);
+    assert!(rig.events().contains(&&CallEvent::NoInput), "the record says so");
+}
+
+#[test]
+fn a_cough_does_not_begin_the_wait_anew() {
+    let mut rig = Rig::new(vec![reply(&[], listen(|l| l.no_input_ms = 3000)), reply(&[], listen(|_| {}))]);
+    rig.pass(2000);
+    rig.voice(60);
+    rig.pass(840);
+    assert_eq!(rig.told(), vec![Input::Start], "the wait is not over yet");
+    rig.pass(500);
+    assert_eq!(rig.told(), vec![Input::Start, Input::NoInput]);
+}
+
+#[test]
+fn what_goes_wrong_inside_a_flow_is_written_for_the_call() {
+    let mut rig = Rig::new(vec![reply(&[], listen(|l| l.no_input_ms = 1000)), reply(&[], listen(|_| {}))]);
+    rig.pass(1500);
+    let wanted = CallEvent::Trouble("dialplan: order/ask: silence is not foreseen".into());
+    assert_eq!(rig.events().iter().filter(|e| ***e == wanted).count(), 1);
 }
 
 #[test]

@@ -49,6 +49,10 @@ impl Line {
                 format!("  ✂ 提示音播到 {:.1} s 被打断", f64::from(*played_ms) / 1000.0),
                 json!({"event": "interrupted", "played_ms": played_ms}),
             ),
+            CallEvent::Ignored { heard } => {
+                (format!("  · 附和「{heard}」,提示音继续"), json!({"event": "ignored", "heard": heard}))
+            }
+            CallEvent::NoInput => ("  · 没有听到回答".into(), json!({"event": "no_input"})),
             CallEvent::TurnDone(turn) => (turn_text(turn), turn_json(turn)),
             CallEvent::Action { name, outcome, ms } => (
                 format!("  ⚙ 业务 {name} → {outcome} ({ms} ms)"),
