@@ -13,7 +13,7 @@ const SHIPPED_CALLS: u64 = 6_000;
 const THREADS: u64 = 2;
 
 /// Everything that the simulation must have seen to mean anything.
-const MUST_SEE: [&str; 30] = [
+const MUST_SEE: [&str; 31] = [
     "utterance",
     "utterance void",
     "turn by speech",
@@ -44,6 +44,7 @@ const MUST_SEE: [&str; 30] = [
     "left while a seat's phone rang",
     "left during the briefing",
     "left while talking with a seat",
+    "signalling lost",
 ];
 
 /// What the shipped flows must have been through.

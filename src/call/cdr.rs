@@ -58,7 +58,8 @@ impl Tally {
     }
 
     fn outcome(&self, close: Close, left: Option<Outcome>) -> Outcome {
-        let caller_stopped = matches!(close, Close::GaveUp | Close::CallerLeft | Close::NoMedia | Close::HeldTooLong);
+        let caller_stopped =
+            matches!(close, Close::GaveUp | Close::CallerLeft | Close::Lost | Close::NoMedia | Close::HeldTooLong);
         match (self.outcome, left) {
             (Some(outcome), _) => outcome,
             _ if self.bridged => Outcome::Transferred,

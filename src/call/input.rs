@@ -15,8 +15,10 @@ pub enum CallInput {
     SeatAnswered,
     /// The seat could not be reached or declined.
     SeatFailed(LegFailure),
-    /// A leg hung up (BYE, CANCEL, or its media died).
+    /// A leg hung up (BYE, CANCEL), or the seat's dialog or media died.
     HungUp(Leg),
+    /// The caller's dialog died: no ACK, or a connection that broke.
+    CallerLost,
     /// A leg put the other side on hold, or took it back.
     Hold {
         /// Which leg did it.

@@ -68,6 +68,8 @@ pub enum Signal {
     SeatFailed,
     /// The caller hung up.
     CallerLeft,
+    /// The caller's dialog broke off without a word from him.
+    CallerLost,
     /// The seat hung up.
     SeatLeft,
     /// A leg holds or resumes.
@@ -94,13 +96,14 @@ pub enum Signal {
 
 impl Signal {
     /// All of them.
-    pub const ALL: [Signal; 17] = [
+    pub const ALL: [Signal; 18] = [
         Signal::Accepted,
         Signal::Established,
         Signal::SeatRinging,
         Signal::SeatAnswered,
         Signal::SeatFailed,
         Signal::CallerLeft,
+        Signal::CallerLost,
         Signal::SeatLeft,
         Signal::Hold,
         Signal::Key,
@@ -139,6 +142,8 @@ pub enum Close {
     GaveUp,
     /// The caller hung up.
     CallerLeft,
+    /// The caller's dialog broke off.
+    Lost,
     /// Ended by us before the answer.
     Refused,
     /// Nobody took the offer in time.
@@ -171,7 +176,7 @@ impl Close {
 
     /// Whether the caller's leg is gone already.
     pub const fn caller_gone(self) -> bool {
-        matches!(self, Close::GaveUp | Close::CallerLeft)
+        matches!(self, Close::GaveUp | Close::CallerLeft | Close::Lost)
     }
 
     /// The reason in the record.
@@ -179,6 +184,7 @@ impl Close {
         let (cause, by, sentence) = match self {
             Close::GaveUp => (16, HungUpBy::Caller, "the caller hung up before the answer"),
             Close::CallerLeft => (16, HungUpBy::Caller, "the caller hung up"),
+            Close::Lost => (27, HungUpBy::Us, "the caller's signalling broke off: look for a lost connection"),
             Close::Refused => (41, HungUpBy::Us, "the call was refused: the hotline is stopping"),
             Close::NotTaken => (102, HungUpBy::Us, "the call was not taken in time"),
             Close::NoAck => (102, HungUpBy::Us, "our answer was never acknowledged: look for NAT or a lost ACK"),
@@ -211,6 +217,7 @@ const fn offered(signal: Signal) -> Step {
     match signal {
         Signal::Accepted => Step::Go(State::Ringing),
         Signal::CallerLeft => Step::End(Close::GaveUp),
+        Signal::CallerLost => Step::End(Close::Lost),
         Signal::Terminate => Step::End(Close::Refused),
         Signal::Deadline => Step::End(Close::NotTaken),
         Signal::SeatAnswered => Step::DropSeat,
@@ -222,6 +229,7 @@ const fn ringing(signal: Signal) -> Step {
     match signal {
         Signal::Deadline => Step::Go(State::Answering),
         Signal::CallerLeft => Step::End(Close::GaveUp),
+        Signal::CallerLost => Step::End(Close::Lost),
         Signal::Terminate => Step::End(Close::Refused),
         Signal::SeatAnswered => Step::DropSeat,
         _ => Step::Drop,
@@ -233,7 +241,8 @@ const fn answering(signal: Signal) -> Step {
         Signal::Established => Step::Go(State::Talking),
         Signal::CallerLeft => Step::End(Close::CallerLeft),
         Signal::Terminate => Step::End(Close::Terminated),
-        Signal::Deadline => Step::End(Close::NoAck),
+        // Signalling gives a dialog up here when the ACK does not come.
+        Signal::Deadline | Signal::CallerLost => Step::End(Close::NoAck),
         Signal::Hold => Step::Take,
         Signal::SeatAnswered => Step::DropSeat,
         _ => Step::Drop,
@@ -245,6 +254,7 @@ const fn talking(signal: Signal) -> Step {
         Signal::Hold | Signal::Key | Signal::Heard | Signal::Prompt | Signal::Done => Step::Take,
         Signal::Deadline => Step::Go(State::Ending),
         Signal::CallerLeft => Step::End(Close::CallerLeft),
+        Signal::CallerLost => Step::End(Close::Lost),
         Signal::Terminate => Step::End(Close::Terminated),
         Signal::NoMedia => Step::End(Close::NoMedia),
         Signal::HeldTooLong => Step::End(Close::HeldTooLong),
@@ -263,6 +273,7 @@ const fn transferring(stage: Stage, signal: Signal) -> Step {
         (_, Signal::Deadline | Signal::SeatFailed | Signal::SeatLeft) => Step::Back,
         (_, Signal::Hold | Signal::Key | Signal::Prompt) => Step::Take,
         (_, Signal::CallerLeft) => Step::End(Close::CallerLeft),
+        (_, Signal::CallerLost) => Step::End(Close::Lost),
         (_, Signal::Terminate) => Step::End(Close::Terminated),
         (_, Signal::NoMedia) => Step::End(Close::NoMedia),
         (_, Signal::HeldTooLong) => Step::End(Close::HeldTooLong),
@@ -275,6 +286,7 @@ const fn bridged(signal: Signal) -> Step {
         Signal::SeatLeft | Signal::SeatFailed => Step::Back,
         Signal::Hold | Signal::Key => Step::Take,
         Signal::CallerLeft => Step::End(Close::CallerLeft),
+        Signal::CallerLost => Step::End(Close::Lost),
         Signal::Terminate => Step::End(Close::Terminated),
         Signal::Deadline => Step::End(Close::BridgeLimit),
         Signal::NoMedia => Step::End(Close::NoMedia),
@@ -289,6 +301,7 @@ const fn ending(signal: Signal) -> Step {
         Signal::Drained => Step::End(Close::Said),
         Signal::Deadline => Step::End(Close::EndingLimit),
         Signal::CallerLeft => Step::End(Close::CallerLeft),
+        Signal::CallerLost => Step::End(Close::Lost),
         Signal::Terminate => Step::End(Close::Terminated),
         Signal::NoMedia => Step::End(Close::NoMedia),
         Signal::SeatAnswered => Step::DropSeat,
@@ -320,9 +333,10 @@ mod tests {
     #[test]
     fn the_caller_may_hang_up_and_we_may_end_it_in_every_state() {
         for state in State::ALL.into_iter().filter(|&s| s != State::Ended) {
-            for signal in [Signal::CallerLeft, Signal::Terminate] {
+            for signal in [Signal::CallerLeft, Signal::CallerLost, Signal::Terminate] {
                 let Step::End(close) = answer(state, signal) else { panic!("{state:?} does not end at {signal:?}") };
-                assert_eq!(close.caller_gone(), signal == Signal::CallerLeft);
+                assert_eq!(close.caller_gone(), signal != Signal::Terminate && close != Close::NoAck);
+                assert_eq!(close.reason().by == HungUpBy::Caller, signal == Signal::CallerLeft, "{state:?} {signal:?}");
                 assert!(!close.reason().sentence.is_empty());
             }
         }

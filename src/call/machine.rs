@@ -338,6 +338,7 @@ impl Call {
             | CallInput::SeatAnswered
             | CallInput::SeatFailed(_)
             | CallInput::HungUp(_)
+            | CallInput::CallerLost
             | CallInput::Terminate => {}
         }
     }
@@ -522,6 +523,7 @@ pub(super) const fn signal_of(input: &CallInput) -> Signal {
         CallInput::SeatAnswered => Signal::SeatAnswered,
         CallInput::SeatFailed(_) => Signal::SeatFailed,
         CallInput::HungUp(Leg::Caller) => Signal::CallerLeft,
+        CallInput::CallerLost => Signal::CallerLost,
         CallInput::HungUp(Leg::Seat) => Signal::SeatLeft,
         CallInput::Hold { .. } => Signal::Hold,
         CallInput::Key { .. } => Signal::Key,

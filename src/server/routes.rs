@@ -131,7 +131,9 @@ impl Route {
                 self.bridged = true;
                 self.outputs.push_back(CallOutput::Bridge(true));
             }
-            CallInput::SeatFailed(_) | CallInput::HungUp(_) | CallInput::Terminate => self.end(now, &input),
+            CallInput::SeatFailed(_) | CallInput::HungUp(_) | CallInput::CallerLost | CallInput::Terminate => {
+                self.end(now, &input);
+            }
             _ => {}
         }
     }
@@ -157,6 +159,9 @@ impl Route {
         let (by, cause, outcome, sentence) = match input {
             CallInput::HungUp(Leg::Caller) => (HungUpBy::Caller, 16, Outcome::Resolved, "test route"),
             CallInput::HungUp(Leg::Seat) => (HungUpBy::Seat, 16, Outcome::Resolved, "test route"),
+            CallInput::CallerLost => {
+                (HungUpBy::Us, 27, Outcome::Failed, "test route: the caller's signalling or sound broke off")
+            }
             CallInput::SeatFailed(_) => {
                 (HungUpBy::Us, 20, Outcome::Failed, "test route: its target did not take the call")
             }

@@ -434,7 +434,7 @@ impl Shard {
         if silent(&slot.caller) {
             match &mut slot.app {
                 App::Hotline(call) => call.no_media(at),
-                App::Route(route) => route.handle(at, CallInput::HungUp(Leg::Caller)),
+                App::Route(route) => route.handle(at, CallInput::CallerLost),
             }
             self.outputs(slot, at);
         } else if slot.bridged && slot.seat.as_ref().is_some_and(silent) {

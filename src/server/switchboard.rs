@@ -16,7 +16,7 @@ use crate::dialplan::{ActionCall, FlowSet, Run, Session as FlowSession, TicketDr
 use crate::ids::{CallId, Leg, RequestId};
 use crate::pii::Pii;
 use crate::sdp::{self, Capabilities, Codec, MediaPlan};
-use crate::sip::{DialogId, SipAgent, SipError, SipEvent};
+use crate::sip::{DialogId, EndWhy, SipAgent, SipError, SipEvent};
 use crate::store::{CallExtras, NewCall as NewCallRow, Store, WriteJob, WriterHandle};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -164,9 +164,8 @@ impl Switchboard {
                 }
             }
             SipEvent::Ack { dialog, sdp } => self.acknowledged(dialog, sdp.as_deref()),
-            SipEvent::Cancelled { dialog } | SipEvent::Bye { dialog } | SipEvent::Ended { dialog, .. } => {
-                self.hung_up(dialog);
-            }
+            SipEvent::Cancelled { dialog } | SipEvent::Bye { dialog } => self.gone(dialog, None),
+            SipEvent::Ended { dialog, why } => self.gone(dialog, Some(why)),
             SipEvent::Reinvite { dialog, request, sdp, source } => {
                 let answer = self.renegotiate(dialog, sdp.as_deref(), source.ip());
                 let agent = self.p.agent.clone();
@@ -406,7 +405,8 @@ impl Switchboard {
         }
     }
 
-    fn hung_up(&mut self, dialog: DialogId) {
+    /// A dialog is over: the other side hung up, or `why` it ended without that.
+    fn gone(&mut self, dialog: DialogId, why: Option<EndWhy>) {
         let Some((call, leg)) = self.dialogs.remove(&dialog) else { return };
         if leg == Leg::Seat {
             self.seat_left(call);
@@ -414,10 +414,21 @@ impl Switchboard {
         }
         let parked = self.lines.get(&call).is_some_and(|l| l.parked.is_some());
         if parked || self.waiting.contains_key(&call) {
-            self.end_early(call, HungUpBy::Caller, "the caller gave up before the call began");
-        } else {
-            self.tell(call, CallInput::HungUp(leg));
+            let (by, sentence) = match why {
+                None => (HungUpBy::Caller, "the caller gave up before the call began"),
+                Some(EndWhy::NoAck) => (HungUpBy::Us, "our offer was never acknowledged: look for NAT or a lost ACK"),
+                Some(EndWhy::Lost) => (HungUpBy::Us, "the caller's signalling broke off before the call began"),
+                Some(EndWhy::HungUp | EndWhy::Rejected) => (HungUpBy::Us, "the call was ended before it began"),
+            };
+            self.end_early(call, by, sentence);
+            return;
         }
+        let input = match why {
+            None => CallInput::HungUp(leg),
+            Some(EndWhy::NoAck | EndWhy::Lost) => CallInput::CallerLost,
+            Some(EndWhy::HungUp | EndWhy::Rejected) => CallInput::Terminate,
+        };
+        self.tell(call, input);
     }
 
     /// Writes the end of a call whose machine never began, or broke before it could.

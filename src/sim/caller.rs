@@ -71,7 +71,8 @@ impl Caller {
 
     fn act(&mut self, call: &Call) -> Option<CallInput> {
         if self.dice.one_in(self.patience) {
-            return Some(CallInput::HungUp(Leg::Caller));
+            let lost = self.dice.one_in(10);
+            return Some(if lost { CallInput::CallerLost } else { CallInput::HungUp(Leg::Caller) });
         }
         if self.held > 0 {
             self.held -= 1;

@@ -70,6 +70,7 @@ impl Watch {
     pub fn input(&mut self, state: State, input: &CallInput) {
         match input {
             CallInput::HungUp(Leg::Caller) => self.saw(left_in(state)),
+            CallInput::CallerLost => self.saw("signalling lost"),
             CallInput::TicketDone { ticket: None, .. } => self.saw("ticket refused"),
             CallInput::SeatAnswered => self.seat_answered = true,
             CallInput::SeatFailed(_) | CallInput::HungUp(Leg::Seat) => self.seat = false,

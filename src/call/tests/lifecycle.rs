@@ -16,6 +16,7 @@ fn inputs() -> Vec<CallInput> {
         CallInput::PromptFailed { prompt: PromptId(1), why: "x".into() },
         CallInput::ActionDone { request: RequestId(1), outcome: "ok".into(), data: Value::Null },
         CallInput::TicketDone { request: RequestId(1), ticket: None },
+        CallInput::CallerLost,
         CallInput::Terminate,
     ];
     for leg in [Leg::Caller, Leg::Seat] {
@@ -216,6 +217,7 @@ fn chaos(dice: &mut impl FnMut(u64) -> u64) -> CallInput {
         2 => CallInput::SeatAnswered,
         3 => CallInput::SeatFailed(LegFailure::Failed(small as u16)),
         4 if dice(40) == 0 => CallInput::HungUp(leg),
+        4 if dice(80) == 0 => CallInput::CallerLost,
         5 => CallInput::Hold { leg, held: dice(2) == 0 },
         6 | 7 => CallInput::Heard { turn: TurnId(small), heard: meant("嗯", Meaning::NoMatch) },
         8 => CallInput::PromptAudio { prompt: PromptId(small), pcm: ramp(dice(4000) as usize), last: dice(2) == 0 },
