@@ -151,3 +151,43 @@ async fn callers_who_close_their_connection_leave_nothing_behind() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_escaped_user_goes_out_as_it_came_in() {
+    let mut b = Side::new(settings()).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    let me = c.socket.local_addr().unwrap();
+    let invite = c.request("INVITE", "a%3Ab%40c", "escaped", 1, "", "", OFFER);
+    c.send(&invite.replace(&format!("<sip:c@{me}>\r\nMax"), &format!("<sip:c%40d;e=f@{me}>\r\nMax"))).await;
+    let SipEvent::Invite { dialog, to_user, .. } = b.next().await else { panic!("a call") };
+    assert_eq!(to_user, "a:b@c");
+    b.agent.answer(dialog, ANSWER.into()).await;
+    let answer = c.final_answer().await;
+    assert!(header(&answer, "Contact").contains("sip:a%3Ab%40c@"), "{answer}");
+    c.send(&c.request("ACK", "400", "escaped", 1, &tag_of(&answer), "", "")).await;
+    assert_eq!(b.next().await, SipEvent::Ack { dialog, sdp: None });
+    b.agent.hangup(dialog).await;
+    let bye = c.request_heard().await;
+    assert!(bye.starts_with(&format!("BYE sip:c%40d;e=f@{me} SIP/2.0")), "{bye}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_escaped_user_is_called_as_it_is_written() {
+    let mut a = Side::new(settings()).await;
+    let c = Client::new(a.agent.local_addr()).await;
+    let me = c.socket.local_addr().unwrap();
+    let to = format!("sip:8001%40firm@{me}");
+    let dialog = a.agent.dial(Dial { to: to.clone(), ..dial(&a, "x", "") }).await.unwrap();
+    let invite = c.request_heard().await;
+    assert!(invite.starts_with(&format!("INVITE {to} SIP/2.0")), "{invite}");
+    let kept = ["Via", "From", "Call-ID", "CSeq"].map(|n| format!("{n}: {}\r\n", header(&invite, n))).concat();
+    let to_header = format!("To: {};tag=t\r\n", header(&invite, "To"));
+    let contact = format!("Contact: <sip:desk%403@{me}>\r\nContent-Type: application/sdp\r\n");
+    let length = format!("Content-Length: {}\r\n\r\n{ANSWER}", ANSWER.len());
+    c.send(&["SIP/2.0 200 OK\r\n", &kept, &to_header, &contact, &length].concat()).await;
+    assert_eq!(a.next().await, SipEvent::Answered { dialog, sdp: Some(ANSWER.into()) });
+    assert!(c.request_heard().await.starts_with("ACK "));
+    a.agent.hangup(dialog).await;
+    let bye = c.request_heard().await;
+    assert!(bye.starts_with(&format!("BYE sip:desk%403@{me} SIP/2.0")), "{bye}");
+}

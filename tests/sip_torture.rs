@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -15,8 +16,11 @@ use zongji::sip::{Account, SipAgent, SipEvent, SipSettings};
 const DATA: &str = "../shared/data/sip/torture";
 const PATIENCE: Duration = Duration::from_millis(1500);
 
+/// Who called whom.
+type Calls = Arc<Mutex<Vec<(String, String)>>>;
+
 /// An agent on loopback whose application refuses every call with 486: a 486 proves the call got through.
-async fn busy_agent(accounts: &[&str]) -> SipAgent {
+async fn busy_agent(accounts: &[&str]) -> (SipAgent, Calls) {
     let account = |u: &&str| Account { user: u.to_string(), password: "geheim".into() };
     let settings = SipSettings {
         bind: "127.0.0.1:0".parse().unwrap(),
@@ -26,15 +30,17 @@ async fn busy_agent(accounts: &[&str]) -> SipAgent {
         ..SipSettings::default()
     };
     let (agent, mut events) = SipAgent::start(settings).await.expect("sockets on loopback");
-    let refuser = agent.clone();
+    let (refuser, calls) = (agent.clone(), Calls::default());
+    let seen = calls.clone();
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {
-            if let SipEvent::Invite { dialog, .. } = event {
+            if let SipEvent::Invite { dialog, from_user, to_user, .. } = event {
+                seen.lock().unwrap().push((from_user, to_user));
                 refuser.reject(dialog, 486, None).await;
             }
         }
     });
-    agent
+    (agent, calls)
 }
 
 /// What came back for one message.
@@ -178,8 +184,15 @@ fn with_digest(bytes: &[u8], answer: &str, user: &str) -> Vec<u8> {
     [&bytes[..line], header.as_bytes(), &bytes[line..]].concat()
 }
 
-async fn judge(file: &str, class: &str, expect: &str, bytes: &[u8], agent: &SipAgent, tcp: bool) -> Result<(), String> {
-    let to = agent.local_addr();
+/// Sends it and judges the answer; gives the last one.
+async fn judge(
+    file: &str,
+    class: &str,
+    expect: &str,
+    bytes: &[u8],
+    to: SocketAddr,
+    tcp: bool,
+) -> Result<String, String> {
     let want = want(file, class, expect, tcp);
     let patience = if want == Want::Silence && !tcp { Duration::from_millis(150) } else { PATIENCE };
     let heard = send(tcp, to, bytes, patience).await;
@@ -195,6 +208,7 @@ async fn judge(file: &str, class: &str, expect: &str, bytes: &[u8], agent: &SipA
     if must_close && !heard.closed {
         return fail("and the connection closed");
     }
+    let mut last = heard.finals.last().map(|(_, text)| text.clone()).unwrap_or_default();
     let fits = match &want {
         Want::Silence => heard.finals.is_empty(),
         Want::Codes(codes) => heard.code().is_some_and(|c| codes.contains(&c)),
@@ -207,13 +221,72 @@ async fn judge(file: &str, class: &str, expect: &str, bytes: &[u8], agent: &SipA
                 "REGISTER" => {
                     let Some((401, challenge)) = heard.finals.first() else { return fail("no challenge") };
                     let second = send(tcp, to, &with_digest(bytes, challenge, &user), PATIENCE).await;
+                    last = second.finals.last().map(|(_, text)| text.clone()).unwrap_or_default();
                     second.code() == Some(200)
                 }
                 _ => heard.code() == Some(481),
             }
         }
     };
-    if fits { Ok(()) } else { fail("heard something else") }
+    if fits { Ok(last) } else { fail("heard something else") }
+}
+
+/// What the last answer must carry unharmed, and what it must not.
+fn carried(file: &str) -> (&'static [&'static str], &'static [&'static str]) {
+    match file {
+        "esc02.dat" => (&["29344 RE%47IST%45R\r\n"], &["alias"]),
+        "intmeth.dat" => (
+            &[
+                "139122385 !interesting-Method0123456789_*+`.%indeed'~\r\n",
+                "intmeth.word%ZK-!.*_+'@word`~)(><:\\/\"][?}{\r\n",
+                ";tag=_token~1'+`*%!-.",
+            ],
+            &[],
+        ),
+        "escnull.dat" => (&["<sip:%00@host5.example.com>", "<sip:%00%00@host5.example.com>"], &[]),
+        "regescrt.dat" => (&["<sip:user@example.com?Route=%3Csip:sip.example.com%3E>"], &["\r\nRoute:"]),
+        "escruri.dat" => (&[], &["\r\nRoute:", "\r\nRecord-Route:"]),
+        "cparam01.dat" => (&["sip:+19725552222@gw1.example.net"], &["gw1.example.net;unknownparam>"]),
+        "cparam02.dat" => (&["<sip:+19725552222@gw1.example.net;unknownparam>"], &[]),
+        "wsinv.dat" => (&["9 INVITE\r\n", "98asjd8", "1918181833n"], &[]),
+        "longreq.dat" => {
+            (&["sip33.example.com", "sip4.example.com", "1298298298298298298298298298298298298298298298"], &[])
+        }
+        "transports.dat" => (&["SIP/2.0/UNKNOWN", "SIP/2.0/SCTP"], &[]),
+        "mult-ip-in-header" => (&["[2001:db8::9:1]:6050", "192.0.2.1;", "[2001:db8::9:255]"], &[]),
+        "via-received-param-with-delim" | "via-received-param-no-delim" => {
+            (&["received=127.0.0.1"], &["2001:db8::9:255"])
+        }
+        _ => (&[], &[]),
+    }
+}
+
+/// The column of what must not happen, where something of it can be seen from outside.
+fn unharmed(file: &str, class: &str, tcp: bool, answer: &str, agent: &SipAgent, calls: &Calls) -> Result<(), String> {
+    let (with, without) = carried(file);
+    let calls = calls.lock().unwrap().clone();
+    let registered = agent.counters().registered;
+    if let Some(lost) = with.iter().find(|w| !answer.contains(**w)) {
+        return Err(format!("{file}: {lost:?} is not in {answer}"));
+    }
+    if let Some(there) = without.iter().find(|w| answer.contains(**w)) {
+        return Err(format!("{file}: {there:?} is in {answer}"));
+    }
+    let call = |from: &str, to: &str| vec![(from.to_string(), to.to_string())];
+    let wanted = match file {
+        "esc01.dat" => call("I have spaces", "sips:user@example.com"),
+        // On a stream the second message is a message.
+        "dblreq.dat" if !tcp => vec![],
+        _ if class == "invalid" => vec![],
+        _ => calls.clone(),
+    };
+    if calls != wanted {
+        return Err(format!("{file}: wanted the calls {wanted:?}, saw {calls:?}"));
+    }
+    if registered > 0 && (class == "invalid" || file == "regaut01.dat") {
+        return Err(format!("{file}: it registered somebody"));
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,7 +295,7 @@ async fn every_torture_message_gets_what_the_rfcs_say_over_udp_and_tcp() {
         crate::common::skipped(format_args!("{DATA}/verdicts.csv is not there; no RFC 4475/5118 message was tried"));
         return;
     };
-    let slots = std::sync::Arc::new(tokio::sync::Semaphore::new(8));
+    let slots = Arc::new(tokio::sync::Semaphore::new(8));
     let mut running = tokio::task::JoinSet::new();
     for line in verdicts.lines().skip(1) {
         for tcp in [false, true] {
@@ -246,11 +319,12 @@ async fn every_torture_message_gets_what_the_rfcs_say_over_udp_and_tcp() {
 async fn one_message(fields: &[String], tcp: bool) -> Result<(), String> {
     let (suite, file, class, expect) = (&fields[0], &fields[1], &fields[3], &fields[4]);
     let bytes = std::fs::read(Path::new(DATA).join(suite).join(file)).expect("a message of the list");
-    let agent = busy_agent(&["watson", "j.user", "null-%00-null", "user"]).await;
-    let judged = judge(file, class, expect, &bytes, &agent, tcp).await;
+    let (agent, calls) = busy_agent(&["watson", "j.user", "null-%00-null", "user"]).await;
+    let judged = judge(file, class, expect, &bytes, agent.local_addr(), tcp).await;
     still_answers(agent.local_addr(), tcp, file).await;
     settled(&agent).await;
     assert_eq!(agent.counters().panics, 0, "{file} made the library panic");
+    let judged = judged.and_then(|answer| unharmed(file, class, tcp, &answer, &agent, &calls));
     agent.shutdown().await;
     judged
 }
@@ -310,7 +384,7 @@ async fn random_datagrams_change_nothing_but_a_counter() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_or_endless_stream_is_closed_and_others_are_served_meanwhile() {
-    let agent = busy_agent(&[]).await;
+    let (agent, _) = busy_agent(&[]).await;
     let mut slow = Vec::new();
     for _ in 0..200 {
         let mut s = TcpStream::connect(agent.local_addr()).await.unwrap();
@@ -339,7 +413,7 @@ async fn a_slow_or_endless_stream_is_closed_and_others_are_served_meanwhile() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_keep_alive_starts_no_message_clock() {
     for keep_alive in [&b"\r\n\r\n"[..], b"\r\n"] {
-        let agent = busy_agent(&[]).await;
+        let (agent, _) = busy_agent(&[]).await;
         let mut stream = TcpStream::connect(agent.local_addr()).await.unwrap();
         stream.write_all(keep_alive).await.unwrap();
         let mut buf = [0u8; 2048];

@@ -288,11 +288,13 @@ impl SipAgent {
             .iter()
             .filter(|(n, _)| token(n))
             .map(|(n, v)| Header::Other(n.clone(), v.chars().filter(|c| !c.is_control()).collect()));
+        let for_library =
+            |text: &str| text.try_into().map(uri::for_library).map_err(|_| bad(text, "not a SIP address"));
         let random: u128 = rand::random();
         Ok(InviteOption {
             caller_display_name: dial.display.as_deref().map(clean).filter(|d| !d.is_empty()),
-            caller: from.as_str().try_into().map_err(|_| bad(&from, "not a SIP address"))?,
-            callee: dial.to.as_str().try_into().map_err(|_| bad(&dial.to, "not a SIP address"))?,
+            caller: for_library(&from)?,
+            callee: for_library(&dial.to)?,
             destination: Some(SipAddr {
                 r#type: Some(if tcp { Transport::Tcp } else { Transport::Udp }),
                 addr: peer.into(),

@@ -20,8 +20,8 @@ pub(super) struct Pin {
 /// What a leg is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A call that came in: the caller's From-tag and the INVITE's CSeq; adopted once a dialog stands.
-    In { peer_tag: String, cseq: u32, adopted: bool },
+    /// A call that came in: the caller's From-tag, the INVITE's CSeq and the number dialled; adopted once a dialog stands.
+    In { peer_tag: String, cseq: u32, dialled: String, adopted: bool },
     /// A call we placed.
     Out,
     /// A registration of ours elsewhere.
@@ -94,12 +94,13 @@ impl Calls {
         self.legs.get(call_id).is_some_and(|legs| legs.iter().any(this))
     }
 
-    /// Takes up the leg that was let in for this INVITE; `None` when that happened before (a merged request).
-    pub fn adopt(&mut self, call_id: &str, from_tag: &str, number: u32) -> Option<DialogId> {
+    /// Takes up the leg that was let in for this INVITE, with the number dialled; `None` when that happened before (a
+    /// merged request). The SIP library writes an escaped user anew, so the number is the one that was let in.
+    pub fn adopt(&mut self, call_id: &str, from_tag: &str, number: u32) -> Option<(DialogId, String)> {
         self.legs.get_mut(call_id)?.iter_mut().find_map(|l| match &mut l.kind {
-            Kind::In { peer_tag, cseq, adopted } if peer_tag == from_tag && *cseq == number && !*adopted => {
+            Kind::In { peer_tag, cseq, dialled, adopted } if peer_tag == from_tag && *cseq == number && !*adopted => {
                 *adopted = true;
-                Some(l.id)
+                Some((l.id, std::mem::take(dialled)))
             }
             _ => None,
         })
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     fn incoming() -> Kind {
-        Kind::In { peer_tag: "f".into(), cseq: 1, adopted: false }
+        Kind::In { peer_tag: "f".into(), cseq: 1, dialled: "400".into(), adopted: false }
     }
 
     #[test]
@@ -171,7 +172,7 @@ mod tests {
         let mut c = Calls::new(Duration::from_secs(32));
         let id = c.add("call", incoming(), None);
         assert!(c.has_incoming("call", "f", 1) && !c.has_incoming("call", "f", 2));
-        assert_eq!((c.adopt("call", "f", 1), c.adopt("call", "f", 1)), (Some(id), None));
+        assert_eq!((c.adopt("call", "f", 1), c.adopt("call", "f", 1)), (Some((id, "400".to_string())), None));
         c.set_tag(id, "t");
         assert!(c.has_dialog("call", "t") && !c.has_dialog("call", ""));
         c.end(id, Mono::from_ms(0));

@@ -1,11 +1,11 @@
 //! From the library's dialog states to our events: one small task per dialog.
 
 use super::event::{DialogId, EndWhy, SipEvent};
-use super::gate::{lock, request_user, retry_after};
+use super::gate::{lock, retry_after};
 use super::hub::{Entry, Hub, Invite};
 use super::wire::{NameAddr, Wire};
 use super::{inside, sanity, uri};
-use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReason};
+use rsipstack::dialog::dialog::{Dialog, DialogState, DialogStateReceiver, TerminatedReason};
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::{Header, HeadersExt, Method, Request, StatusCode, StatusCodeKind, Transport};
 use rsipstack::transaction::TransactionReceiver;
@@ -57,12 +57,12 @@ async fn new_call(hub: Arc<Hub>, mut tx: Transaction) {
         tx.reply(StatusCode::BadRequest).await.ok();
         return;
     };
-    let Some(id) = hub.gate.calls(|c| c.adopt(&call_id, &tag, number)) else {
+    let Some((id, dialled)) = hub.gate.calls(|c| c.adopt(&call_id, &tag, number)) else {
         // The same request by another road (RFC 3261 section 8.2.2.2).
         tx.reply(StatusCode::LoopDetected).await.ok();
         return;
     };
-    match set_up(&hub, &mut tx, id, call_id).await {
+    match set_up(&hub, &mut tx, id, call_id, dialled).await {
         Ok(mut dialog) => {
             if let Err(error) = dialog.handle(&mut tx).await {
                 tracing::debug!(%error, "an incoming call failed");
@@ -78,19 +78,25 @@ async fn new_call(hub: Arc<Hub>, mut tx: Transaction) {
     }
 }
 
-async fn set_up(hub: &Arc<Hub>, tx: &mut Transaction, id: DialogId, call_id: String) -> Result<InviteDialog, u16> {
+async fn set_up(
+    hub: &Arc<Hub>,
+    tx: &mut Transaction,
+    id: DialogId,
+    call_id: String,
+    to_user: String,
+) -> Result<InviteDialog, u16> {
     let (_, source) = origin(&tx.original).ok_or(400u16)?;
     let permit = hub.events.clone().try_reserve_owned().map_err(|_| 503u16)?;
     let bytes = tx.original.to_string().into_bytes();
     let wire = Wire::parse(&bytes).map_err(|_| 400u16)?;
     let from = wire.get("from").and_then(NameAddr::parse).ok_or(400u16)?;
-    let to_user = request_user(&wire).unwrap_or_default();
     let from_user = uri::SipUri::parse(&from.uri).ok().and_then(|u| u.user).unwrap_or_default();
     let tcp = tx.connection.as_ref().is_some_and(|c| c.is_reliable());
     let user = if to_user.is_empty() { "zongji" } else { to_user.as_str() };
     let contact = contact(hub, user, source, tcp).ok_or(400u16)?;
     let (states, receiver) = hub.layer.new_dialog_state_channel();
     let dialog = hub.layer.get_or_create_server_invite(tx, states, None, Some(contact)).map_err(|_| 400u16)?;
+    aim(&dialog);
     hub.gate.calls(|c| c.set_tag(id, &dialog.id().local_tag));
     let invite = Invite { key: tx.key.clone(), sender: tx.tu_sender.clone() };
     let inbox = insert(hub, id, &dialog, Some(invite));
@@ -135,7 +141,13 @@ pub(super) fn insert(
 pub(super) fn contact(hub: &Hub, user: &str, peer: SocketAddr, tcp: bool) -> Option<rsipstack::sip::Uri> {
     let at = hub.address_for(peer);
     let transport = if tcp { ";transport=tcp" } else { "" };
-    format!("sip:{}@{at}{transport}", uri::escape_user(user)).as_str().try_into().ok()
+    format!("sip:{}@{at}{transport}", uri::escape_user(user)).as_str().try_into().ok().map(uri::for_library)
+}
+
+/// Where requests of ours go: the other side's first Contact, as the library wants it. Once for each dialog.
+fn aim(dialog: &InviteDialog) {
+    let now = dialog.snapshot();
+    Dialog::Invite(dialog.clone()).set_remote_target(uri::for_library(now.remote_uri), now.remote_contact);
 }
 
 /// How and from where a request came: the gate wrote it into the top Via.
@@ -227,6 +239,9 @@ async fn early(hub: &Hub, id: DialogId, dialog: &InviteDialog, response: &rsipst
 async fn confirmed(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, response: &rsipstack::sip::Response) {
     if dialog.role() == TransactionRole::Client {
         let news = hub.entry(id, |e| (!std::mem::replace(&mut e.answered, true), e.over));
+        if matches!(news, Some((true, _))) {
+            aim(dialog);
+        }
         match news {
             Some((true, false)) => {
                 hub.tell(SipEvent::Answered { dialog: id, sdp: text(&response.body) }).await;

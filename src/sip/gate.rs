@@ -302,7 +302,7 @@ impl Gate {
             bump(&self.counters.unknown_user);
             return Err(Refusal::new(404, "Not Found"));
         }
-        let kind = Kind::In { peer_tag: ids.from_tag.clone(), cseq: ids.number, adopted: false };
+        let kind = Kind::In { peer_tag: ids.from_tag.clone(), cseq: ids.number, dialled: user, adopted: false };
         Ok(state.calls.add(&ids.call_id, kind, None))
     }
 
@@ -343,7 +343,7 @@ pub(super) fn retry_after(random: u64) -> String {
 }
 
 /// User part of the Request-URI, escapes resolved.
-pub(super) fn request_user(wire: &Wire) -> Option<String> {
+fn request_user(wire: &Wire) -> Option<String> {
     match &wire.start {
         Start::Request { uri, .. } => SipUri::parse(uri).ok()?.user,
         Start::Response { .. } => None,
@@ -430,7 +430,7 @@ mod tests {
         let Outcome::Reply { bytes, .. } = full else { panic!("an answer") };
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with("SIP/2.0 503") && text.contains("Retry-After: 5\r\n"), "{text}");
-        let id = g.calls(|c| c.adopt("call1", "f1", 1)).unwrap();
+        let (id, _) = g.calls(|c| c.adopt("call1", "f1", 1)).unwrap();
         g.calls(|c| c.end(id, Mono(0)));
         assert_eq!(send(&g, &message("INVITE", "400", 3, ""), 2), 0);
     }

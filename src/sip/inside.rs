@@ -8,6 +8,7 @@ use super::event::{DialogId, ReinviteId, SipEvent};
 use super::gate::retry_after;
 use super::hub::{Asked, Hub, Target};
 use super::sanity;
+use super::uri::for_library;
 use rsipstack::dialog::DialogId as LibraryId;
 use rsipstack::dialog::dialog::{Dialog, DialogState, TransactionHandle};
 use rsipstack::dialog::invite_dialog::InviteDialog;
@@ -179,7 +180,7 @@ fn target_of(dialog: &InviteDialog, request: &Request) -> Option<Target> {
     if !dialog.snapshot().route_set.is_empty() && request.record_route_headers().is_empty() {
         return None;
     }
-    let mut uri = request.typed_contact_headers().ok()?.first()?.uri.clone();
+    let mut uri = for_library(request.typed_contact_headers().ok()?.first()?.uri.clone());
     let named = uri.params.iter().any(|p| matches!(p, Param::Transport(_)));
     if let Some((transport, _)) = origin(request).filter(|(t, _)| *t != Transport::Udp && !named) {
         uri.params.push(Param::Transport(transport));

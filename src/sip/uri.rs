@@ -128,8 +128,23 @@ pub(super) fn host_port(text: &str) -> Option<(Host, Option<u16>)> {
     Some((host, port))
 }
 
+/// The same URI as the SIP library wants it: it reads a user as written and escapes it when it writes, so that an
+/// escaped one would be escaped twice.
+pub(super) fn for_library(mut uri: rsipstack::sip::Uri) -> rsipstack::sip::Uri {
+    if let Some(auth) = &mut uri.auth
+        && let Some(user) = unescape_with(&auth.user, |_| false)
+    {
+        auth.user = user;
+    }
+    uri
+}
+
 /// Resolves `%xx`; `None` for a bad escape. A decoded NUL or line break stays escaped: no name ends early.
 pub(super) fn unescape(text: &str) -> Option<String> {
+    unescape_with(text, |v| v < 0x20 || v == 0x7f)
+}
+
+fn unescape_with(text: &str, stays: impl Fn(u8) -> bool) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(b) = bytes.next() {
@@ -139,7 +154,7 @@ pub(super) fn unescape(text: &str) -> Option<String> {
         }
         let (h, l) = (bytes.next()?, bytes.next()?);
         let v = u8::from_str_radix(std::str::from_utf8(&[h, l]).ok()?, 16).ok()?;
-        if v < 0x20 || v == 0x7f {
+        if stays(v) {
             out.extend([b'%', h.to_ascii_uppercase(), l.to_ascii_uppercase()]);
         } else {
             out.push(v);
@@ -148,16 +163,23 @@ pub(super) fn unescape(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// Escapes a user part for a URI.
+/// Escapes a user part for a URI: what [`unescape`] reads back as `text`.
 pub(super) fn escape_user(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut s, b| {
-        if b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/%".contains(&b) {
-            s.push(b as char);
+    let bytes = text.as_bytes();
+    bytes.iter().enumerate().fold(String::new(), |mut s, (i, b)| {
+        let stays_escaped = || bytes.get(i..i + 3).and_then(|e| std::str::from_utf8(e).ok()).is_some_and(left_escaped);
+        if b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(b) || *b == b'%' && stays_escaped() {
+            s.push(*b as char);
         } else {
             s.push_str(&format!("%{b:02X}"));
         }
         s
     })
+}
+
+/// Whether [`unescape`] leaves this `%XX` as it is.
+fn left_escaped(escape: &str) -> bool {
+    unescape(escape).as_deref() == Some(escape)
 }
 
 #[cfg(test)]
@@ -180,6 +202,14 @@ mod tests {
         assert_eq!(u.host, Host::Name("example.com".into()));
         let u = SipUri::parse("sip:null-%00-null@example.com").unwrap();
         assert_eq!(u.user.as_deref(), Some("null-%00-null"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_escaped_user_is_read_back(user in "[a-z0-9%:@ 电话]{1,12}|(%00|%0D|%7F|%25|%41|x){1,5}") {
+            let uri = format!("sip:{}@h", escape_user(&user));
+            proptest::prop_assert_eq!(SipUri::parse(&uri).unwrap().user, Some(user));
+        }
     }
 
     #[test]
