@@ -1,10 +1,12 @@
 //! A caller who hangs up in each state: one record, the seat let go, all ports back.
 
+use crate::common::sip::{Side, settings};
 use crate::common::wire::Caller;
 use crate::common::{self, ONE_ORDER, Running, Watch, until};
 use std::time::Duration;
 use zongji::call::{CallEvent, TransferStage};
 use zongji::server::phone::{Act, CallResult, Phone, Step, When};
+use zongji::sip::Credential;
 use zongji::store::CallRow;
 
 /// A hotline that counts its calls.
@@ -174,6 +176,27 @@ async fn on_the_way_to_a_seat_and_with_it() {
         ended_by_the_caller(&state, &call);
         assert_eq!(call.bridged, bridged, "{state}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_whose_newest_phone_fails_is_called_on_the_other_one() {
+    let mut stage = Stage::set(0).await;
+    let seat = common::seat(&stage.running).await;
+    let mut broken = Side::new(settings()).await;
+    let credential = Credential { user: common::SEAT.0.into(), password: common::SEAT.1.into(), realm: None };
+    broken.agent.register(stage.running.sip, &credential, 300).await.expect("it registers");
+    let refused = tokio::spawn(async move {
+        let dialog = broken.called().await;
+        broken.agent.reject(dialog, 500, None).await;
+        broken
+    });
+    let (mut caller, mut watch) = stage.caller().await;
+    let answering = answers(seat, 100, Vec::new());
+    handed_over(&mut caller, &mut watch, TransferStage::Bridged).await;
+    caller.bye().await;
+    assert_eq!(answering.await.unwrap().1.code, 200);
+    assert!(stage.over("bridged").await.bridged);
+    assert_eq!(refused.await.unwrap().agent.counters().calls_in, 1, "it was called, and once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -145,3 +145,25 @@ async fn a_phone_that_answers_no_options_is_no_longer_rung() {
     assert!(b.agent.contacts("8001").is_empty());
     assert_eq!(b.agent.counters().silent_phones, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_taken_back_is_not_refreshed() {
+    let phone = Side::new(settings()).await;
+    let server = Client::new(phone.agent.local_addr()).await;
+    let at = server.socket.local_addr().unwrap();
+    let credential = Credential { user: "8001".into(), password: "geheim".into(), realm: None };
+    for seconds in [300, 0] {
+        let (agent, credential) = (phone.agent.clone(), credential.clone());
+        let asking = tokio::spawn(async move { agent.register(at, &credential, seconds).await });
+        let register = server.request_heard().await;
+        let kept = ["Via", "From", "To", "Call-ID", "CSeq"].map(|n| format!("{n}: {}\r\n", header(&register, n)));
+        let granted = seconds.min(1);
+        let (address, _) = header(&register, "Contact").split_once('>').unwrap();
+        let contact = format!("Contact: <sip:8001@192.0.2.9>;expires=99, {address}>;expires={granted}\r\n");
+        let answer = format!("SIP/2.0 200 OK\r\n{}{contact}Content-Length: 0\r\n\r\n", kept.concat());
+        server.send(&answer.replace("\r\nCall-ID", ";tag=s\r\nCall-ID")).await;
+        assert_eq!(asking.await.unwrap(), Ok(granted));
+    }
+    // A registration of a second is refreshed within five.
+    assert!(server.hears_nothing(7000).await, "it was refreshed");
+}

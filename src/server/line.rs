@@ -51,6 +51,8 @@ pub(super) struct Line {
 /// A seat that is being called or has answered.
 pub(super) struct SeatLine {
     pub user: String,
+    /// Where it is called: one of its phones.
+    pub address: String,
     /// None while the dialling is under way.
     pub dialog: Option<DialogId>,
     /// Names this dialling.
@@ -65,6 +67,7 @@ pub(super) struct SeatLine {
     /// Where its phone registered from.
     pub source: Option<IpAddr>,
     pub order: TransferOrder,
+    /// Users and addresses that could not be had for this order.
     pub tried: Vec<String>,
     pub answered: bool,
 }

@@ -9,7 +9,7 @@ use crate::call::{CallInput, LegFailure, TransferStage};
 use crate::dialplan::{TransferOrder, TransferResult};
 use crate::ids::{CallId, Leg};
 use crate::sdp;
-use crate::sip::{Dial, DialogId, SipError};
+use crate::sip::{Contact, Dial, DialogId, SipError};
 use crate::store::{NewTransfer, WriteJob};
 use rand::RngExt;
 use std::collections::{HashMap, HashSet};
@@ -130,10 +130,12 @@ impl Switchboard {
         }
     }
 
-    fn try_seat(&mut self, call: CallId, order: TransferOrder, mut tried: Vec<String>) -> Result<(), LegFailure> {
+    fn try_seat(&mut self, call: CallId, order: TransferOrder, tried: Vec<String>) -> Result<(), LegFailure> {
         let agent = &self.p.agent;
         let reach = |user: &str| {
-            let contact = agent.contacts(user).pop()?; // newest last
+            // Newest last; a phone that failed gives way to the user's others.
+            let left = |c: &Contact| !tried.contains(&c.target());
+            let contact = agent.contacts(user).into_iter().rfind(left)?;
             Some(Reach { uri: contact.target(), source: Some(contact.source), tcp: contact.tcp })
         };
         let (user, reach) =
@@ -148,7 +150,7 @@ impl Switchboard {
         let caps = self.capabilities(source.unwrap_or(IpAddr::from([127, 0, 0, 1])), sockets.port, codec);
         let offer = sdp::offer(&caps);
         let dial = Dial {
-            to: reach.uri,
+            to: reach.uri.clone(),
             from: from.expose().into(),
             display: Some(format!("{from} {}", order.queue)),
             sdp: offer.to_string(),
@@ -159,13 +161,13 @@ impl Switchboard {
         };
         let attempt = self.dial(call, dial);
         self.roster.take(&user);
-        tried.push(user.clone());
         if let Some(line) = self.lines.get_mut(&call) {
             let (dialog, asked, sockets) = (None, None, Some(sockets));
             let answered = false;
             let described = None;
             let seat = SeatLine {
                 user,
+                address: reach.uri,
                 dialog,
                 attempt,
                 caps,
@@ -251,9 +253,11 @@ impl Switchboard {
 
     /// A seat whose dialog is over or never was: the next one, or the call is told.
     fn seat_lost(&mut self, call: CallId, why: LegFailure) {
-        let Some(seat) = self.lines.get_mut(&call).and_then(|l| l.seat.take()) else { return };
+        let Some(mut seat) = self.lines.get_mut(&call).and_then(|l| l.seat.take()) else { return };
         self.roster.free(&seat.user);
         self.rest(seat.sockets);
+        // A person who is busy or does not answer is so on all his phones.
+        seat.tried.push(if matches!(why, LegFailure::Failed(_)) { seat.address } else { seat.user });
         self.next_seat(call, seat.order, seat.tried, Some(why));
     }
 

@@ -128,6 +128,7 @@ impl SipAgent {
             events,
             entries: Mutex::default(),
             lingering: Mutex::default(),
+            renewals: Mutex::default(),
             streams: Mutex::default(),
             crowd: tcp::Crowd::default(),
             token,
@@ -355,7 +356,7 @@ impl SipAgent {
     }
 
     /// Registers at `server` as `credential.user` and keeps that fresh until the agent stops; returns the
-    /// seconds granted. With `expires` 0 the registration is taken back.
+    /// seconds granted. With `expires` 0 the registration is taken back. The latest call for a user counts.
     pub async fn register(&self, server: SocketAddr, credential: &Credential, expires: u32) -> Result<u32, SipError> {
         let hub = self.hub.clone();
         let mut registration = Registration::new(hub.endpoint.clone(), Some(library_credential(credential)));
@@ -365,6 +366,11 @@ impl SipAgent {
         registration.outbound_proxy = Some(server);
         let pin = Pin { server: server.ip(), realm: credential.realm.clone(), secret: true };
         let leg = hub.gate.calls(|c| c.add(registration.call_id.value(), Kind::Register, Some(pin)));
+        let stop = hub.token.child_token();
+        let before = lock(&hub.renewals).insert((server, credential.user.clone()), stop.clone());
+        if let Some(before) = before {
+            before.cancel();
+        }
         let granted = register_once(&hub, &mut registration, server, expires).await;
         if !matches!(granted, Ok(seconds) if seconds > 0) {
             hub.gate.calls(|c| c.end(leg, now()));
@@ -374,7 +380,7 @@ impl SipAgent {
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    () = hub.token.cancelled() => return,
+                    () = stop.cancelled() => break,
                     () = tokio::time::sleep(Duration::from_secs(u64::from(wait / 2).max(5))) => {}
                 }
                 match register_once(&hub, &mut registration, server, expires).await {
@@ -385,6 +391,7 @@ impl SipAgent {
                     }
                 }
             }
+            hub.gate.calls(|c| c.end(leg, now()));
         });
         granted
     }

@@ -89,6 +89,8 @@ pub(super) struct Hub {
     pub lingering: Mutex<VecDeque<(Mono, Invite)>>,
     pub streams: Mutex<HashSet<SocketAddr>>,
     pub crowd: Crowd,
+    /// What keeps our registrations elsewhere fresh, by server and user.
+    pub renewals: Mutex<HashMap<(SocketAddr, String), CancellationToken>>,
     pub token: CancellationToken,
     /// Bound address, as advertised to peers without a better one.
     pub local: SocketAddr,

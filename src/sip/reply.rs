@@ -102,7 +102,11 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Ve
     let to = NameAddr::parse(wire.get("to")?)?.write();
     let _ = write!(out, "From: {from}\r\nTo: {to}\r\n");
     let routed = is_routed(wire, source.ip());
-    contact(wire, source, tcp, routed, &mut out)?;
+    let answers_register = !request && super::sanity::cseq(wire).is_some_and(|(_, method)| method == "REGISTER");
+    match answers_register {
+        true => bindings(wire, &mut out)?,
+        false => contact(wire, source, tcp, routed, &mut out)?,
+    }
     for (name, value) in wire.headers.iter().filter(|(n, _)| PASSED.contains(&n.as_str())) {
         if name == "record-route" && !routed {
             continue;
@@ -138,6 +142,18 @@ fn is_routed(wire: &Wire, source: IpAddr) -> bool {
     let Some(first) = wire.get("record-route") else { return false };
     let hop = split_outside(first, ',').and_then(|all| NameAddr::parse(all.first()?));
     hop.and_then(|h| SipUri::parse(&h.uri).ok()).is_some_and(|uri| reachable(&uri.host, source))
+}
+
+/// The registrations a registrar lists, ours among them: as they stand, each with its life (RFC 3261 section 10.2.4).
+fn bindings(wire: &Wire, out: &mut String) -> Option<()> {
+    for header in wire.all("contact") {
+        for mut contact in split_outside(header, ',')?.into_iter().filter_map(NameAddr::parse) {
+            contact.display = None;
+            contact.params.retain(|(name, _)| name == "expires");
+            let _ = write!(out, "Contact: {}\r\n", contact.write());
+        }
+    }
+    Some(())
 }
 
 fn contact(wire: &Wire, source: SocketAddr, tcp: bool, routed: bool, out: &mut String) -> Option<()> {
