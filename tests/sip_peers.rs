@@ -228,8 +228,9 @@ async fn two_agents_talk_over_ipv6() {
         crate::common::skipped("this machine has no IPv6 loopback");
         return;
     }
-    for more in ["", ";transport=tcp"] {
-        let (mut a, mut b) = (Side::new(v6()).await, Side::new(v6()).await);
+    let any = || SipSettings { bind: "[::]:0".parse().unwrap(), ..SipSettings::default() };
+    for (more, all) in [("", false), (";transport=tcp", false), ("", true), (";transport=tcp", true)] {
+        let (mut a, mut b) = (Side::new(if all { any() } else { v6() }).await, Side::new(v6()).await);
         let (out, into) = connected(&mut a, &mut b, more).await;
         b.agent.hangup(into).await;
         assert_eq!(a.next().await, SipEvent::Bye { dialog: out });
@@ -398,4 +399,37 @@ async fn sipp_places_200_calls_over_udp_and_20_over_tcp_and_nothing_is_left() {
         }
         assert_eq!(agent.counters().panics, 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_on_every_address_is_called_by_ipv4_and_ipv6_over_udp_and_tcp() {
+    let any = SipSettings { bind: "[::]:0".parse().unwrap(), ..SipSettings::default() };
+    if UdpSocket::bind("[::1]:0").await.is_err() {
+        crate::common::skipped("this machine has no IPv6 loopback");
+        return;
+    }
+    let mut b = Side::new(any).await;
+    let port = b.agent.local_addr().port();
+    for (mine, theirs) in [("[::1]:0", "[::1]"), ("127.0.0.1:0", "127.0.0.1")] {
+        for tcp in [false, true] {
+            let mut a = Side::new(SipSettings { bind: mine.parse().unwrap(), ..SipSettings::default() }).await;
+            let transport = if tcp { ";transport=tcp" } else { "" };
+            let to = format!("sip:400@{theirs}:{port}{transport}");
+            let out = a.agent.dial(Dial { to, ..dial(&b, "400", "") }).await.unwrap();
+            let into = b.called().await;
+            b.agent.answer(into, ANSWER.into()).await;
+            assert_eq!(a.next().await, SipEvent::Answered { dialog: out, sdp: Some(ANSWER.into()) });
+            assert_eq!(b.next().await, SipEvent::Ack { dialog: into, sdp: None }, "{theirs} tcp {tcp}");
+            match tcp {
+                true => a.agent.hangup(out).await,
+                false => b.agent.hangup(into).await,
+            }
+            let (ended, left) = if tcp { (b.next().await, into) } else { (a.next().await, out) };
+            assert_eq!(ended, SipEvent::Bye { dialog: left }, "{theirs} tcp {tcp}");
+            let (side, dialog) = if tcp { (&mut a, out) } else { (&mut b, into) };
+            assert_eq!(side.next().await, SipEvent::Ended { dialog, why: EndWhy::HungUp });
+            a.settled().await;
+        }
+    }
+    b.settled().await;
 }
