@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test run bench soak fuzz fmt clean
+.PHONY: help setup build demo test run bench bench-peers soak fuzz fmt clean
 
 # rustup may have been installed a moment ago, before this shell knew of it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -16,12 +16,14 @@ FUZZ_CASES ?= 100000
 FUZZ ?=
 # make soak SOAK_MINUTES=60
 SOAK_MINUTES ?= 10
+# make bench-peers IVRLOAD=folder/of/ivrload.c
+IVRLOAD ?=
 
 FLAGS = $$(scripts/setup.sh flags)
 ZONGJI = "$$(scripts/target-dir.sh)/release/zongji"
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what building, running and testing need (Debian, Ubuntu), asking nothing
 	@scripts/setup.sh test
@@ -61,6 +63,11 @@ test: ## Format check, clippy with warnings as errors, every test
 bench: ## Measure: latency of a turn, cost of a call, pacing (criterion; budgets stand in benches/)
 	@scripts/setup.sh run
 	cargo bench --locked $(FLAGS)
+
+bench-peers: ## Measure with the load tool that other engines were measured with (IVRLOAD=folder of ivrload.c)
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory release
+	@ZONGJI=$(ZONGJI) benches/peer/run.sh "$(IVRLOAD)"
 
 soak: ## Long tests, then calls in a loop against a release build, watching its memory (SOAK_MINUTES=10)
 	@scripts/setup.sh test

@@ -5,6 +5,8 @@
 //!
 //! `cargo bench --bench calls` runs 1 and 50 calls; `cargo bench --bench calls -- 10 20` other numbers.
 
+#![allow(clippy::print_stdout)] // a bench's result
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -35,6 +35,8 @@
 //!     and cli.
 //! 12. Personal data is logged, shown and exported only through [`pii::Pii`].
 
+#![cfg_attr(test, allow(clippy::print_stdout))] // trials print what they measured
+
 pub mod audio;
 pub mod call;
 pub mod cli;

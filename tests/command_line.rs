@@ -178,3 +178,18 @@ fn what_is_called_wrongly_exits_with_two() {
         assert_eq!(zongji(wrong).status.code(), Some(2), "{wrong:?}");
     }
 }
+
+#[test]
+fn a_reader_that_has_read_enough_breaks_nothing_and_a_full_disk_is_told() {
+    let program = env!("CARGO_BIN_EXE_zongji");
+    let run = |to: &str| {
+        let script = format!("'{program}' check dialplans --json {to}; echo \"rc ${{PIPESTATUS[0]}}\" >&2");
+        let output = Command::new("bash").args(["-c", &script]).current_dir(root()).output().expect("bash");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert_eq!(run("| true"), "rc 0\n");
+    if Path::new("/dev/full").exists() {
+        let full = run("> /dev/full");
+        assert!(full.contains("stdout") && full.ends_with("rc 1\n"), "{full}");
+    }
+}

@@ -123,8 +123,8 @@ fn play(calls: u64, again: &'static str, run: fn(u64) -> Result<Report, String>)
     for thread in threads {
         sum.join(thread.join().expect("a seed failed; it is named above"));
     }
-    println!("{} calls, {:?} of virtual time", sum.calls, Duration::from_millis(sum.virtual_ms));
-    println!("seen: {:#?}\nends: {:#?}\ninside flows: {:#?}", sum.seen, sum.ends, sum.dialplan);
+    eprintln!("{} calls, {:?} of virtual time", sum.calls, Duration::from_millis(sum.virtual_ms));
+    eprintln!("seen: {:#?}\nends: {:#?}\ninside flows: {:#?}", sum.seen, sum.ends, sum.dialplan);
     assert_eq!(sum.calls, calls);
     sum
 }

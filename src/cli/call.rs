@@ -71,9 +71,9 @@ fn call(context: &Context, args: Args) -> anyhow::Result<bool> {
     let complete = result.code == 200 && result.steps_done == steps;
     if !complete && !json {
         match result.code {
-            408 => println!("nobody answered"),
-            200 => println!("the call ended after {} of {steps} steps", result.steps_done),
-            code => println!("the call was not answered: {code}"),
+            408 => say!("nobody answered"),
+            200 => say!("the call ended after {} of {steps} steps", result.steps_done),
+            code => say!("the call was not answered: {code}"),
         }
     }
     Ok(complete)
@@ -135,14 +135,14 @@ pub fn tell(json: bool, news: &PhoneNews) {
         return;
     }
     match news {
-        PhoneNews::Ringing => println!("ringing"),
-        PhoneNews::Answered(ms) => println!("answered after {ms} ms"),
-        PhoneNews::PromptBegan => println!("they speak"),
-        PhoneNews::PromptEnded(ms) => println!("they fell silent after {:.1} s", *ms as f64 / 1000.0),
-        PhoneNews::Says(what) => println!("I say {what}"),
-        PhoneNews::Presses(keys) => println!("I press {keys}"),
-        PhoneNews::Hold(ok) => println!("hold {}", if *ok { "accepted" } else { "refused" }),
-        PhoneNews::Over(r) => println!(
+        PhoneNews::Ringing => say!("ringing"),
+        PhoneNews::Answered(ms) => say!("answered after {ms} ms"),
+        PhoneNews::PromptBegan => say!("they speak"),
+        PhoneNews::PromptEnded(ms) => say!("they fell silent after {:.1} s", *ms as f64 / 1000.0),
+        PhoneNews::Says(what) => say!("I say {what}"),
+        PhoneNews::Presses(keys) => say!("I press {keys}"),
+        PhoneNews::Hold(ok) => say!("hold {}", if *ok { "accepted" } else { "refused" }),
+        PhoneNews::Over(r) => say!(
             "over: {} after {:.1} s, {} hung up",
             r.code,
             r.talked_ms as f64 / 1000.0,

@@ -31,9 +31,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
             &serde_json::json!({"files": count, "errors": errors, "warnings": warnings, "publishable": ok, "sha": sha}),
         );
     } else if ok {
-        println!("{count} files, {warnings} warnings: may be published (set {})", &sha.unwrap_or_default()[..12]);
+        say!("{count} files, {warnings} warnings: may be published (set {})", &sha.unwrap_or_default()[..12]);
     } else {
-        println!("{count} files, {errors} errors, {warnings} warnings: may not be published");
+        say!("{count} files, {errors} errors, {warnings} warnings: may not be published");
     }
     Ok(ok)
 }

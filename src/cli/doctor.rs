@@ -44,11 +44,11 @@ pub fn run(context: &Context, _args: Args) -> anyhow::Result<bool> {
             } else {
                 "note"
             };
-            println!("{mark}  {:10} {}", f.what, f.say);
+            say!("{mark}  {:10} {}", f.what, f.say);
         }
     }
     if !context.json {
-        println!("{}", if fit { "This machine can answer calls." } else { "This machine cannot answer calls yet." });
+        say!("{}", if fit { "This machine can answer calls." } else { "This machine cannot answer calls yet." });
     }
     Ok(fit)
 }

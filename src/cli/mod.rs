@@ -3,11 +3,12 @@
 //! Every command takes `--json` (one object, or JSON lines, on stdout; logs on stderr), exits 0 when it did what was
 //! asked, 1 when it could not (and says what to do), 2 when it was called wrongly.
 
+#[macro_use]
+mod out;
 mod call;
 mod check;
 mod demo;
 mod doctor;
-mod out;
 mod seat;
 mod serve;
 mod setup;
@@ -82,8 +83,8 @@ pub fn run() -> ExitCode {
         Command::Doctor(args) => doctor::run(&context, args),
     };
     match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(true) if out::complete() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("zongji: {e:#}");
             ExitCode::FAILURE

@@ -1,10 +1,37 @@
 //! Printing: JSON lines for programs, plain lines for people.
 
 use serde_json::Value;
+use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether something that was printed is lost.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Prints a line on stdout. A reader who has read enough (`| head`) ends no call and no hotline; what a full disk
+/// loses is told once and makes the exit code 1.
+pub fn line(text: std::fmt::Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe && !LOST.swap(true, Ordering::Relaxed) => {
+            eprintln!("zongji: what follows cannot be written to stdout: {e}");
+        }
+        _ => {}
+    }
+}
+
+/// Whether all that was printed arrived, as far as its reader wanted it.
+pub fn complete() -> bool {
+    !LOST.load(Ordering::Relaxed)
+}
+
+/// `println!` that outlives its reader.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::out::line(format_args!($($text)*)) };
+}
 
 /// Prints one JSON value on one line.
 pub fn json(value: &Value) {
-    println!("{value}");
+    say!("{value}");
 }
 
 /// Prints problems of dialplans, for people or programs.
@@ -16,7 +43,7 @@ pub fn problems(as_json: bool, problems: &[crate::dialplan::Problem]) {
                 "message": p.message, "mend": p.mend,
             }));
         } else {
-            println!("{p}\n");
+            say!("{p}\n");
         }
     }
 }

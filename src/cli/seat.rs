@@ -65,7 +65,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         if json {
             super::out::json(&serde_json::json!({"event": "registered", "user": args.user, "server": args.server}));
         } else {
-            println!("{} is registered at {} and waits for calls", args.user, args.server);
+            say!("{} is registered at {} and waits for calls", args.user, args.server);
         }
         let wait = Duration::from_secs(args.wait);
         let result = phone.answer(wait, args.ring, script, &mut |news| tell(json, &news)).await;

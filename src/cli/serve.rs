@@ -85,7 +85,7 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
     if context.json {
         eprintln!("zongji: {loading}")
     } else {
-        println!("{loading}")
+        say!("{loading}")
     }
     let Some(started) = setup::start(context, &args.over, config).await? else { return Ok(false) };
     let hotline = Arc::new(started.hotline);
@@ -107,7 +107,7 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
     announce(context, &hotline, http, &seats, &problems);
     setup::wait_for_end(|| reload(context, &hotline, dir.as_deref())).await?;
     if !context.json {
-        println!("stopping: calls are ended and their records written");
+        say!("stopping: calls are ended and their records written");
     }
     let _web_is_gone_already = stop_web.send(());
     let web = web.await;
@@ -141,21 +141,21 @@ fn announce(context: &Context, hotline: &Hotline, http: Option<SocketAddr>, seat
         return;
     }
     let host = if sip.ip().is_unspecified() { "127.0.0.1".to_owned() } else { sip.ip().to_string() };
-    println!("ready. The hotline answers on {sip} (UDP and TCP), with {}.", engine_names(hotline).join(", "));
-    println!("  call it:   any softphone, no account: sip:400@{host}:{}", sip.port());
-    println!("             zongji call sip:400@{host}:{} --key 1", sip.port());
+    say!("ready. The hotline answers on {sip} (UDP and TCP), with {}.", engine_names(hotline).join(", "));
+    say!("  call it:   any softphone, no account: sip:400@{host}:{}", sip.port());
+    say!("             zongji call sip:400@{host}:{} --key 1", sip.port());
     match seats.first() {
-        Some(seat) => println!("  seat:      zongji seat --server {host}:{} --user {seat} --password …", sip.port()),
-        None => println!(
+        Some(seat) => say!("  seat:      zongji seat --server {host}:{} --user {seat} --password …", sip.port()),
+        None => say!(
             "  seat:      none configured: add [[seat]] to zongji.toml, or calls for a person end in a callback ticket"
         ),
     }
     if let Some(http) = http {
-        println!("  health:    http://{http}/health   metrics: http://{http}/metrics");
+        say!("  health:    http://{http}/health   metrics: http://{http}/metrics");
     }
-    println!("  reload dialplans: kill -HUP {}      stop: Ctrl-C", std::process::id());
+    say!("  reload dialplans: kill -HUP {}      stop: Ctrl-C", std::process::id());
     for problem in problems {
-        println!("  note: {problem}");
+        say!("  note: {problem}");
     }
 }
 

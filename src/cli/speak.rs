@@ -44,7 +44,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
             &serde_json::json!({"file": args.out, "seconds": seconds, "compute_ms": ms, "engine": engines.synthesizer.name()}),
         );
     } else {
-        println!("{}: {seconds:.2} s by {} in {ms} ms", args.out.display(), engines.synthesizer.name());
+        say!("{}: {seconds:.2} s by {} in {ms} ms", args.out.display(), engines.synthesizer.name());
     }
     Ok(!pcm.is_empty())
 }

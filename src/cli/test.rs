@@ -32,7 +32,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
                 &serde_json::json!({"file": r.file, "line": r.line, "test": r.name, "verdict": word, "why": why}),
             );
         } else {
-            println!(
+            say!(
                 "{word:7} {}:{} {}{}",
                 r.file,
                 r.line,
@@ -42,7 +42,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         }
     }
     if !context.json {
-        println!("{passed} passed, {failed} failed, {skipped} skipped");
+        say!("{passed} passed, {failed} failed, {skipped} skipped");
     }
     Ok(failed == 0)
 }

@@ -54,7 +54,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         }));
     } else {
         let word = if heard.accepted { "" } else { " (rejected: not among what can be said here, or too unclear)" };
-        println!("{}  {confidence:.2}{word}   [{}, {:.3} x real time]", heard.text(), heard.engine, rtf);
+        say!("{}  {confidence:.2}{word}   [{}, {:.3} x real time]", heard.text(), heard.engine, rtf);
     }
     Ok(heard.accepted)
 }

@@ -25,12 +25,12 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         let slots: serde_json::Map<_, _> = understood.slots.iter().map(|(k, v)| (k.clone(), out::value(v))).collect();
         out::json(&serde_json::json!({"candidates": candidates, "decision": decision, "slots": slots}));
     } else {
-        println!("{decision}: {:?}", understood.meaning);
+        say!("{decision}: {:?}", understood.meaning);
         for (intent, score) in candidates.iter().take(5) {
-            println!("  {score:.3}  {intent}");
+            say!("  {score:.3}  {intent}");
         }
         for (slot, v) in &understood.slots {
-            println!("  {slot} = {}", out::value(v));
+            say!("  {slot} = {}", out::value(v));
         }
     }
     Ok(true)

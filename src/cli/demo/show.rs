@@ -173,7 +173,7 @@ impl Printer {
                 if let Json::Object(mut fields) = line.json {
                     fields.insert("call".into(), line.tag.into());
                     fields.insert("at_ms".into(), ms.into());
-                    println!("{}", Json::Object(fields));
+                    say!("{}", Json::Object(fields));
                 }
                 continue;
             }
@@ -181,7 +181,7 @@ impl Printer {
                 continue;
             }
             let tag = if line.tag.is_empty() { "    ".to_owned() } else { self.paint(line.tag) };
-            println!("{:6.2} {tag} {}", ms as f64 / 1000.0, line.text);
+            say!("{:6.2} {tag} {}", ms as f64 / 1000.0, line.text);
         }
     }
 
