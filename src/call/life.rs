@@ -271,7 +271,8 @@ const fn transferring(stage: Stage, signal: Signal) -> Step {
         (Stage::Briefing, Signal::Drained | Signal::Deadline) => Step::Go(State::Transferring(Stage::Joining)),
         (Stage::Joining, Signal::Deadline) => Step::Go(State::Bridged),
         (_, Signal::Deadline | Signal::SeatFailed | Signal::SeatLeft) => Step::Back,
-        (_, Signal::Hold | Signal::Key | Signal::Prompt) => Step::Take,
+        // A ticket that comes late is noted in every state.
+        (_, Signal::Hold | Signal::Key | Signal::Prompt | Signal::Done) => Step::Take,
         (_, Signal::CallerLeft) => Step::End(Close::CallerLeft),
         (_, Signal::CallerLost) => Step::End(Close::Lost),
         (_, Signal::Terminate) => Step::End(Close::Terminated),
@@ -284,7 +285,7 @@ const fn transferring(stage: Stage, signal: Signal) -> Step {
 const fn bridged(signal: Signal) -> Step {
     match signal {
         Signal::SeatLeft | Signal::SeatFailed => Step::Back,
-        Signal::Hold | Signal::Key => Step::Take,
+        Signal::Hold | Signal::Key | Signal::Done => Step::Take,
         Signal::CallerLeft => Step::End(Close::CallerLeft),
         Signal::CallerLost => Step::End(Close::Lost),
         Signal::Terminate => Step::End(Close::Terminated),
@@ -297,7 +298,7 @@ const fn bridged(signal: Signal) -> Step {
 
 const fn ending(signal: Signal) -> Step {
     match signal {
-        Signal::Prompt | Signal::Hold => Step::Take,
+        Signal::Prompt | Signal::Hold | Signal::Done => Step::Take,
         Signal::Drained => Step::End(Close::Said),
         Signal::Deadline => Step::End(Close::EndingLimit),
         Signal::CallerLeft => Step::End(Close::CallerLeft),

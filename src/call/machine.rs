@@ -48,6 +48,8 @@ pub struct Call {
     pub(super) seat_mouth: Mouth,
     pub(super) turn: TurnTaking,
     pub(super) draft: Option<Draft>,
+    /// Tickets that were ordered and have not come back, with their categories.
+    pub(super) tickets: Vec<(RequestId, String)>,
     pub(super) tally: Tally,
     pub(super) transfer: Option<Transfer>,
     pub(super) held: Held,
@@ -86,6 +88,7 @@ impl Call {
             seat_mouth,
             turn: TurnTaking::default(),
             draft: None,
+            tickets: Vec::new(),
             tally: Tally::new(now),
             transfer: None,
             held: Held::default(),

@@ -82,7 +82,8 @@ impl Call {
         let request = self.request();
         self.timers.set(Timer::Act, now + ms(self.settings.ticket_ms.clamp(ACT_MS.0, ACT_MS.1)));
         self.timers.set(Timer::Filler, now + ms(self.settings.slow_ms));
-        let what = Act::Ticket(draft.category.clone());
+        self.tickets.push((request, draft.category.clone()));
+        let what = Act::Ticket;
         self.turn.awaiting = Awaiting::Act(Acting { request, what, since: now, filler: None });
         self.put(CallOutput::MakeTicket { request, draft });
     }
@@ -113,24 +114,23 @@ impl Call {
         self.step(now, Input::Action { outcome, data });
     }
 
-    /// A ticket is safe, or is not. One that is no longer awaited changes nothing but the outcome.
+    /// A ticket is safe, or is not. One that is no longer awaited is written down all the same: it exists.
     pub(super) fn ticket_done(&mut self, now: Mono, request: RequestId, ticket: Option<Value>) {
-        let Awaiting::Act(Acting { request: awaited, what: Act::Ticket(category), .. }) = &self.turn.awaiting else {
-            self.tally.ticketed |= ticket.is_some();
-            return;
-        };
-        if *awaited != request {
-            return;
+        let Some(at) = self.tickets.iter().position(|(asked, _)| *asked == request) else { return };
+        let (_, category) = self.tickets.swap_remove(at);
+        let awaited =
+            matches!(&self.turn.awaiting, Awaiting::Act(Acting { request: awaited, .. }) if *awaited == request);
+        match &ticket {
+            Some(ticket) => {
+                self.tally.ticketed = true;
+                let no = ticket.get("no").as_text().unwrap_or_default().to_owned();
+                self.event(CallEvent::Ticket { no, category });
+            }
+            None => self.event(CallEvent::Trouble("a ticket could not be written".into())),
         }
-        if let Some(ticket) = &ticket {
-            self.tally.ticketed = true;
-            let no = ticket.get("no").as_text().unwrap_or_default().to_owned();
-            let category = category.clone();
-            self.event(CallEvent::Ticket { no, category });
-        } else {
-            self.event(CallEvent::Trouble("a ticket could not be written".into()));
+        if awaited {
+            self.step(now, Input::Ticket(ticket));
         }
-        self.step(now, Input::Ticket(ticket));
     }
 
     /// A deadline of the turn has come.
@@ -149,7 +149,7 @@ impl Call {
     fn act_timed_out(&mut self, now: Mono) {
         match &self.turn.awaiting {
             Awaiting::Act(Acting { what: Act::Action(_), .. }) => self.end_action(now, "timeout".into(), Value::Null),
-            Awaiting::Act(Acting { what: Act::Ticket(_), .. }) => {
+            Awaiting::Act(Acting { what: Act::Ticket, .. }) => {
                 self.event(CallEvent::Trouble("a ticket was not written in time".into()));
                 self.step(now, Input::Ticket(None));
             }

@@ -113,8 +113,8 @@ pub struct Acting {
 pub enum Act {
     /// A business action, by name.
     Action(String),
-    /// A ticket, by category.
-    Ticket(String),
+    /// A ticket.
+    Ticket,
 }
 
 /// A recording of the caller's own words.

@@ -241,6 +241,27 @@ fn a_ticket_that_is_not_safe_is_told_as_none() {
 }
 
 #[test]
+fn a_ticket_that_comes_late_is_written_down_and_moves_nothing() {
+    for then in [listen(|_| {}), Await::Transfer(order(true)), Await::Hangup(Outcome::Resolved)] {
+        let mut rig = Rig::new(vec![reply(&[], ticket()), reply(&["办不了"], then)]);
+        rig.pass(5020);
+        assert_eq!(rig.last_told(), Some(Input::Ticket(None)));
+        let (told, state) = (rig.told().len(), rig.call.state());
+        let late =
+            || CallInput::TicketDone { request: RequestId(1), ticket: Some(Value::map([("no", Value::text("T-9"))])) };
+        rig.handle(late());
+        rig.handle(late());
+        assert_eq!((rig.told().len(), rig.call.state()), (told, state));
+        let category = match ticket() {
+            Await::Ticket(draft) => draft.category,
+            _ => unreachable!(),
+        };
+        let noted = CallEvent::Ticket { no: "T-9".into(), category };
+        assert_eq!(rig.events().iter().filter(|e| ***e == noted).count(), 1, "{state:?}");
+    }
+}
+
+#[test]
 fn the_times_of_a_turn_are_what_the_caller_waited() {
     let mut rig =
         Rig::new(vec![reply(&[], listen(|_| {})), reply(&[], action(None, 9000)), reply(&["到了"], listen(|_| {}))]);
