@@ -26,6 +26,7 @@ pub fn run(context: &Context, _args: Args) -> anyhow::Result<bool> {
         address(&config),
         open_files(&config),
         data_folder(&config),
+        database(&config)?,
         disk(&config),
         dialplans(&config),
         models(context)?,
@@ -151,6 +152,20 @@ fn data_folder(config: &crate::config::Config) -> Finding {
         (Ok(()), None) => Ok(format!("{} can be written", dir.display())),
     };
     finding("data", true, say)
+}
+
+fn database(config: &crate::config::Config) -> anyhow::Result<Finding> {
+    let path = config.data.dir.join("zongji.db");
+    if !path.exists() {
+        return Ok(finding("database", true, Ok(format!("{} is made at the first start", path.display()))));
+    }
+    let looked = setup::runtime()?.block_on(async {
+        let store = crate::store::Store::open_to_read(&path).await?;
+        let sound = store.check().await;
+        store.close().await;
+        sound
+    });
+    Ok(finding("database", true, looked.map(|()| format!("{} is sound", path.display())).map_err(|e| e.to_string())))
 }
 
 fn disk(config: &crate::config::Config) -> Finding {

@@ -59,11 +59,19 @@ impl Store {
         }
         let options = settings(path, BUSY).pragma("query_only", "1");
         let read = pool(READERS, BUSY).connect_with(options).await.map_err(|e| StoreError::opening(path, e))?;
-        sqlx::query("SELECT 1 FROM call LIMIT 1")
-            .fetch_optional(&read)
-            .await
-            .map_err(|_| StoreError::NotADatabase(path.into()))?;
+        sqlx::query("SELECT 1 FROM call LIMIT 1").fetch_optional(&read).await.map_err(
+            |e| match StoreError::opening(path, e) {
+                StoreError::Failed(_) => StoreError::NotADatabase(path.into()), // no such table
+                other => other,
+            },
+        )?;
         Ok(Store { write: read.clone(), read, path: Arc::new(path.into()), _lock: None })
+    }
+
+    /// Reads the whole database and looks for damage: 1 GB takes seconds.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let found: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&self.read).await?;
+        if found == ["ok"] { Ok(()) } else { Err(StoreError::Corrupt(found.join("; "))) }
     }
 
     /// The file.

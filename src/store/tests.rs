@@ -679,6 +679,22 @@ async fn a_damaged_database_is_found_and_nothing_panics() {
 }
 
 #[tokio::test]
+async fn damage_in_one_page_is_found_by_looking_at_all() {
+    let (_dir, store) = demo().await;
+    store.check().await.expect("sound");
+    let path = store.path().to_path_buf();
+    store.close().await;
+    drop(store);
+    let mut bytes = std::fs::read(&path).expect("readable");
+    let last = bytes.len() - 4096;
+    bytes[last..last + 64].fill(0xA5);
+    std::fs::write(&path, bytes).expect("written");
+    let store = Store::open_to_read(&path).await.expect("its first page is sound");
+    let e = store.check().await.expect_err("damaged");
+    assert!(matches!(e, StoreError::Corrupt(_)), "{e:?}");
+}
+
+#[tokio::test]
 async fn a_foreign_lock_is_waited_for_and_then_named() {
     let (_dir, store) = fresh().await;
     let path = store.path().to_path_buf();
