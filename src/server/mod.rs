@@ -12,7 +12,6 @@
 
 pub mod bus;
 pub mod disk;
-mod door;
 pub mod hotline;
 pub mod inference;
 mod keys;

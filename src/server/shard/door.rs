@@ -1,15 +1,15 @@
 //! The door of a media shard: what it is told, what it tells, and the handle that both pass through.
 
-use super::inference::Inference;
-use super::ports::MediaSockets;
-use super::recorder::Tap;
-use super::routes::Route;
-use super::voices::Voices;
 use crate::call::{Call, CallEvent, CallInput, CallOutput};
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
 use crate::rtp::Stats;
 use crate::sdp::MediaPlan;
+use crate::server::inference::Inference;
+use crate::server::ports::MediaSockets;
+use crate::server::recorder::Tap;
+use crate::server::routes::Route;
+use crate::server::voices::Voices;
 use crossbeam_channel::Sender;
 use rustix::fd::OwnedFd;
 use std::net::IpAddr;
