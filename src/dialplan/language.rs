@@ -75,6 +75,11 @@ pub fn yes_no(text: &str, heard: &[String]) -> Option<bool> {
     nlu::yes_no::parse_heard(text, heard)
 }
 
+/// Whether what comes before a word takes it back ("不是" before "公司").
+pub fn negated(before: &str) -> bool {
+    nlu::negation::negated(before)
+}
+
 /// The digits said, when there are this many.
 pub fn digits(text: &str, min: u8, max: u8) -> Option<String> {
     nlu::digits::parse_len(text, usize::from(min), usize::from(max))
@@ -160,7 +165,7 @@ impl Intents {
         self.rules.decide(&norm(&heard.text), &heard.pinyin, Some(scope)).map(str::to_string)
     }
 
-    /// Scores of the labels in scope, best first, and what they amount to.
+    /// Scores of the labels in scope that no `not` forbids, best first, and what they amount to.
     pub fn by_learning(&self, heard: &Transcript, scope: &[String], t: Thresholds) -> (Vec<(String, f32)>, Verdict) {
         let texts: Vec<String> = heard.nbest.iter().take(MAX_READINGS).map(|h| norm(&h.text)).collect();
         let readings: Vec<Reading<'_>> = heard
@@ -173,7 +178,11 @@ impl Intents {
                 weight: h.confidence.clamp(0.01, 1.0),
             })
             .collect();
-        let scores = self.learnt.classify(&readings, Some(scope));
+        let mut scores = self.learnt.classify(&readings, Some(scope));
+        if let Some(best) = heard.nbest.first() {
+            let out = self.rules.ruled_out(&norm(&best.text), &best.pinyin);
+            scores.retain(|(label, _)| !out.contains(&label.as_str()));
+        }
         let policy = Policy { act: t.act, margin: t.margin, clarify: t.clarify, second: t.second };
         let verdict = match policy.decide(&scores) {
             Decision::Act(a) => Verdict::Sure(a),

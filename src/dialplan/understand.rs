@@ -380,7 +380,7 @@ impl Said {
         if length >= 2
             && let Some(at) = self.text.rfind(say)
         {
-            return if negated(&self.text[..at]) { 0.0 } else { 1.0 + bonus };
+            return if language::negated(&self.text[..at]) { 0.0 } else { 1.0 + bonus };
         }
         let sound = language::sounds(say);
         if sound.len() < 2 || self.text.contains('不') {
@@ -396,10 +396,6 @@ impl Said {
         }
         if sound.len() >= 3 { language::likeness(&self.sounds, &sound) } else { 0.0 }
     }
-}
-
-fn negated(before: &str) -> bool {
-    ["不是", "不要", "别", "不用", "不", "没"].iter().any(|n| before.ends_with(n))
 }
 
 #[derive(Default)]

@@ -3,6 +3,7 @@
 //! Found by text and by toneless pinyin (专人工 and 转人公 are 转人工). The phrases are in `rules/globals.txt`.
 
 use super::emotion::{self, Emotion};
+use super::negation::negated;
 use super::normalise::{fold, normalise};
 use super::pinyin::toneless;
 use super::rules;
@@ -116,28 +117,22 @@ fn hears(p: &Phrase, meta: Meta, folded: &str, calm: &str, pinyin: &[String]) ->
     if p.whole {
         return folded == p.text || calm == p.text || (p.by_sound && !p.pinyin.is_empty() && pinyin == p.pinyin);
     }
-    let in_text =
-        folded.match_indices(p.text).any(|(i, _)| whole_word(folded, i, p.text) && !negated(&folded[..i], meta));
+    let in_text = folded
+        .match_indices(p.text)
+        .any(|(i, _)| whole_word(folded, i, p.text) && !(can_be_negated(meta) && negated(&folded[..i])));
     in_text || (p.by_sound && p.pinyin.len() >= 2 && sounds(pinyin, p, meta))
 }
 
 fn sounds(pinyin: &[String], p: &Phrase, meta: Meta) -> bool {
     let n = p.pinyin.len();
     (0..pinyin.len().saturating_sub(n - 1)).any(|i| {
-        let before = &pinyin[i.saturating_sub(2)..i];
+        let before = &pinyin[i.saturating_sub(3)..i];
         let no = ["bu", "mei", "bie"].iter().any(|w| before.iter().any(|b| b == w));
         pinyin[i..i + n] == p.pinyin[..] && !(no && can_be_negated(meta))
     })
 }
 
 /// "没有冒烟", "不要转人工". What is itself a refusal (不用了, 别再打了) is not looked at this way.
-fn negated(before: &str, meta: Meta) -> bool {
-    can_be_negated(meta)
-        && ["不是", "没有", "没", "不要", "别", "不用", "不想", "不需要", "不", "并没有", "not", "don't"]
-            .iter()
-            .any(|n| before.trim_end().ends_with(n))
-}
-
 fn can_be_negated(meta: Meta) -> bool {
     matches!(meta, Meta::Emergency | Meta::Human | Meta::Angry)
 }
@@ -182,7 +177,17 @@ mod tests {
         ] {
             assert_eq!(d(t), Some(Meta::Human), "{t}");
         }
-        for t in ["不要转人工", "人工智能是什么", "我想查订单", "人工费多少钱"] {
+        for t in [
+            "不要转人工",
+            "我不要人工",
+            "不用转人工",
+            "不需要人工服务",
+            "人工智能是什么",
+            "你是人工智能吗",
+            "做人工流产",
+            "我想查订单",
+            "人工费多少钱",
+        ] {
             assert_eq!(d(t), None, "{t}");
         }
     }
@@ -225,6 +230,8 @@ mod tests {
             "火锅",
             "没漏水",
             "煤气没漏",
+            "漏水的水管什么时候发货",
+            "防漏电插座什么时候发货",
         ] {
             assert_eq!(d(t), None, "{t}");
         }

@@ -11,6 +11,7 @@ pub mod intent;
 #[cfg(test)]
 mod measure;
 pub mod name;
+pub mod negation;
 pub mod normalise;
 pub mod numbers;
 pub mod order_ref;

@@ -128,6 +128,19 @@ impl Patterns {
         found
     }
 
+    /// The intents that a `not` of theirs forbids. `pinyin` may be empty: it is then made from the text.
+    pub fn ruled_out(&self, text: &str, pinyin: &[String]) -> Vec<&str> {
+        let text = normalise(text);
+        let spelled = if pinyin.is_empty() { spelled(&toneless(&text)) } else { spelled(pinyin) };
+        let mut found: Vec<&str> = Vec::new();
+        for r in &self.rules {
+            if !found.contains(&r.label.as_str()) && r.not.iter().any(|n| n.is_match(&text, &spelled)) {
+                found.push(&r.label);
+            }
+        }
+        found
+    }
+
     /// The intent that patterns alone decide: exactly one must match, and be in `scope` when there is one.
     pub fn decide(&self, text: &str, pinyin: &[String], scope: Option<&[String]>) -> Option<&str> {
         let mut hits =

@@ -52,7 +52,14 @@ pub fn parse(text: &str) -> Option<bool> {
     if let Some(e) = words().iter().find(|e| e.text == text) {
         return e.verdict;
     }
-    decide(&scan_text(&text))
+    let (found, beside) = scan_text(&text);
+    decide(&found).filter(|yes| !yes || !taken_back(&beside))
+}
+
+/// Words beside a consent that make it none: a question, a doubt, a wish to wait ("好的等一下", "是家里吗").
+fn taken_back(beside: &str) -> bool {
+    let doubts = rules::sections(WORDS).remove("unless").unwrap_or_default();
+    beside.ends_with(['吗', '么']) || doubts.iter().any(|d| beside.contains(d))
 }
 
 /// As [`parse`], and when the text decides nothing, by its pinyin (a recogniser writes 事的 for 是的).
@@ -84,14 +91,15 @@ fn parse_pinyin(pinyin: &[String]) -> Option<bool> {
     decide(&found)
 }
 
-/// The verdicts of the phrases in `text`, in order. A phrase in the middle of a sentence counts only when it refuses
+/// The verdicts of the phrases in `text`, in order, and what stands beside them. A phrase in the middle of a sentence counts only when it refuses
 /// and is longer than one character ("我说的不是这个"); consent stands at the beginning, at the end or alone.
-fn scan_text(text: &str) -> Vec<bool> {
+fn scan_text(text: &str) -> (Vec<bool>, String) {
     let english = text.is_ascii();
     let asks = ["什么", "怎么", "吗", "哪", "几", "多少", "谁", "how", "what", "when", "where", "why"]
         .iter()
         .any(|w| text.contains(w));
     let mut found = Vec::new();
+    let mut beside = String::new();
     let mut rest = text;
     let mut chain = true; // nothing but such phrases so far
     while !rest.is_empty() {
@@ -122,10 +130,13 @@ fn scan_text(text: &str) -> Vec<bool> {
                 rest.chars().next().map_or(1, char::len_utf8)
             }
         };
+        if hit.is_none_or(|e| e.verdict.is_none()) {
+            beside.push_str(&rest[..step]);
+        }
         rest = &rest[step..];
         rest = rest.strip_prefix(' ').unwrap_or(rest);
     }
-    found
+    (found, beside)
 }
 
 #[cfg(test)]
@@ -224,6 +235,33 @@ mod tests {
             "我要改地址",
         ] {
             assert_eq!(parse(t), None, "{t}");
+        }
+    }
+
+    #[test]
+    fn consent_with_a_question_a_doubt_or_another_word_behind_it_is_none() {
+        for t in [
+            "对吗",
+            "是吗",
+            "好吗",
+            "行吗",
+            "是家里吗",
+            "是这个地址吗",
+            "好的等一下",
+            "好的等等",
+            "是有点问题",
+            "确认一下再说",
+            "行程变了",
+            "好烦啊",
+            "没错但是我想改公司",
+            "对不过我还没想好",
+            "yes but wait",
+        ] {
+            assert_eq!(parse_heard(t, &[]), None, "{t}");
+        }
+        for t in ["对改到公司", "好的谢谢你", "是的没问题", "可以麻烦你了", "行改吧", "对嘛", "是公司"]
+        {
+            assert_eq!(parse_heard(t, &[]), Some(true), "{t}");
         }
     }
 

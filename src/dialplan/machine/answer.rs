@@ -81,7 +81,7 @@ impl Run {
     }
 
     /// Begins the business of an intent.
-    fn begin(&mut self, intent: &str, slots: BTreeMap<String, Value>, text: &str, out: &mut Out) -> Next {
+    pub(super) fn begin(&mut self, intent: &str, slots: BTreeMap<String, Value>, text: &str, out: &mut Out) -> Next {
         if self.set.is_human(intent) {
             return self.global(super::super::understood::Global::Human, out);
         }
@@ -91,6 +91,17 @@ impl Run {
         let set = Arc::clone(&self.set);
         let flow = &set.flows()[flow];
         self.set_session("intent", Value::text(intent));
+        // What was said for an earlier business of this call is not taken for this one, but for the order it was about.
+        // What waits keeps its own.
+        let waiting = |name: &str| {
+            let mut flows = self.stack.iter().map(|f| &set.flows()[f.back.flow]);
+            flows.any(|f| f.slots.iter().any(|s| s.name == name))
+        };
+        let own = flow.slots.iter().filter(|d| d.kind != SlotType::OrderRef).map(|d| d.name.as_str());
+        let old: Vec<&str> = own.filter(|n| !waiting(n)).collect();
+        for name in old {
+            self.set_slot(name, Value::Null);
+        }
         for def in &flow.slots {
             if let Some(v) = slots.get(&def.name) {
                 self.set_slot(&def.name, v.clone());

@@ -134,6 +134,70 @@ fn steps_retries_and_verification_questions_are_counted_apart() {
 }
 
 #[test]
+fn a_question_or_a_doubt_is_no_consent_to_a_change() {
+    for doubt in
+        ["对吗", "是吗", "是家里吗", "好的等一下", "是有点问题", "确认一下再说", "行程变了", "没错但是我想改公司"]
+    {
+        let mut t = Talk::new(1);
+        t.say("改地址").at("one");
+        t.say("对").at("id_check");
+        t.say("八零零零").say("张小明").at("ask_address");
+        t.say("公司").at("read_back");
+        t.say(doubt).at("read_back");
+    }
+}
+
+#[test]
+fn what_is_refused_is_not_done() {
+    for refusal in ["不需要催发货", "不必催发货", "不想改地址", "不需要改地址", "我不改地址", "先不改地址", "不改了"]
+    {
+        let mut t = Talk::new(1);
+        t.say("我想查一下订单").at("one");
+        t.say("对").at("tell");
+        t.say(refusal);
+        let node = t.listen().node.clone();
+        assert!(["tell", "csat"].contains(&node.as_str()), "{refusal}: {node}, {}", t.said);
+        assert_eq!(t.run.slot("new_address"), &Value::Null);
+    }
+    let mut t = Talk::new(1);
+    t.say("改地址").at("one");
+    t.say("对").at("id_check");
+    t.say("八零零零").say("张小明").at("ask_address");
+    t.say("不要送到公司").at("ask_address");
+}
+
+#[test]
+fn a_caller_who_is_not_satisfied_is_not_counted_as_satisfied() {
+    for (said, score) in [
+        ("不太满意", 3),
+        ("不怎么满意", 3),
+        ("不是很满意", 3),
+        ("不够满意", 3),
+        ("没有满意", 3),
+        ("特别满意", 1),
+        ("非常满意", 1),
+        ("还行", 2),
+    ] {
+        let mut t = Talk::new(1);
+        t.say("我想查一下订单").at("one");
+        t.say("对").at("tell");
+        t.say("没有了").at("csat");
+        t.say(said);
+        assert_eq!(t.run.scope.get("csat"), Some(&Value::Int(score)), "{said}: {}", t.said);
+    }
+}
+
+#[test]
+fn a_second_business_is_about_the_order_of_the_first_and_nothing_else_of_it() {
+    let mut run = Run::new(shipped(), session(2));
+    run.set_slot("order_ref", Value::text("3826"));
+    run.set_slot("new_address", Value::text("x"));
+    let mut out = Out::default();
+    let _next = run.begin("change_address", BTreeMap::new(), "我要改地址", &mut out);
+    assert_eq!((run.slot("order_ref"), run.slot("new_address")), (&Value::text("3826"), &Value::Null));
+}
+
+#[test]
 fn a_right_name_is_hidden_among_decoys_and_two_wrong_answers_fail() {
     let mut t = Talk::new(1);
     t.say("改地址").at("one");
