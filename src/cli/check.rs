@@ -17,7 +17,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let (problems, sha) = match FlowSet::compile(files) {
         Ok(set) => {
             let (hash, mut problems) = (set.hash().to_owned(), set.notes().to_vec());
-            problems.extend(flowtest::problems(&flowtest::run_all(&Arc::new(set))));
+            let set = Arc::new(set);
+            problems.extend(flowtest::problems(&set, &flowtest::run_all(&set)));
             (problems, Some(hash))
         }
         Err(problems) => (problems, None),

@@ -78,7 +78,7 @@ pub fn compile(context: &Context, files: Vec<SourceFile>) -> Option<FlowSet> {
 /// Compiled dialplans whose own tests pass; all problems are printed.
 fn publishable(context: &Context, files: Vec<SourceFile>) -> Option<Arc<FlowSet>> {
     let set = Arc::new(compile(context, files)?);
-    let failed = flowtest::problems(&flowtest::run_all(&set));
+    let failed = flowtest::problems(&set, &flowtest::run_all(&set));
     if failed.is_empty() {
         return Some(set);
     }

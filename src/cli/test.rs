@@ -29,7 +29,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         }
         if context.json {
             out::json(
-                &serde_json::json!({"file": r.file, "line": r.line, "test": r.name, "verdict": word, "why": why}),
+                &serde_json::json!({"file": r.file, "line": r.line, "test": r.name, "verdict": word, "why": why, "dialogue": r.log}),
             );
         } else {
             say!(
@@ -39,7 +39,13 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
                 r.name,
                 why.map(|w| format!("\n        {w}")).unwrap_or_default()
             );
+            if word == "FAILED" {
+                r.log.iter().for_each(|line| say!("          {line}"));
+            }
         }
+    }
+    if results.is_empty() {
+        anyhow::bail!("these dialplans hold no test: write some under `tests:` of each flow (see docs/dialplan.md)");
     }
     if !context.json {
         say!("{passed} passed, {failed} failed, {skipped} skipped");

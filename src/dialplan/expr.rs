@@ -170,6 +170,19 @@ impl Expr {
         collect(&self.root, &mut found);
         found
     }
+
+    /// The paths whose values the result may hold (a comparison holds none).
+    pub fn carried(&self) -> Vec<&Path> {
+        match &self.root {
+            Node::Path(p) => vec![p],
+            list @ Node::List(_) => {
+                let mut found = Vec::new();
+                collect(list, &mut found);
+                found
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 fn collect<'a>(n: &'a Node, found: &mut Vec<&'a Path>) {

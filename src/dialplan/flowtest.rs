@@ -23,6 +23,8 @@ pub struct TestResult {
     pub file: String,
     /// The test's line.
     pub line: u32,
+    /// The test's column.
+    pub column: u32,
     /// Its name.
     pub name: String,
     /// Why it was not run (audio).
@@ -51,14 +53,20 @@ pub fn run_all(set: &Arc<FlowSet>) -> Vec<TestResult> {
     flows.chain(shared).map(|(file, test)| run(set, file, test)).collect()
 }
 
-/// The tests that fail, as problems of the set (E019).
-pub fn problems(results: &[TestResult]) -> Vec<Problem> {
+/// The tests of a set that fail, as problems of it (E019).
+pub fn problems(set: &FlowSet, results: &[TestResult]) -> Vec<Problem> {
+    let hotline = set.hotline();
+    let source = |file: &str| match set.flows().iter().find(|f| f.file == file) {
+        Some(flow) => flow.source.clone(),
+        None => hotline.source.clone(),
+    };
     let failed = results.iter().filter_map(|r| Some((r, r.failure.as_ref()?)));
     failed
         .map(|(r, why)| {
-            let at = At { line: r.line, column: 1 };
-            let mend = "zongji test shows the dialogue; mend the flow or the test";
-            Problem::new("E019", &r.file, "", at, format!("the test \"{}\" fails: {why}", r.name), mend)
+            let at = At { line: r.line, column: r.column };
+            let mend = "`zongji test` shows the dialogue; mend the flow or the test";
+            let message = format!("the test \"{}\" fails: {why}", r.name);
+            Problem::new("E019", &r.file, &source(&r.file), at, message, mend)
         })
         .collect()
 }
@@ -68,6 +76,7 @@ pub fn run(set: &Arc<FlowSet>, file: &str, test: &FlowTest) -> TestResult {
     let mut result = TestResult {
         file: file.to_string(),
         line: test.at.line,
+        column: test.at.column,
         name: test.name.clone(),
         skipped: None,
         failure: None,

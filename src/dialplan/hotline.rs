@@ -74,6 +74,15 @@ pub struct Hotline {
     pub tests: Vec<FlowTest>,
 }
 
+impl Hotline {
+    /// Everything it says itself.
+    pub fn templates(&self) -> impl Iterator<Item = &Template> {
+        let entry = &self.entry;
+        let own = [&self.greeting, &entry.prompt, &entry.again, &entry.menu].into_iter();
+        own.chain(entry.retry.prompts()).chain(self.retry.prompts()).chain(self.texts.all())
+    }
+}
+
 /// The opening question.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -123,6 +132,9 @@ macro_rules! texts {
         impl Texts {
             /// Their names.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+
+            /// All of them.
+            pub fn all(&self) -> Vec<&Template> { vec![$(&self.$name),*] }
 
             /// The sentence of this name, to be replaced.
             pub fn get_mut(&mut self, name: &str) -> Option<&mut Template> {

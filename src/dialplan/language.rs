@@ -209,36 +209,74 @@ pub fn spell_money(cents: i64) -> String {
     nlu::spell::spell_money(cents)
 }
 
+/// The date that a text begins with.
+fn date_in(text: &str) -> Option<time::Date> {
+    let mut parts = text.get(..10).unwrap_or(text).split('-').map(|p| p.parse::<i32>().ok());
+    let (y, m, d) = (parts.next()??, parts.next()??, parts.next()??);
+    if parts.next().is_some() {
+        return None;
+    }
+    date_of((y, u8::try_from(m).ok()?, u8::try_from(d).ok()?))
+}
+
+fn date_of((y, m, d): (i32, u8, u8)) -> Option<time::Date> {
+    time::Date::from_calendar_date(y, time::Month::try_from(m).ok()?, d).ok()
+}
+
 /// `2026-11-22` → 今天, 明天, 后天 or 十一月二十二日 (with the year when it is another); no date stays as it is.
 pub fn spell_date(text: &str, today: (i32, u8, u8)) -> String {
-    let day = text.get(..10).unwrap_or(text);
-    let mut parts = day.split('-').map(|p| p.parse::<i32>().ok());
-    let (Some(Some(y)), Some(Some(m)), Some(Some(d)), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return text.to_string();
-    };
-    let date =
-        |y: i32, m: u8, d: u8| time::Month::try_from(m).ok().and_then(|m| time::Date::from_calendar_date(y, m, d).ok());
-    let Some(that) = date(y, u8::try_from(m).unwrap_or(0), u8::try_from(d).unwrap_or(0)) else {
-        return text.to_string();
-    };
-    let gap = date(today.0, today.1, today.2).map(|t| (that - t).whole_days());
-    match gap {
-        Some(0) => return "今天".into(),
-        Some(1) => return "明天".into(),
-        Some(2) => return "后天".into(),
-        Some(-1) => return "昨天".into(),
-        _ => {}
+    let Some(that) = date_in(text) else { return text.to_string() };
+    match date_of(today).map(|t| (that - t).whole_days()) {
+        Some(0) => "今天".into(),
+        Some(1) => "明天".into(),
+        Some(2) => "后天".into(),
+        Some(-1) => "昨天".into(),
+        _ => {
+            let year = if that.year() == today.0 { 0 } else { that.year() };
+            nlu::spell::spell_date(year, that.month().into(), that.day())
+        }
     }
-    nlu::spell::spell_date(if y == today.0 { 0 } else { y }, that.month().into(), that.day())
+}
+
+/// Hour and minute of `14:30`.
+fn time_in(text: &str) -> Option<(u8, u8)> {
+    let mut parts = text.split(':').map(|p| p.parse::<u8>().ok());
+    match (parts.next()??, parts.next()??) {
+        (h @ 0..=23, m @ 0..=59) => Some((h, m)),
+        _ => None,
+    }
 }
 
 /// `14:30` → 下午两点半; no time stays as it is.
 pub fn spell_time(text: &str) -> String {
-    let mut parts = text.split(':').map(|p| p.parse::<u8>().ok());
-    match (parts.next(), parts.next()) {
-        (Some(Some(h @ 0..=23)), Some(Some(m @ 0..=59))) => nlu::spell::spell_time(h, m),
-        _ => text.to_string(),
+    time_in(text).map_or_else(|| text.to_string(), |(h, m)| nlu::spell::spell_time(h, m))
+}
+
+/// Cents → `350.50 yuan`, `42 yuan`.
+pub fn english_money(cents: i64) -> String {
+    let (yuan, rest) = (cents / 100, (cents % 100).abs());
+    if rest == 0 { format!("{yuan} yuan") } else { format!("{yuan}.{rest:02} yuan") }
+}
+
+/// `2026-11-22` → today, tomorrow, yesterday or November 22 (with the year when it is another); no date stays as it is.
+pub fn english_date(text: &str, today: (i32, u8, u8)) -> String {
+    let Some(that) = date_in(text) else { return text.to_string() };
+    match date_of(today).map(|t| (that - t).whole_days()) {
+        Some(0) => "today".into(),
+        Some(1) => "tomorrow".into(),
+        Some(-1) => "yesterday".into(),
+        _ if that.year() == today.0 => format!("{} {}", that.month(), that.day()),
+        _ => format!("{} {}, {}", that.month(), that.day(), that.year()),
+    }
+}
+
+/// `14:30` → `2:30 PM`; no time stays as it is.
+pub fn english_time(text: &str) -> String {
+    match time_in(text) {
+        Some((h, m)) => {
+            format!("{}:{m:02} {}", if h % 12 == 0 { 12 } else { h % 12 }, if h < 12 { "AM" } else { "PM" })
+        }
+        None => text.to_string(),
     }
 }
 

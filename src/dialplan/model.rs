@@ -252,12 +252,17 @@ pub struct Node {
 /// Prompts after a miss, one each, tapering.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Retry {
-    /// After something that was not understood.
-    pub nomatch: Vec<Template>,
-    /// After silence.
-    pub noinput: Vec<Template>,
-    /// Whether the flow gave any (else the hotline's are used).
-    pub given: bool,
+    /// After an answer that was not understood; none: the hotline's.
+    pub nomatch: Option<Vec<Template>>,
+    /// After silence; none: the hotline's.
+    pub noinput: Option<Vec<Template>>,
+}
+
+impl Retry {
+    /// All prompts.
+    pub fn prompts(&self) -> impl Iterator<Item = &Template> {
+        self.nomatch.iter().chain(&self.noinput).flatten()
+    }
 }
 
 /// What a node does.
@@ -299,8 +304,8 @@ pub enum Kind {
     },
     /// Chooses a way.
     Branch {
-        /// Conditions in order; none is the `else`.
-        cases: Vec<(Option<Expr>, Link)>,
+        /// In order.
+        cases: Vec<Case>,
     },
     /// Sets variables (`slots.x` fills a slot).
     Set {
@@ -380,6 +385,17 @@ impl Kind {
                 | Kind::Survey
         )
     }
+}
+
+/// A way out of a branch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// Where its condition stands.
+    pub at: At,
+    /// When it is taken; none is the `else`.
+    pub condition: Option<Expr>,
+    /// Where it leads.
+    pub go: Link,
 }
 
 /// An option of a menu.

@@ -9,12 +9,13 @@ use crate::speech::Lang;
 /// The pretended back office of one call.
 ///
 /// `given:` of a test describes it: `caller` (number), `orders` (how many of the demo orders are the caller's, 0..=3),
-/// `status` (of all orders), `voiceprint: pass`, `name`, `elder`, `angry`, `addresses` (labels; default 公司, 家里),
+/// `status` (of all orders), `voiceprint: pass`, `name`, `lang` (`zh` or `en`), `elder`, `angry`, `addresses` (labels; default 公司, 家里),
 /// `seats` (`connected`, `busy`, `timeout`, `closed`), `tickets` (`false`: they cannot be written), `fail`
 /// (`{orders.get: timeout}`), `recording_ms` (length of a recording, default 6000).
 #[derive(Debug)]
 pub struct Office {
     caller: String,
+    lang: Lang,
     profile: Value,
     orders: Vec<Value>,
     own: usize,
@@ -54,6 +55,7 @@ impl Office {
         let seats = results.into_iter().find(|r| given.get("seats").as_text() == Some(r.name()));
         Office {
             caller,
+            lang: if given.get("lang").as_text() == Some("en") { Lang::En } else { Lang::Zh },
             profile: Value::map(profile),
             orders,
             own,
@@ -66,7 +68,7 @@ impl Office {
 
     /// Who calls.
     pub fn session(&self) -> Session {
-        Session { caller: self.caller.clone(), profile: self.profile.clone(), today: (2026, 11, 20), lang: Lang::Zh }
+        Session { caller: self.caller.clone(), profile: self.profile.clone(), today: (2026, 11, 20), lang: self.lang }
     }
 
     /// The ticket after `n` others, if tickets can be written.

@@ -2,6 +2,7 @@
 
 use super::expr::{ExprError, Path, Scope};
 use super::language;
+use super::model::PiiKind;
 use super::problem::At;
 use super::reply::Prompt;
 use super::value::Value;
@@ -16,7 +17,7 @@ const MAX_CHARS: usize = 400;
 pub enum Filter {
     /// Digit by digit: 3826 → 三八二六.
     Digits,
-    /// Cents → 三百五十元.
+    /// Cents → 三百五十元; a value whose name ends in `_yuan` is in yuan.
     Money,
     /// `2026-11-22` → 十一月二十二号, 明天.
     Date,
@@ -63,6 +64,8 @@ pub enum Part {
 /// One wording.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Wording {
+    /// Where it stands.
+    pub at: At,
     /// Its parts.
     pub parts: Vec<Part>,
 }
@@ -99,7 +102,17 @@ impl Wording {
         if !text.is_empty() {
             parts.push(Part::Text(text));
         }
-        Ok(Wording { parts })
+        Ok(Wording { at: At::default(), parts })
+    }
+
+    /// Text without placeholders, as it is.
+    pub fn literal(text: &str) -> Wording {
+        Wording { at: At::default(), parts: vec![Part::Text(text.into())] }
+    }
+
+    /// Whether its fixed text can be read by an English voice.
+    pub fn is_english(&self) -> bool {
+        self.parts.iter().all(|p| !matches!(p, Part::Text(t) if t.chars().any(|c| c as u32 >= 0x2E80)))
     }
 
     /// Its paths and filters.
@@ -157,7 +170,7 @@ pub struct Template {
 impl Template {
     /// A template of fixed wording that is known to be sound.
     pub fn plain(source: &str) -> Template {
-        let text = Wording::parse(source).unwrap_or_else(|_| Wording { parts: vec![Part::Text(source.into())] });
+        let text = Wording::parse(source).unwrap_or_else(|_| Wording::literal(source));
         Template { text, rate: 1.0, ..Template::default() }
     }
 
@@ -213,8 +226,10 @@ pub fn render(
                     continue;
                 }
                 let plain = plain_text(value);
-                text.push_str(&spoken(&plain, value, *filter, voice));
-                shown.push_str(&visible(path, &plain, value, *filter, voice, pii));
+                let filter = *filter;
+                let said = Said { plain: &plain, cents: cents(path, value), filter, lang, today: voice.today };
+                text.push_str(&said.spoken());
+                shown.push_str(&visible(path, &said, pii));
             }
         }
     }
@@ -248,48 +263,90 @@ pub fn plain_text(v: &Value) -> String {
     }
 }
 
-fn spoken(plain: &str, value: &Value, filter: Option<Filter>, voice: Voice) -> String {
-    match filter {
-        None => plain.to_string(),
-        Some(Filter::Digits) if voice.english => plain.chars().map(String::from).collect::<Vec<_>>().join(" "),
-        Some(Filter::Digits) => language::spell_digits(plain),
-        Some(Filter::Money) => value.as_int().map_or_else(|| plain.to_string(), language::spell_money),
-        Some(Filter::Date) => language::spell_date(plain, voice.today),
-        Some(Filter::Time) => language::spell_time(plain),
-        Some(Filter::Mask) => {
-            let digits: Vec<char> = plain.chars().filter(char::is_ascii_digit).collect();
-            if digits.len() >= 8 {
-                let tail: String = digits[digits.len() - 4..].iter().collect();
-                format!("尾号{}", language::spell_digits(&tail))
-            } else {
-                pii::mask(plain).replace('*', "某")
-            }
+/// An amount of money in cents.
+fn cents(path: &Path, value: &Value) -> Option<i64> {
+    let amount = value.as_int()?;
+    if path.last_name().ends_with("_yuan") { amount.checked_mul(100) } else { Some(amount) }
+}
+
+/// A value and how it is to be said.
+struct Said<'a> {
+    plain: &'a str,
+    cents: Option<i64>,
+    filter: Option<Filter>,
+    lang: Lang,
+    today: (i32, u8, u8),
+}
+
+impl Said<'_> {
+    fn spoken(&self) -> String {
+        if self.lang == Lang::En { self.in_english() } else { self.in_chinese() }
+    }
+
+    fn in_chinese(&self) -> String {
+        let plain = self.plain;
+        match self.filter {
+            None => plain.to_string(),
+            Some(Filter::Digits) => language::spell_digits(plain),
+            Some(Filter::Money) => self.cents.map_or_else(|| plain.to_string(), language::spell_money),
+            Some(Filter::Date) => language::spell_date(plain, self.today),
+            Some(Filter::Time) => language::spell_time(plain),
+            Some(Filter::Mask) => match tail_of(plain) {
+                Some(tail) => format!("尾号{}", language::spell_digits(&tail)),
+                None => pii::mask(plain).replace('*', "某"),
+            },
+            Some(Filter::MaskName) => pii::mask(plain).replace('*', "某"),
+            Some(Filter::Segments) => language::address_segments(plain).join(","),
         }
-        Some(Filter::MaskName) => pii::mask(plain).replace('*', "某"),
-        Some(Filter::Segments) => language::address_segments(plain).join(","),
+    }
+
+    /// The English voice reads figures by itself; names and addresses stay in the writing they have.
+    fn in_english(&self) -> String {
+        let plain = self.plain;
+        let apart = |text: &str| text.chars().map(String::from).collect::<Vec<_>>().join(" ");
+        match self.filter {
+            None => plain.to_string(),
+            Some(Filter::Digits) => apart(plain),
+            Some(Filter::Money) => self.cents.map_or_else(|| plain.to_string(), language::english_money),
+            Some(Filter::Date) => language::english_date(plain, self.today),
+            Some(Filter::Time) => language::english_time(plain),
+            Some(Filter::Mask) => match tail_of(plain) {
+                Some(tail) => format!("ending {}", apart(&tail)),
+                None => pii::mask(plain).replace('*', ""),
+            },
+            Some(Filter::MaskName) => pii::mask(plain).replace('*', ""),
+            Some(Filter::Segments) => plain.to_string(),
+        }
     }
 }
 
-/// Names of fields that are personal data wherever they occur.
-const PERSONAL: [&str; 7] = ["caller", "name", "receiver", "phone", "address", "addresses", "card"];
+/// The last four digits of a number that is long enough to hide the rest.
+fn tail_of(plain: &str) -> Option<String> {
+    let digits: Vec<char> = plain.chars().filter(char::is_ascii_digit).collect();
+    (digits.len() >= 8).then(|| digits[digits.len() - 4..].iter().collect())
+}
+
+/// What kind of personal data a field of this path is by its name.
+pub fn kind_by_name(path: &Path) -> PiiKind {
+    match path.last_name() {
+        "caller" | "phone" | "phone_tail" => PiiKind::Phone,
+        "receiver" | "name" => PiiKind::Name,
+        "address" | "addresses" => PiiKind::Address,
+        "text" if path.to_string().contains("address") => PiiKind::Address,
+        "card" => PiiKind::Bank,
+        _ => PiiKind::None,
+    }
+}
 
 /// Whether a path leads to personal data.
 pub fn is_personal(path: &Path, pii: &dyn Fn(&str) -> bool) -> bool {
-    path.slot().is_some_and(pii)
-        || PERSONAL.contains(&path.last_name())
-        || (path.to_string().contains("address") && path.last_name() == "text")
+    path.slot().is_some_and(pii) || kind_by_name(path) != PiiKind::None
 }
 
-fn visible(
-    path: &Path,
-    plain: &str,
-    value: &Value,
-    filter: Option<Filter>,
-    voice: Voice,
-    pii: &dyn Fn(&str) -> bool,
-) -> String {
-    let address = matches!(filter, Some(Filter::Segments)) || path.last_name() == "address";
-    match filter {
+fn visible(path: &Path, said: &Said<'_>, pii: &dyn Fn(&str) -> bool) -> String {
+    let plain = said.plain;
+    let address = matches!(said.filter, Some(Filter::Segments)) || path.last_name() == "address";
+    match said.filter {
         Some(Filter::Mask | Filter::MaskName) => pii::mask(plain),
         _ if address => {
             let head: String = plain.chars().take(6).collect();
@@ -297,7 +354,7 @@ fn visible(
         }
         _ if is_personal(path, pii) => pii::mask(plain),
         Some(Filter::Digits) => plain.to_string(),
-        f => spoken(plain, value, f, voice),
+        _ => said.spoken(),
     }
 }
 

@@ -301,7 +301,7 @@ impl Hotline {
     pub fn reload(&self, dir: &Path) -> Result<String, StartError> {
         let files = read_dialplans(dir).map_err(|e| StartError::Io(dir.display().to_string(), e))?;
         let set = Arc::new(FlowSet::compile(files).map_err(StartError::Dialplan)?);
-        let failed = flowtest::problems(&flowtest::run_all(&set));
+        let failed = flowtest::problems(&set, &flowtest::run_all(&set));
         if !failed.is_empty() {
             return Err(StartError::Dialplan(failed));
         }

@@ -2,7 +2,7 @@
 
 use super::super::actions;
 use super::super::hotline::Hotline;
-use super::super::model::{Flow, Kind, Link, Node, SlotType, Spot, Target};
+use super::super::model::{Flow, Kind, Link, MenuOption, Node, SlotType, Spot, Target};
 use super::super::understood::Global;
 use super::{Checker, World};
 use std::collections::BTreeMap;
@@ -14,7 +14,12 @@ pub struct Edge<'a> {
     pub outcome: &'a str,
     /// The node, when the way stays in the flow.
     pub to: Option<usize>,
+    /// Whether business goes well this way.
+    pub happy: bool,
 }
+
+/// Outcomes that are not the happy path.
+const UNHAPPY: [&str; 8] = ["max", "refuse", "error", "timeout", "fail", "busy", "closed", "none"];
 
 /// The ways of a flow.
 pub struct Graph<'a> {
@@ -33,7 +38,12 @@ impl<'a> Graph<'a> {
         let edges = flow
             .nodes
             .iter()
-            .map(|n| ways(n).into_iter().map(|(outcome, link)| Edge { outcome, to: place(link) }).collect())
+            .map(|n| {
+                // An option may have any name; an outcome's name says how it went.
+                let happy = |i: usize, outcome: &str| i >= n.then.len() || !UNHAPPY.contains(&outcome);
+                let ways = ways(n).into_iter().enumerate();
+                ways.map(|(i, (outcome, link))| Edge { outcome, to: place(link), happy: happy(i, outcome) }).collect()
+            })
             .collect();
         Graph { start: place(&flow.start), edges, names }
     }
@@ -61,13 +71,13 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// Every way out of a node.
+/// Every way out of a node: first those of `then`.
 pub fn ways(node: &Node) -> Vec<(&str, &Link)> {
     let mut all: Vec<(&str, &Link)> = node.then.iter().map(|(k, l)| (k.as_str(), l)).collect();
     all.extend(node.go.iter().map(|l| ("go", l)));
     match &node.kind {
         Kind::Menu { options } => all.extend(options.iter().map(|o| (o.name.as_str(), &o.go))),
-        Kind::Branch { cases } => all.extend(cases.iter().map(|(_, l)| ("case", l))),
+        Kind::Branch { cases } => all.extend(cases.iter().map(|case| ("case", &case.go))),
         _ => {}
     }
     all
@@ -102,16 +112,36 @@ pub fn check(c: &mut Checker<'_>, flow: &Flow, world: &World<'_>) {
         keyed(c, flow, node);
     }
     reached(c, flow, &graph);
-    let own = flow.globals.contains_key(&Global::Human);
-    if !own && !world.hotline.globals.contains_key(&Global::Human) {
-        c.add(
-            "E008",
-            flow.at,
-            format!("the flow {} has no way to a person", flow.id),
-            "global: {human: \"flow:human\"}",
-        );
+    match flow.globals.get(&Global::Human) {
+        None if !world.hotline.globals.contains_key(&Global::Human) => {
+            let message = format!("the flow {} has no way to a person", flow.id);
+            c.add("E008", flow.at, message, "global: {human: \"flow:human\"}");
+        }
+        Some(link) if !hands_over(flow, &graph, &link.to, world) => {
+            let message = format!("who asks for a person in {} never reaches a transfer", flow.id);
+            c.add("E008", link.at, message, "lead to a transfer node, or to flow:human");
+        }
+        _ => {}
     }
     turning(c, flow, &graph);
+}
+
+/// Whether a way leads to a transfer, here or in the flow that it leads to.
+fn hands_over(flow: &Flow, graph: &Graph<'_>, to: &Target, world: &World<'_>) -> bool {
+    let transfers = |f: &Flow| f.nodes.iter().any(|n| matches!(n.kind, Kind::Transfer { .. }));
+    let by_flow = |name: &str| name != flow.id && world.all.iter().any(|f| f.id == name && transfers(f));
+    match to {
+        Target::Flow(name) => by_flow(name),
+        Target::Node(name) => {
+            let from: Vec<usize> = graph.names.get(name.as_str()).copied().into_iter().collect();
+            let seen = graph.reach(&from, |_, _| true);
+            flow.nodes.iter().zip(seen).filter(|(_, seen)| *seen).any(|(n, _)| {
+                matches!(n.kind, Kind::Transfer { .. })
+                    || ways(n).iter().any(|(_, l)| matches!(&l.to, Target::Flow(name) if by_flow(name)))
+            })
+        }
+        Target::Return | Target::End => false,
+    }
 }
 
 fn target(c: &mut Checker<'_>, flow: &Flow, link: &Link, world: &World<'_>) {
@@ -162,16 +192,23 @@ fn routed(c: &mut Checker<'_>, node: &Node) {
     if !leads {
         c.add("E006", node.at, format!("nothing follows the node `{}`", node.id), "go: end");
     }
-    if let Kind::Branch { cases } = &node.kind
-        && cases.last().is_none_or(|(condition, _)| condition.is_some())
-    {
-        c.add("E005", node.at, format!("the branch `{}` has no else", node.id), "- {else: true, go: somewhere}");
+    if let Kind::Branch { cases } = &node.kind {
+        match cases.iter().position(|case| case.condition.is_none()) {
+            None => {
+                let message = format!("the branch `{}` has no else", node.id);
+                c.add("E005", node.at, message, "- {else: true, go: somewhere}");
+            }
+            Some(i) if i + 1 < cases.len() => {
+                c.add("E005", cases[i + 1].at, "a case after `else` is never tried", "put `else` last");
+            }
+            Some(_) => {}
+        }
     }
-    if let Kind::Branch { cases } = &node.kind
-        && let Some(i) = cases.iter().position(|(condition, _)| condition.is_none())
-        && i + 1 < cases.len()
+    if let Some((_, at)) = &node.skip_if
+        && matches!(node.kind, Kind::Menu { .. } | Kind::Branch { .. } | Kind::Transfer { .. } | Kind::End)
     {
-        c.add("E005", cases[i + 1].1.at, "a case after `else` is never tried", "put `else` last");
+        let message = format!("a {} node cannot be passed over: nobody knows which way it leads on", node.kind.name());
+        c.add("E003", *at, message, "put a branch before it");
     }
 }
 
@@ -219,30 +256,48 @@ fn names(c: &mut Checker<'_>, flow: &Flow, node: &Node, world: &World<'_>) {
         Kind::Flow { flow: name } if !world.flows.contains(name.text.as_str()) => {
             c.add("E016", name.at, format!("there is no flow `{}`", name.text), "add its file to the set");
         }
-        Kind::Menu { options } => {
-            for o in options {
-                if let Some(i) = &o.intent
-                    && !flow.intents.iter().any(|x| x.name == i.text)
-                {
-                    let message = format!("the flow {} has no intent `{}`", flow.id, i.text);
-                    c.add("E016", i.at, message, "an option's intent is one of its own flow");
-                }
-                if o.key.is_some() && options.iter().filter(|x| x.key == o.key).count() > 1 {
-                    c.add(
-                        "E016",
-                        o.at,
-                        format!("the key of `{}` is given twice", o.name),
-                        "give each option its own key",
-                    );
-                }
-            }
-        }
+        Kind::Menu { options: all } => options(c, flow, all),
         _ => {}
     }
 }
 
+fn options(c: &mut Checker<'_>, flow: &Flow, options: &[MenuOption]) {
+    for o in options {
+        if let Some(i) = &o.intent
+            && !flow.intents.iter().any(|x| x.name == i.text)
+        {
+            let message = format!("the flow {} has no intent `{}`", flow.id, i.text);
+            c.add("E016", i.at, message, "an option's intent is one of its own flow");
+        }
+        if o.say.is_empty() && o.key.is_none() && o.intent.is_none() {
+            c.add("E016", o.at, format!("nothing chooses the option `{}`", o.name), "give it say: or key:");
+        }
+        if o.key == Some('0') {
+            c.add("E016", o.at, "the key 0 fetches a person everywhere", "take another key");
+        }
+        let twice = |s: &&Spot| options.iter().any(|x| x.name != o.name && x.say.iter().any(|y| y.text == s.text));
+        if let Some(s) = o.say.iter().find(twice) {
+            c.add("E016", s.at, format!("`{}` chooses two options", s.text), "keep it in one of the two");
+        }
+        if o.key.is_some() && options.iter().filter(|x| x.key == o.key).count() > 1 {
+            c.add("E016", o.at, format!("the key of `{}` is given twice", o.name), "give each option its own key");
+        }
+    }
+}
+
 fn keyed(c: &mut Checker<'_>, flow: &Flow, node: &Node) {
+    if let Kind::Menu { options } = &node.kind
+        && !node.speech
+        && options.iter().all(|o| o.key.is_none())
+    {
+        let message = format!("`{}` takes keys only, and none of its options has one", node.id);
+        c.add("E018", node.at, message, "give the options key:, or take speech too");
+    }
     let Kind::Ask { slot } = &node.kind else { return };
+    let words = matches!(flow.slot(&slot.text).map(|d| &d.kind), Some(SlotType::Text | SlotType::Record));
+    if words && !node.speech {
+        c.add("E018", node.at, format!("`{}` asks for words that no key can say", node.id), "input: [speech]");
+    }
     let digits = flow.slot(&slot.text).map(|d| &d.kind);
     let numeric = matches!(digits, Some(SlotType::Digits(..) | SlotType::Phone | SlotType::OrderRef));
     if numeric && !node.keys {
@@ -270,11 +325,7 @@ fn reached(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>) {
 
 /// A circle of nodes that never waits for anybody turns until the guard stops it.
 fn turning(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>) {
-    let pauses = |n: usize| {
-        let kind = &flow.nodes[n].kind;
-        kind.listens()
-            || matches!(kind, Kind::Action { .. } | Kind::Ticket { .. } | Kind::Transfer { .. } | Kind::Flow { .. })
-    };
+    let pauses = |n: usize| flow.nodes[n].kind.listens() || matches!(flow.nodes[n].kind, Kind::Flow { .. });
     for n in 0..flow.nodes.len() {
         if pauses(n) {
             continue;
@@ -282,7 +333,7 @@ fn turning(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>) {
         let next: Vec<usize> = graph.edges[n].iter().filter_map(|e| e.to).filter(|t| !pauses(*t)).collect();
         let seen = graph.reach(&next, |from, e| !pauses(from) && e.to.is_some_and(|t| !pauses(t)));
         if seen[n] {
-            let message = format!("from `{}` a circle leads back without ever waiting", flow.nodes[n].id);
+            let message = format!("from `{}` a circle leads back without ever asking the caller", flow.nodes[n].id);
             c.add("E009", flow.nodes[n].at, message, "let one of its nodes ask, or lead out of it");
         }
     }

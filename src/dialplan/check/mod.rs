@@ -25,7 +25,9 @@
 //! | W102 | a prompt of more than 80 characters |
 //! | W103 | a slot nobody uses |
 //! | W104 | fewer than three tests |
+//! | W105 | no English wording in a hotline that speaks English |
 //! | W106 | an action of 1.5 s and more without a filler |
+//! | W107 | a key that does nothing where it stands (from `parse`) |
 //! | I201 | fewer than 25 examples |
 
 mod graph;
@@ -48,12 +50,13 @@ pub fn all(hotline: &Hotline, flows: &[Flow]) -> Vec<Problem> {
         (c.file, c.source) = (&flow.file, &flow.source);
         let graph = Graph::new(flow);
         graph::check(&mut c, flow, &world);
-        texts::check(&mut c, flow);
+        texts::check(&mut c, flow, hotline);
         paths::check(&mut c, flow, &graph);
     }
     texts::between_flows(&mut c, hotline, flows);
     (c.file, c.source) = (&hotline.file, &hotline.source);
     graph::check_hotline(&mut c, hotline, &world);
+    texts::check_hotline(&mut c, hotline);
     c.problems
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::actions;
 use super::super::machine::mentioned_slots;
-use super::super::model::{Flow, Kind, Level, Node};
+use super::super::model::{Flow, Kind, Level, Node, SlotType};
 use super::Checker;
 use super::graph::Graph;
 
@@ -66,14 +66,16 @@ fn read_back(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>, at: usize, act
             && matches!(node.kind, Kind::Confirm)
             && node.skip_if.is_none()
             && node.prompt.as_ref().is_some_and(|p| {
-                let said = mentioned_slots(p);
-                slots.iter().all(|s| said.contains(s))
+                // Whichever wording the caller hears.
+                p.wordings().all(|w| slots.iter().all(|s| w.holes().any(|(path, _)| path.slot() == Some(s))))
             })
     };
     let of_these = |name: &str| slots.iter().any(|s| name.strip_prefix("slots.") == Some(s));
     let fills = |n: &usize| match &flow.nodes[*n].kind {
         Kind::Ask { slot } => slots.contains(&slot.text),
         Kind::Set { set } => set.iter().any(|(name, _)| of_these(&name.text)),
+        // "改到公司" where options are offered fills the address too.
+        Kind::Menu { .. } => flow.slots.iter().any(|d| d.kind == SlotType::Address && slots.contains(&d.name)),
         _ => false,
     };
     let from: Vec<usize> = graph.roots(flow).into_iter().chain((0..flow.nodes.len()).filter(fills)).collect();
@@ -94,11 +96,6 @@ struct Walk<'a, 'f> {
 }
 
 impl Walk<'_, '_> {
-    /// Outcomes that are not the happy path.
-    fn unhappy(outcome: &str) -> bool {
-        ["max", "refuse", "error", "timeout", "fail", "busy", "closed", "none"].contains(&outcome)
-    }
-
     fn go(&mut self, n: usize, depth: u32, filled: Option<&str>, steps: &mut Vec<usize>) {
         if self.on_path[n] || self.left == 0 || depth > 200 {
             return;
@@ -123,7 +120,7 @@ impl Walk<'_, '_> {
         let mut ends = matches!(node.kind, Kind::End) || self.graph.edges[n].is_empty();
         for i in 0..self.graph.edges[n].len() {
             let edge = self.graph.edges[n][i];
-            if Self::unhappy(edge.outcome) {
+            if !edge.happy {
                 continue;
             }
             match edge.to {

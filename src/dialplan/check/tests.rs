@@ -14,7 +14,7 @@ fn changed(file: &str, from: &str, to: &str) -> Vec<SourceFile> {
 }
 
 /// File, what is changed into what, the code that must come, a part of the line it must point at.
-const FAULTS: [(&str, &str, &str, &str, &str); 37] = [
+const FAULTS: [(&str, &str, &str, &str, &str); 53] = [
     ("order_query.yaml", "do: confirm ", "do: konfirm ", "E001", "one:"),
     ("order_query.yaml", "{do: say, prompt: \"没有查到", "{do: remote, prompt: \"没有查到", "E001", "not_found:"),
     ("order_query.yaml", "wait_s: 8", "wait_s: 800", "E001", "800"),
@@ -58,6 +58,70 @@ const FAULTS: [(&str, &str, &str, &str, &str); 37] = [
     ("order_query.yaml", "call: orders.get", "call: orders.fetch", "E016", "orders.fetch"),
     ("order_query.yaml", "category: 催单", "category: 催促", "E016", "催促"),
     ("hotline.yaml", "\"2\": complaint", "\"2\": complain", "E016", "complain"),
+    (
+        "order_query.yaml",
+        "do: menu                                             # 步骤②",
+        "do: menu\n    skip_if: \"true\"",
+        "E003",
+        "skip_if:",
+    ),
+    ("order_query.yaml", "  human: human\n", "  human: end\n", "E008", "human: end"),
+    ("order_query.yaml", "error: partial, timeout: partial}", "error: save, timeout: partial}", "E009", "save:"),
+    (
+        "order_query.yaml",
+        "set: {slots.order_ref: \"orders[0].no\"}",
+        "set: {session.intent: \"n\"}",
+        "E016",
+        "session.intent",
+    ),
+    ("order_query.yaml", "save: {items: orders, n: n}", "save: {items: slots, n: n}", "E016", "items: slots"),
+    (
+        "order_query.yaml",
+        "set: {slots.order_ref: \"orders[0].no\"}",
+        "set: {who: \"orders[0].receiver\"}",
+        "E015",
+        "who:",
+    ),
+    ("order_query.yaml", "title: \"{order.item}改地址", "title: \"{order.phone_tail}改地址", "E015", "phone_tail"),
+    (
+        "order_query.yaml",
+        "prompt: \"{order.item}的新地址是{slots.new_address|segments},收件人{order.receiver|mask_name},对吗?\"",
+        "prompt: {text: \"是{slots.new_address|segments}吗?\", elder: \"行吗?\"}",
+        "E014",
+        "save:",
+    ),
+    ("order_query.yaml", "key: \"3\", go: \"flow:closing\"", "key: \"0\", go: \"flow:closing\"", "E016", "done:"),
+    ("order_query.yaml", "say: [改地址, 换个地址,", "say: [改地址, 催一下, 换个地址,", "E016", "催一下"),
+    ("hotline.yaml", "greeting: \"您好", "greeting: \"{nowhere.x}您好", "E011", "greeting:"),
+    (
+        "order_query.yaml",
+        "do: set                                              # 从此",
+        "do: set\n    retry: {nomatch: [\"a\"]}  # 从此",
+        "W107",
+        "retry:",
+    ),
+    (
+        "order_query.yaml",
+        "  emergency: \"flow:emergency\"\n",
+        "  emergency: \"flow:emergency\"\n  repeat: tell\n",
+        "W107",
+        "repeat:",
+    ),
+    ("hotline.yaml", "name: 众吉商城客服", "name: 众吉商城客服\nlang: en", "W105", "greeting:"),
+    (
+        "order_query.yaml",
+        "given: {caller: \"13800138000\", orders: 1, voiceprint",
+        "given: {caller: \"13800138000\", orders: two, voiceprint",
+        "E001",
+        "two",
+    ),
+    (
+        "order_query.yaml",
+        "given: {caller: \"13800138000\", orders: 1, voiceprint",
+        "given: {elder: \"yes\", orders: 1, voiceprint",
+        "E001",
+        "yes",
+    ),
     ("complaint.yaml", "      - 我非常生气\n", "      - 我要改收货地址\n", "E017", "我要改收货地址"),
     ("order_query.yaml", "input: [speech, dtmf]", "input: [speech]", "E018", "ask_ref:"),
     ("human.yaml", "    retry: {nomatch: [], noinput: []}\n", "", "W101", "why:"),
@@ -83,6 +147,42 @@ fn every_fault_is_found_at_its_place() {
         let hit = hit.unwrap_or_else(|| panic!("{code} at {place:?} not found after {to:?}:\n{}", all.join("\n")));
         assert!(hit.line > 0 && hit.column > 0, "{hit}");
     }
+}
+
+/// Where a fault is said to be, when it is put there by a change.
+fn place(file: &str, from: &str, to: &str, code: &str) -> (u32, u32) {
+    let problems = FlowSet::inspect(&changed(file, from, to));
+    let hit = problems.iter().find(|p| p.code == code).unwrap_or_else(|| panic!("no {code}: {problems:?}"));
+    (hit.line, hit.column)
+}
+
+#[test]
+fn a_fault_of_a_variant_or_a_condition_is_said_at_that_variant_or_condition() {
+    let files = embedded();
+    let source = &files.iter().find(|f| f.path.ends_with("order_query.yaml")).unwrap().text;
+    let at = |part: &str, offset: u32| {
+        let (i, line) = source.lines().enumerate().find(|(_, l)| l.contains(part)).unwrap();
+        let column = line.chars().count() - line[line.find(part).unwrap()..].chars().count();
+        (i as u32 + 1, column as u32 + 1 + offset)
+    };
+    let variant = place("order_query.yaml", "en: \"Your {order.item}", "en: \"Your {odrer.item}", "E011");
+    assert_eq!(variant, at("en: \"Your {order.item}", 4));
+    let condition = place("order_query.yaml", "if: \"n == 1\"", "if: \"m == 1\"", "E011");
+    assert_eq!(condition, at("if: \"n == 1\"", 4));
+    let late = place(
+        "order_query.yaml",
+        "- {if: \"n == 1\", go: one}\n      - {else: true, go: which}",
+        "- {else: true, go: which}\n      - {if: \"n == 1\", go: one}",
+        "E005",
+    );
+    assert_eq!(late.1, at("if: \"n == 1\"", 4).1);
+}
+
+#[test]
+fn a_prompt_that_cannot_be_read_is_said_once() {
+    let problems = FlowSet::inspect(&changed("order_query.yaml", "\"已经改好了。\"", "\"已经{改好了。\""));
+    let codes: Vec<&str> = problems.iter().map(|p| p.code).collect();
+    assert_eq!(codes, ["E001"]);
 }
 
 #[test]

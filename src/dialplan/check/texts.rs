@@ -2,24 +2,50 @@
 
 use super::super::expr::{Expr, Path};
 use super::super::hotline::Hotline;
-use super::super::model::{Flow, Kind, Node, PiiKind};
+use super::super::model::{Flow, Kind, Node, PiiKind, Retry, Spot};
 use super::super::problem::{At, Problem};
-use super::super::prompt::{Filter, Template};
+use super::super::prompt::{self, Filter, Template, Wording};
 use super::Checker;
+use crate::speech::Lang;
 use std::collections::BTreeSet;
 
 /// Longest prompt in characters (about 18 s of speech).
 const MAX_PROMPT: usize = 80;
+/// Examples that an intent should have.
+const FEW: usize = 25;
 /// Likeness from which two examples are the same to a classifier.
 const SAME: f32 = 0.9;
 /// Names every expression may use.
 const KNOWN: [&str; 6] = ["slots", "session", "profile", "caller", "ticket", "csat"];
 
-pub fn check(c: &mut Checker<'_>, flow: &Flow) {
+/// The hotline's own sentences.
+pub fn check_hotline(c: &mut Checker<'_>, h: &Hotline) {
+    let more = ["a", "b"].map(String::from);
+    let vars: BTreeSet<String> = KNOWN.iter().filter(|k| **k != "slots").map(|k| k.to_string()).chain(more).collect();
+    if h.lang == Lang::En {
+        english(c, h.templates());
+    }
+    for wording in h.templates().flat_map(Template::wordings) {
+        long(c, wording);
+        for (path, filter) in wording.holes() {
+            if vars.contains(&path.root) {
+                masked(c, PiiKind::None, path, filter, wording.at);
+            } else {
+                let message = format!("the hotline's own sentences do not know `{}`", path.root);
+                c.add("E011", wording.at, message, "they know session, profile, caller, ticket; and clarify: a and b");
+            }
+        }
+    }
+}
+
+pub fn check(c: &mut Checker<'_>, flow: &Flow, hotline: &Hotline) {
     let vars = variables(flow);
     let mut used: BTreeSet<String> = BTreeSet::new();
     for node in &flow.nodes {
         prompts(c, flow, node, &vars, &mut used);
+        if hotline.lang == Lang::En {
+            english(c, templates(node).into_iter());
+        }
         expressions(c, flow, node, &vars, &mut used);
         asked(c, flow, node);
         filler(c, node);
@@ -30,7 +56,7 @@ pub fn check(c: &mut Checker<'_>, flow: &Flow) {
         c.add("W104", flow.at, format!("the flow {} has {n} tests", flow.id), "write at least three under `tests:`");
     }
     for intent in &flow.intents {
-        if intent.examples.len() < 25 {
+        if intent.examples.len() < FEW {
             let message = format!("the intent `{}` has {} examples", intent.name, intent.examples.len());
             c.add("I201", intent.at, message, "25 and more are understood better");
         }
@@ -51,7 +77,7 @@ fn variables(flow: &Flow) -> BTreeSet<String> {
 }
 
 fn templates(node: &Node) -> Vec<&Template> {
-    let mut all: Vec<&Template> = node.prompt.iter().chain(&node.retry.nomatch).chain(&node.retry.noinput).collect();
+    let mut all: Vec<&Template> = node.prompt.iter().chain(node.retry.prompts()).collect();
     match &node.kind {
         Kind::Verify { prompts, .. } => all.extend(prompts.values()),
         Kind::Action { filler, .. } => all.extend(filler),
@@ -79,28 +105,39 @@ fn prompts(c: &mut Checker<'_>, flow: &Flow, node: &Node, vars: &BTreeSet<String
     }
     for t in templates(node) {
         for wording in t.wordings() {
-            if wording.length() > MAX_PROMPT {
-                let message = format!("a prompt of {} characters is too long to listen to", wording.length());
-                c.add("W102", t.at, message, "say it in 80 characters or in two nodes");
-            }
+            long(c, wording);
             for (path, filter) in wording.holes() {
-                known_path(c, flow, path, t.at, vars, used);
+                known_path(c, flow, path, wording.at, vars, used);
                 let spoken = !matches!(&node.kind, Kind::Transfer { announce: Some(a), .. } if std::ptr::eq(a, t));
                 if spoken {
-                    masked(c, flow, path, filter, t.at);
+                    let pii = path.slot().and_then(|s| flow.slot(s)).map_or(PiiKind::None, |s| s.pii);
+                    masked(c, pii, path, filter, wording.at);
                 }
             }
         }
     }
 }
 
-fn masked(c: &mut Checker<'_>, flow: &Flow, path: &Path, filter: Option<Filter>, at: At) {
-    let slot = path.slot().and_then(|s| flow.slot(s));
-    let pii = slot.map_or(PiiKind::None, |s| s.pii);
-    let name = match path.last_name() {
-        "caller" | "phone" => PiiKind::Phone,
-        "receiver" => PiiKind::Name,
-        _ => pii,
+/// Prompts that a hotline in English would speak in Chinese.
+fn english<'a>(c: &mut Checker<'_>, templates: impl Iterator<Item = &'a Template>) {
+    let chinese = |t: &&Template| t.en.is_none() && t.audio.is_none() && !t.text.is_english();
+    for t in templates.filter(chinese).filter(|t| t.at != At::default()) {
+        c.add("W105", t.at, "the hotline speaks English, and this prompt has no English wording", "add en:");
+    }
+}
+
+fn long(c: &mut Checker<'_>, wording: &Wording) {
+    if wording.length() > MAX_PROMPT {
+        let message = format!("a prompt of {} characters is too long to listen to", wording.length());
+        c.add("W102", wording.at, message, "say it in 80 characters or in two nodes");
+    }
+}
+
+/// `pii` is what the slot is declared as, where it is one.
+fn masked(c: &mut Checker<'_>, pii: PiiKind, path: &Path, filter: Option<Filter>, at: At) {
+    let name = match prompt::kind_by_name(path) {
+        PiiKind::None => pii,
+        by_name => by_name,
     };
     let fine = match name {
         PiiKind::None => true,
@@ -144,10 +181,13 @@ fn expressions(c: &mut Checker<'_>, flow: &Flow, node: &Node, vars: &BTreeSet<St
     let mut all: Vec<(&Expr, At)> = Vec::new();
     all.extend(node.skip_if.iter().map(|(e, at)| (e, *at)));
     match &node.kind {
-        Kind::Branch { cases } => all.extend(cases.iter().filter_map(|(e, l)| e.as_ref().map(|e| (e, l.at)))),
+        Kind::Branch { cases } => {
+            all.extend(cases.iter().filter_map(|case| case.condition.as_ref().map(|e| (e, case.at))))
+        }
         Kind::Set { set } => {
             all.extend(set.iter().map(|(n, e)| (e, n.at)));
-            for (name, _) in set {
+            for (name, value) in set {
+                assigned(c, flow, name, value);
                 if let Some(slot) = name.text.strip_prefix("slots.")
                     && flow.slot(slot).is_none()
                 {
@@ -155,7 +195,10 @@ fn expressions(c: &mut Checker<'_>, flow: &Flow, node: &Node, vars: &BTreeSet<St
                 }
             }
         }
-        Kind::Action { with, .. } => all.extend(with.iter().map(|(n, e)| (e, n.at))),
+        Kind::Action { with, save, .. } => {
+            all.extend(with.iter().map(|(n, e)| (e, n.at)));
+            save.iter().for_each(|(field, name)| own_name(c, name, field.at));
+        }
         _ => {}
     }
     for (e, at) in all {
@@ -165,14 +208,42 @@ fn expressions(c: &mut Checker<'_>, flow: &Flow, node: &Node, vars: &BTreeSet<St
     }
 }
 
+/// What a set node may write, and that no personal value gets a name under which nobody would mask it.
+fn assigned(c: &mut Checker<'_>, flow: &Flow, name: &Spot, value: &Expr) {
+    let slot = name.text.strip_prefix("slots.");
+    if slot.is_none() && name.text.contains('.') {
+        let message = format!("`{}` cannot be set", name.text);
+        c.add("E016", name.at, message, "set slots.name, or a plain name of the flow's own");
+    }
+    own_name(c, &name.text, name.at);
+    let hidden = slot.and_then(|s| flow.slot(s)).is_some_and(|s| s.pii != PiiKind::None);
+    let personal = |p: &&Path| {
+        let of_slot = p.slot().and_then(|s| flow.slot(s)).is_some_and(|s| s.pii != PiiKind::None);
+        of_slot || prompt::kind_by_name(p) != PiiKind::None
+    };
+    let plain = Path::parse(&name.text).is_ok_and(|p| prompt::kind_by_name(&p) == PiiKind::None);
+    if let Some(path) = value.carried().into_iter().find(|p| personal(p)).filter(|_| plain && !hidden) {
+        let message = format!("`{}` would carry personal data ({path}) that is then masked nowhere", name.text);
+        c.add("E015", name.at, message, "use the value where it is, or put it in a slot with `pii:`");
+    }
+}
+
+/// Names that the machine itself fills.
+fn own_name(c: &mut Checker<'_>, name: &str, at: At) {
+    if KNOWN.contains(&name) {
+        let message = format!("`{name}` is a name of the machine's own");
+        c.add("E016", at, message, "take another name");
+    }
+}
+
 fn asked(c: &mut Checker<'_>, flow: &Flow, node: &Node) {
     if let Kind::Ask { slot } | Kind::Record { slot, .. } = &node.kind
         && flow.slot(&slot.text).is_none()
     {
         c.add("E010", slot.at, format!("there is no slot `{}`", slot.text), "declare it under `slots:`");
     }
-    let question = matches!(node.kind, Kind::Ask { .. });
-    if question && !node.retry.given {
+    let question = matches!(node.kind, Kind::Ask { .. } | Kind::Confirm | Kind::Menu { .. });
+    if question && node.retry == Retry::default() {
         let mend = "retry: {nomatch: [\"…\", \"…\"], noinput: [\"…\"]}; without it the hotline's own are said";
         c.add("W101", node.at, format!("the question `{}` has no prompts for misses", node.id), mend);
     }

@@ -146,7 +146,7 @@ impl Run {
         };
         match self.tries.nomatch + self.tries.noinput {
             1 => {
-                let prompt = reworded.first().unwrap_or(&entry.prompt);
+                let prompt = reworded.iter().flatten().next().unwrap_or(&entry.prompt);
                 self.speak(prompt, true, out);
             }
             2 => self.speak(&entry.menu, true, out),
@@ -300,21 +300,24 @@ impl Run {
         let Some(place) = self.here else { return self.open_miss(miss, out) };
         let set = Arc::clone(&self.set);
         let node = &set.flows()[place.flow].nodes[place.node];
-        if matches!(node.kind, Kind::Survey) && (miss == Miss::NoInput || self.tries.nomatch > 0) {
-            return self.by_outcome(node, "none");
+        let survey = matches!(node.kind, Kind::Survey);
+        let way = if survey { "none" } else { "max" };
+        if survey && (miss == Miss::NoInput || self.tries.nomatch > 0) {
+            return self.by_outcome(node, way);
         }
-        let retry = if node.retry.given { &node.retry } else { &set.hotline().retry };
-        let (list, i) = match miss {
-            Miss::NoMatch => (&retry.nomatch, self.tries.nomatch),
-            Miss::NoInput => (&retry.noinput, self.tries.noinput),
+        let shared = &set.hotline().retry;
+        let (own, shared, i) = match miss {
+            Miss::NoMatch => (&node.retry.nomatch, &shared.nomatch, self.tries.nomatch),
+            Miss::NoInput => (&node.retry.noinput, &shared.noinput, self.tries.noinput),
         };
+        let list = own.as_ref().or(shared.as_ref()).map_or(&[][..], Vec::as_slice);
         self.count(miss);
         let Tries { nomatch, noinput } = self.tries;
         let Some(prompt) = list.get(i).filter(|_| nomatch + noinput <= MAX_TRIES) else {
-            return self.by_outcome(node, "max");
+            return self.by_outcome(node, way);
         };
         self.speak(prompt, true, out);
-        if !node.retry.given {
+        if own.is_none() {
             if i == 0 {
                 self.speak_prompt(node, out);
             } else {

@@ -68,9 +68,9 @@ impl Run {
             Kind::Verify { level, .. } => self.verify(node, *level, out),
             Kind::Action { .. } => self.action(node),
             Kind::Branch { cases } => {
-                for (condition, link) in cases {
-                    if condition.as_ref().is_none_or(|c| self.holds(c)) {
-                        return Next::To(link.to.clone());
+                for case in cases {
+                    if case.condition.as_ref().is_none_or(|c| self.holds(c)) {
+                        return Next::To(case.go.to.clone());
                     }
                 }
                 Next::Broken("no case of the branch holds".into())
@@ -182,7 +182,7 @@ impl Run {
             }
         }
         // An outcome nobody foresaw is an error.
-        let known = [outcome, "error", "timeout"].into_iter().find_map(|o| node.then.get(o));
+        let known = [outcome, "error", "timeout"].into_iter().find_map(|o| node.then.get(o)).or(node.go.as_ref());
         match known {
             Some(link) => Next::To(link.to.clone()),
             None => Next::Broken(format!("the action's outcome {outcome} leads nowhere")),

@@ -197,6 +197,66 @@ fn a_second_business_is_about_the_order_of_the_first_and_nothing_else_of_it() {
     assert_eq!((run.slot("order_ref"), run.slot("new_address")), (&Value::text("3826"), &Value::Null));
 }
 
+/// The shipped set with a change to a file.
+fn changed(file: &str, from: &str, to: &str) -> Arc<FlowSet> {
+    let mut files = super::super::set::embedded();
+    let f = files.iter_mut().find(|f| f.path.ends_with(file)).unwrap();
+    assert!(f.text.contains(from), "{file} has no {from:?}");
+    f.text = f.text.replacen(from, to, 1);
+    Arc::new(FlowSet::compile(files).unwrap_or_else(|p| panic!("{p:?}")))
+}
+
+impl Talk {
+    fn of(set: Arc<FlowSet>, session: Session) -> Talk {
+        let mut run = Run::new(Arc::clone(&set), session);
+        let reply = run.step(Input::Start);
+        Talk { set, run, reply, said: String::new() }
+    }
+}
+
+#[test]
+fn an_action_with_one_way_takes_it() {
+    let two = "then: {ok: loaded, empty: not_found, error: trouble, timeout: trouble}";
+    let mut t = Talk::of(changed("order_query.yaml", two, "then: {empty: not_found}\n    go: loaded"), session(1));
+    t.say("我想查一下订单").at("one");
+    t.say("对").at("tell");
+}
+
+#[test]
+fn a_list_of_retries_that_a_node_does_not_give_is_the_hotlines() {
+    let own = "      noinput: [\"您好,还在吗?请说商品名或订单尾号。\"]\n";
+    let mut t = Talk::of(changed("order_query.yaml", own, ""), session(2));
+    t.feed(Input::Heard(t.set.understand(t.listen(), &Transcript::typed("改地址"))));
+    let node = t.listen().node.clone();
+    t.feed(Input::NoInput);
+    assert_eq!(t.listen().node, node, "one silence gives nothing up: {}", t.said);
+}
+
+#[test]
+fn a_survey_without_prompts_for_misses_gives_up_and_needs_no_person() {
+    let set =
+        changed("hotline.yaml", "  nomatch: [\"抱歉,没听清,请再说一遍。\", \"还是没听清。\"]\n", "  nomatch: []\n");
+    let mut t = Talk::of(set, session(1));
+    t.say("我想查一下订单").at("one");
+    t.say("对").at("tell");
+    t.say("没有了").at("csat");
+    t.say("今天天气怎么样");
+    assert_eq!(t.reply.then, Await::Hangup(Outcome::Resolved), "{}", t.said);
+}
+
+#[test]
+fn an_english_hotline_speaks_english_filters_and_a_chinese_wording_chinese_ones() {
+    let mut scope = Scope::new();
+    let order = [("eta", Value::text("2026-11-21")), ("amount_yuan", Value::Int(4299)), ("tail", Value::text("3826"))];
+    scope.insert("order".into(), Value::map(order));
+    let source = "{order.eta|date} {order.amount_yuan|money} {order.tail|digits}";
+    let both = Template { en: Some(prompt::Wording::parse(source).unwrap()), ..Template::plain(source) };
+    let voice = Voice { english: true, angry: false, elder: false, rate: 1.0, barge_in: true, today: (2026, 11, 20) };
+    let said = |t: &Template| prompt::render(t, voice, &scope, &|_| false, &mut Vec::new()).text;
+    assert_eq!(said(&both), "tomorrow 4299 yuan 3 8 2 6");
+    assert_eq!(said(&Template::plain(source)), "明天 四千二百九十九元 三八二六");
+}
+
 #[test]
 fn a_right_name_is_hidden_among_decoys_and_two_wrong_answers_fail() {
     let mut t = Talk::new(1);

@@ -25,7 +25,10 @@ pub fn read(r: &mut Reader<'_>, t: &Tree) -> Option<Flow> {
         r.id(&id.text, id.at, "a flow");
     }
     let title = r.need_text(&mut b, "title").unwrap_or_default();
-    let _ = (r.opt_text(&mut b, "owner"), r.opt_text(&mut b, "notes"), r.opt_text(&mut b, "lang"));
+    let _for_people = (r.opt_text(&mut b, "owner"), r.opt_text(&mut b, "notes"));
+    if let Some(t) = b.take_some("lang") {
+        r.idle(t.at, "`lang` does nothing in a flow: hotline.yaml says what is spoken");
+    }
     let verify = level(r, &mut b, "verify").unwrap_or_default();
     let limits = limits(r, &mut b);
     let intents = b.take_some("intents").map_or_else(Vec::new, |t| intents(r, t));
@@ -100,6 +103,9 @@ pub fn globals(r: &mut Reader<'_>, b: &mut Block<'_>) -> BTreeMap<Global, Link> 
     let Some(mut b) = r.block(t, "`global`") else { return globals };
     for (name, global) in GLOBALS {
         if let Some(link) = r.opt_link(&mut b, name) {
+            if matches!(global, Global::Repeat | Global::Slower | Global::Digress) {
+                r.idle(link.at, format!("`{name}` leads nowhere else: the machine does it itself"));
+            }
             globals.insert(global, link);
         }
     }
@@ -125,7 +131,9 @@ fn intents(r: &mut Reader<'_>, t: &Tree) -> Vec<Intent> {
             spoken: r.opt_text(&mut b, "spoken"),
             examples,
         };
-        let _ = r.number(&mut b, "min_confidence", 0.0, 1.0);
+        if let Some(t) = b.take_some("min_confidence") {
+            r.idle(t.at, "`min_confidence` does nothing at an intent: `thresholds:` of hotline.yaml decide");
+        }
         r.done(b);
         if intent.examples.len() < 8 {
             let n = intent.examples.len();

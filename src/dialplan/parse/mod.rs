@@ -64,6 +64,11 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem::new("E001", self.file, self.source, at, message, mend));
     }
 
+    /// Something that is read and changes nothing.
+    fn idle(&mut self, at: At, message: impl Into<String>) {
+        self.problems.push(Problem::new("W107", self.file, self.source, at, message, "remove it"));
+    }
+
     fn block<'t>(&mut self, t: &'t Tree, what: impl Into<String>) -> Option<Block<'t>> {
         let what = what.into();
         match &t.data {
@@ -257,14 +262,12 @@ impl<'a> Reader<'a> {
 
     fn wording(&mut self, t: &Tree) -> Option<Wording> {
         let text = self.text(t, "a prompt")?;
-        match Wording::parse(&text) {
-            Ok(w) => Some(w),
-            Err(e) => {
-                let at = self.inside(t.at, e.at);
-                self.wrong(at, format!("in the prompt: {}", e.what), "");
-                None
-            }
-        }
+        let parsed = Wording::parse(&text).unwrap_or_else(|e| {
+            let at = self.inside(t.at, e.at);
+            self.wrong(at, format!("in the prompt: {}", e.what), "");
+            Wording::literal(&text)
+        });
+        Some(Wording { at: t.at, ..parsed })
     }
 
     fn template(&mut self, t: &Tree) -> Option<Template> {
@@ -277,9 +280,12 @@ impl<'a> Reader<'a> {
         let mut variant = |r: &mut Self, key| b.take_some(key).and_then(|t| r.wording(t));
         let (elder, angry, en) = (variant(self, "elder"), variant(self, "angry"), variant(self, "en"));
         let audio = self.opt_text(&mut b, "audio");
-        let style = self.opt_text(&mut b, "style");
-        if style.as_deref().is_some_and(|s| !["neutral", "warm", "apology", "brisk"].contains(&s)) {
-            self.wrong(t.at, "`style` must be neutral, warm, apology or brisk", "");
+        let styled = b.take_some("style");
+        let style = styled.and_then(|s| self.text(s, "`style`"));
+        if let (Some(s), Some(name)) = (styled, &style)
+            && !["neutral", "warm", "apology", "brisk"].contains(&name.as_str())
+        {
+            self.wrong(s.at, "`style` must be neutral, warm, apology or brisk", "");
         }
         let rate = self.number(&mut b, "rate", 0.5, 2.0).unwrap_or(1.0) as f32;
         self.done(b);
@@ -294,14 +300,13 @@ impl<'a> Reader<'a> {
     fn retry(&mut self, b: &mut Block<'_>) -> Retry {
         let Some(t) = b.take_some("retry") else { return Retry::default() };
         let Some(mut inner) = self.block(t, "`retry`") else { return Retry::default() };
-        let mut read = |r: &mut Self, key: &'static str| -> Vec<Template> {
-            let Some(t) = inner.take_some(key) else { return Vec::new() };
-            let items = r.list(t, key);
-            items.iter().filter_map(|i| r.template(i)).collect()
+        let mut read = |r: &mut Self, key: &'static str| -> Option<Vec<Template>> {
+            let items = r.list(inner.take_some(key)?, key);
+            Some(items.iter().filter_map(|i| r.template(i)).collect())
         };
         let (nomatch, noinput) = (read(self, "nomatch"), read(self, "noinput"));
         self.done(inner);
-        Retry { nomatch, noinput, given: true }
+        Retry { nomatch, noinput }
     }
 
     /// Plain data, for tests.

@@ -1,6 +1,6 @@
 //! Nodes.
 
-use super::super::model::{Kind, Link, MenuOption, Node, Spot};
+use super::super::model::{Case, Kind, Link, MenuOption, Node, Spot};
 use super::super::problem::At;
 use super::super::prompt::Template;
 use super::flow::level;
@@ -39,6 +39,7 @@ fn one(r: &mut Reader<'_>, id: &str, at: At, t: &Tree) -> Option<Node> {
         None if word == "remote" || !KINDS.contains(&word.as_str()) => return None,
         None => Kind::Say,
     };
+    idle(r, &b, &kind);
     let (speech, keys) = inputs(r, &mut b);
     let node = Node {
         id: id.to_string(),
@@ -57,6 +58,25 @@ fn one(r: &mut Reader<'_>, id: &str, at: At, t: &Tree) -> Option<Node> {
     };
     r.done(b);
     Some(node)
+}
+
+/// Keys that every node may have and that do nothing at one of this kind.
+fn idle(r: &mut Reader<'_>, b: &Block<'_>, kind: &Kind) {
+    const QUESTION: &[&str] = &["retry", "wait_s", "input"];
+    let (asks, speaks, leads) = match kind {
+        Kind::Ask { .. } | Kind::Confirm | Kind::Menu { .. } | Kind::Survey => (true, true, true),
+        Kind::Say | Kind::Record { .. } | Kind::Ticket { .. } | Kind::Transfer { .. } => (false, true, true),
+        Kind::Verify { .. } | Kind::Action { .. } | Kind::Set { .. } | Kind::Flow { .. } => (false, false, true),
+        Kind::Branch { .. } => (false, false, false),
+        Kind::End => (false, true, false),
+    };
+    for (key, _) in &b.pairs {
+        let name = key.name.as_str();
+        let does = (asks || !QUESTION.contains(&name)) && (speaks || name != "prompt") && (leads || name != "go");
+        if !does {
+            r.idle(key.at, format!("`{name}` does nothing at a {} node", kind.name()));
+        }
+    }
 }
 
 fn kind(r: &mut Reader<'_>, b: &mut Block<'_>, word: &str, at: At) -> Option<Kind> {
@@ -183,7 +203,7 @@ fn action(r: &mut Reader<'_>, b: &mut Block<'_>) -> Option<Kind> {
     Some(Kind::Action { call: call?, with, save, timeout_ms, filler })
 }
 
-fn cases(r: &mut Reader<'_>, b: &mut Block<'_>) -> Vec<(Option<super::Expr>, Link)> {
+fn cases(r: &mut Reader<'_>, b: &mut Block<'_>) -> Vec<Case> {
     let mut found = Vec::new();
     let Some(t) = r.need(b, "cases") else { return found };
     for case in r.list(t, "cases") {
@@ -201,7 +221,8 @@ fn cases(r: &mut Reader<'_>, b: &mut Block<'_>) -> Vec<(Option<super::Expr>, Lin
         if let Some(go) = go
             && (expr.is_some() || otherwise.is_some())
         {
-            found.push((expr, go));
+            let at = condition.or(otherwise).map_or(case.at, |t| t.at);
+            found.push(Case { at, condition: expr, go });
         }
     }
     found

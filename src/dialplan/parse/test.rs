@@ -32,7 +32,7 @@ fn one(r: &mut Reader<'_>, t: &Tree) -> Option<FlowTest> {
 
 /// What the pretended world begins with; a word it does not know would be passed over in silence.
 fn given(r: &mut Reader<'_>, t: &Tree) -> Value {
-    const KEYS: [&str; 13] = [
+    const KEYS: [&str; 14] = [
         "caller",
         "orders",
         "status",
@@ -46,12 +46,17 @@ fn given(r: &mut Reader<'_>, t: &Tree) -> Value {
         "tickets",
         "fail",
         "recording_ms",
+        "lang",
     ];
-    const WORDS: [(&str, &[&str]); 4] = [
+    const WORDS: [(&str, &[&str]); 8] = [
         ("status", &["paid", "packing", "shipped", "signed", "closed", "cancelled"]),
         ("voiceprint", &["pass", "fail", "unavailable"]),
         ("seats", &["connected", "busy", "timeout", "closed"]),
         ("tickets", &["false", "true"]),
+        ("elder", &["false", "true"]),
+        ("angry", &["false", "true"]),
+        ("vip", &["false", "true"]),
+        ("lang", &["zh", "en"]),
     ];
     let Data::Map(pairs) = &t.data else {
         r.wrong(t.at, format!("`given` must be a block of keys, not {}", t.data.kind()), KEYS.join(", "));
@@ -61,11 +66,24 @@ fn given(r: &mut Reader<'_>, t: &Tree) -> Value {
         if !KEYS.contains(&key.name.as_str()) {
             r.wrong(key.at, format!("a test is given no `{}`", key.name), KEYS.join(", "));
         }
+        let (name, flags) = (key.name.as_str(), ["elder", "angry", "vip", "tickets"]);
         let said = match &value.data {
-            Data::Text(word) => word.clone(),
+            Data::Text(word) if !flags.contains(&name) => word.clone(),
             Data::Bool(flag) => flag.to_string(),
             _ => String::new(),
         };
+        let wanted = match (name, &value.data) {
+            ("orders", Data::Int(0..=3)) | ("recording_ms", Data::Int(0..)) | ("addresses", Data::List(_)) => "",
+            ("caller" | "name", Data::Text(_)) => "",
+            ("orders", _) => "how many, 0 to 3",
+            ("recording_ms", _) => "milliseconds",
+            ("addresses", _) => "a list of labels, such as [公司, 家里]",
+            ("caller" | "name", _) => "text between quotes",
+            _ => "",
+        };
+        if !wanted.is_empty() {
+            r.wrong(value.at, format!("`{name}` cannot be given as that"), wanted);
+        }
         if let Some((_, words)) = WORDS.iter().find(|(name, _)| *name == key.name)
             && !words.contains(&said.as_str())
         {
@@ -108,7 +126,6 @@ fn turn(r: &mut Reader<'_>, t: &Tree) -> Option<TestTurn> {
     let key = r.opt_text(&mut b, "key").map(TestInput::Key);
     let audio = r.opt_text(&mut b, "audio").map(TestInput::Audio);
     let silence = r.number(&mut b, "silence_s", 0.0, 600.0).map(TestInput::Silence);
-    let _ = b.take_some("line");
     let mut inputs: Vec<TestInput> = [say, key, audio, silence].into_iter().flatten().collect();
     if inputs.len() != 1 {
         r.wrong(t.at, "a turn has exactly one of `say`, `key`, `audio`, `silence_s`", "");
