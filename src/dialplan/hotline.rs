@@ -57,7 +57,7 @@ pub struct Hotline {
     /// Where global phrases lead when the flow says nothing.
     pub globals: BTreeMap<Global, Link>,
     /// Queue and skill of the last resort.
-    pub person: (String, Option<String>),
+    pub person: (Spot, Option<Spot>),
     /// When to act, ask back, refuse.
     pub thresholds: Thresholds,
     /// Queues that exist.

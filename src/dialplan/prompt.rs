@@ -197,12 +197,21 @@ pub struct Voice {
     pub today: (i32, u8, u8),
 }
 
-/// Renders a prompt. `pii` tells which slots are personal data; names of missing values are added to `missing`.
+/// What a set of flows knows of its slots.
+pub trait Slots {
+    /// Whether a slot holds personal data.
+    fn is_personal(&self, slot: &str) -> bool;
+
+    /// How a value of a slot is said, when callers say it otherwise than it is named.
+    fn say(&self, slot: &str, value: &str) -> Option<&str>;
+}
+
+/// Renders a prompt. Names of missing values are added to `missing`.
 pub fn render(
     template: &Template,
     voice: Voice,
     scope: &Scope,
-    pii: &dyn Fn(&str) -> bool,
+    slots: &dyn Slots,
     missing: &mut Vec<String>,
 ) -> Prompt {
     let lang = if voice.english && template.en.is_some() { Lang::En } else { Lang::Zh };
@@ -226,10 +235,11 @@ pub fn render(
                     continue;
                 }
                 let plain = plain_text(value);
+                let plain = path.slot().and_then(|s| slots.say(s, &plain)).map_or(plain.clone(), str::to_string);
                 let filter = *filter;
                 let said = Said { plain: &plain, cents: cents(path, value), filter, lang, today: voice.today };
                 text.push_str(&said.spoken());
-                shown.push_str(&visible(path, &said, pii));
+                shown.push_str(&visible(path, &said, slots));
             }
         }
     }
@@ -339,11 +349,11 @@ pub fn kind_by_name(path: &Path) -> PiiKind {
 }
 
 /// Whether a path leads to personal data.
-pub fn is_personal(path: &Path, pii: &dyn Fn(&str) -> bool) -> bool {
-    path.slot().is_some_and(pii) || kind_by_name(path) != PiiKind::None
+pub fn is_personal(path: &Path, slots: &dyn Slots) -> bool {
+    path.slot().is_some_and(|s| slots.is_personal(s)) || kind_by_name(path) != PiiKind::None
 }
 
-fn visible(path: &Path, said: &Said<'_>, pii: &dyn Fn(&str) -> bool) -> String {
+fn visible(path: &Path, said: &Said<'_>, slots: &dyn Slots) -> String {
     let plain = said.plain;
     let address = matches!(said.filter, Some(Filter::Segments)) || path.last_name() == "address";
     match said.filter {
@@ -352,7 +362,7 @@ fn visible(path: &Path, said: &Said<'_>, pii: &dyn Fn(&str) -> bool) -> String {
             let head: String = plain.chars().take(6).collect();
             format!("{head}****")
         }
-        _ if is_personal(path, pii) => pii::mask(plain),
+        _ if is_personal(path, slots) => pii::mask(plain),
         Some(Filter::Digits) => plain.to_string(),
         _ => said.spoken(),
     }
@@ -362,6 +372,19 @@ fn visible(path: &Path, said: &Said<'_>, pii: &dyn Fn(&str) -> bool) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Slots with personal data, and none with names of its own.
+    struct Known(&'static [&'static str]);
+
+    impl Slots for Known {
+        fn is_personal(&self, slot: &str) -> bool {
+            self.0.contains(&slot)
+        }
+
+        fn say(&self, slot: &str, value: &str) -> Option<&str> {
+            (slot == "bank" && value == "cmb").then_some("招商银行")
+        }
+    }
 
     fn voice() -> Voice {
         Voice { english: false, angry: false, elder: false, rate: 1.0, barge_in: true, today: (2026, 11, 20) }
@@ -384,7 +407,16 @@ mod tests {
     fn say(source: &str) -> (Prompt, Vec<String>) {
         let mut missing = Vec::new();
         let t = Template::plain(source);
-        (render(&t, voice(), &scope(), &|s| s == "new_address", &mut missing), missing)
+        (render(&t, voice(), &scope(), &Known(&["new_address"]), &mut missing), missing)
+    }
+
+    #[test]
+    fn a_value_of_a_list_is_said_as_callers_say_it() {
+        let slots = Value::map([("bank", Value::text("cmb")), ("other", Value::text("cmb"))]);
+        let scope: Scope = [("slots".to_string(), slots)].into();
+        let t = Template::plain("{slots.bank},{slots.other}");
+        let prompt = render(&t, voice(), &scope, &Known(&[]), &mut Vec::new());
+        assert_eq!((prompt.text.as_str(), prompt.shown.as_str()), ("招商银行,cmb", "招商银行,cmb"));
     }
 
     #[test]
@@ -411,7 +443,7 @@ mod tests {
         t.angry = Some(Wording::parse("抱歉").unwrap());
         t.elder = Some(Wording::parse("慢").unwrap());
         t.en = Some(Wording::parse("plain").unwrap());
-        let said = |v: Voice| render(&t, v, &scope(), &|_| false, &mut Vec::new());
+        let said = |v: Voice| render(&t, v, &scope(), &Known(&[]), &mut Vec::new());
         assert_eq!(said(voice()).text, "普通");
         let elder = said(Voice { elder: true, ..voice() });
         assert_eq!((elder.text.as_str(), elder.rate), ("慢", 0.9));
@@ -420,7 +452,7 @@ mod tests {
         assert_eq!((english.text.as_str(), english.lang), ("plain", Lang::En));
         assert_eq!(said(Voice { rate: 0.1, ..voice() }).rate, 0.5);
         let plain = Template::plain("普通");
-        let chinese = render(&plain, Voice { english: true, ..voice() }, &scope(), &|_| false, &mut Vec::new());
+        let chinese = render(&plain, Voice { english: true, ..voice() }, &scope(), &Known(&[]), &mut Vec::new());
         assert_eq!(chinese.lang, Lang::Zh, "a Chinese wording needs a Chinese voice");
     }
 
@@ -442,7 +474,7 @@ mod tests {
         fn a_value_is_never_read_as_a_template(value in "\\PC{0,40}") {
             let scope: Scope = [("x".to_string(), Value::text(value.clone()))].into();
             let t = Template::plain("[{x}]");
-            let p = render(&t, voice(), &scope, &|_| false, &mut Vec::new());
+            let p = render(&t, voice(), &scope, &Known(&[]), &mut Vec::new());
             prop_assert_eq!(p.text, format!("[{}]", value));
         }
     }

@@ -4,9 +4,10 @@ use super::check;
 use super::hotline::Hotline;
 use super::language::{Intents, Rule, Verdict};
 use super::machine::Place;
-use super::model::{Flow, Intent, Kind, PiiKind, Target};
+use super::model::{Flow, Intent, Kind, PiiKind, SlotType, Target};
 use super::parse;
 use super::problem::{At, Problem};
+use super::prompt::Slots;
 use super::understand::literals;
 use super::understood::Global;
 use crate::speech::Transcript;
@@ -171,10 +172,19 @@ impl FlowSet {
     pub fn person(&self) -> Option<Place> {
         self.person
     }
+}
 
-    /// Whether a slot holds personal data.
-    pub fn is_personal(&self, slot: &str) -> bool {
+impl Slots for FlowSet {
+    fn is_personal(&self, slot: &str) -> bool {
         self.personal.contains(slot)
+    }
+
+    fn say(&self, slot: &str, value: &str) -> Option<&str> {
+        let found = self.flows.iter().filter_map(|f| f.slot(slot)).find_map(|def| match &def.kind {
+            SlotType::Enum(values) => values.iter().find(|(name, _)| name == value),
+            _ => None,
+        });
+        found.and_then(|(_, ways)| ways.first()).map(String::as_str)
     }
 }
 

@@ -374,14 +374,19 @@ pub fn check_hotline(c: &mut Checker<'_>, h: &Hotline, world: &World<'_>) {
         let mend = "global: {human: \"flow:human\"}, and a transfer node in that flow";
         c.add("E008", h.entry.at, "the hotline has no way to a person", mend);
     }
-    let person_queue = Spot { text: h.person.0.clone(), at: h.entry.at };
-    if !h.queues.contains(&person_queue.text) {
-        c.add(
-            "E016",
-            person_queue.at,
-            format!("`person:` names the queue `{}`, which is not in `queues:`", h.person.0),
-            "",
-        );
+    let (queue, skill) = &h.person;
+    if !h.queues.contains(&queue.text) {
+        let message = format!("`person:` names the queue `{}`, which is not in `queues:`", queue.text);
+        c.add("E016", queue.at, message, format!("queues are {}", h.queues.join(", ")));
+    }
+    if let Some(skill) = skill.as_ref().filter(|s| !h.skills.contains(&s.text)) {
+        let message = format!("`person:` names the skill `{}`, which is not in `skills:`", skill.text);
+        c.add("E016", skill.at, message, format!("skills are {}", h.skills.join(", ")));
+    }
+    if h.oos.is_empty() {
+        let message =
+            "without sentences that are no business of this hotline the nearest business is taken for everything";
+        c.add("I202", h.entry.at, message, "oos: [今天天气怎么样, 给我讲个笑话, …], twenty or so");
     }
     if !h.categories.iter().any(|x| x == "回拨") {
         c.add("E016", h.entry.at, "`categories:` lacks 回拨, the call-back ticket of the last resort", "add 回拨");

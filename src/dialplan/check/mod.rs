@@ -29,6 +29,7 @@
 //! | W106 | an action of 1.5 s and more without a filler |
 //! | W107 | a key that does nothing where it stands (from `parse`) |
 //! | I201 | fewer than 25 examples |
+//! | I202 | no out-of-scope sentences |
 
 mod graph;
 mod paths;
@@ -51,7 +52,7 @@ pub fn all(hotline: &Hotline, flows: &[Flow]) -> Vec<Problem> {
         let graph = Graph::new(flow);
         graph::check(&mut c, flow, &world);
         texts::check(&mut c, flow, hotline);
-        paths::check(&mut c, flow, &graph);
+        paths::check(&mut c, flow, &graph, flows);
     }
     texts::between_flows(&mut c, hotline, flows);
     (c.file, c.source) = (&hotline.file, &hotline.source);

@@ -1,22 +1,39 @@
 //! What holds on every way through a flow: steps (E012), identity (E013), read-back (E014).
 
 use super::super::actions;
+use super::super::expr::Expr;
 use super::super::machine::mentioned_slots;
-use super::super::model::{Flow, Kind, Level, Node, SlotType};
+use super::super::model::{Flow, Kind, Level, Node, SlotType, Spot};
 use super::Checker;
 use super::graph::Graph;
 
 /// Paths tried before the count of steps is given up as a lower bound.
 const MAX_WALK: u32 = 200_000;
 
-pub fn check(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>) {
-    let Some(start) = graph.start else { return };
-    let mut walk = Walk { flow, graph, on_path: vec![false; flow.nodes.len()], left: MAX_WALK, best: Vec::new() };
-    let mut path = Vec::new();
-    walk.go(start, 0, None, &mut path);
-    let steps = walk.best.len() as u32;
+/// Flows inside flows that are followed.
+const MAX_CALLS: u32 = 4;
+
+/// The nodes of the longest happy path of a flow; one that goes through another flow counts its steps.
+fn longest(flow: &Flow, graph: &Graph<'_>, all: &[Flow], calls: u32) -> Vec<usize> {
+    let Some(start) = graph.start else { return Vec::new() };
+    let inside = |node: &Node| match &node.kind {
+        Kind::Flow { flow: name } if calls < MAX_CALLS => {
+            all.iter().find(|f| f.id == name.text).map_or(0, |f| longest(f, &Graph::new(f), all, calls + 1).len())
+        }
+        _ => 0,
+    };
+    let inside = flow.nodes.iter().map(inside).collect();
+    let on_path = vec![false; flow.nodes.len()];
+    let mut walk = Walk { flow, graph, inside, on_path, left: MAX_WALK, best: Vec::new() };
+    walk.go(start, 0, None, &mut Vec::new());
+    walk.best
+}
+
+pub fn check(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>, all: &[Flow]) {
+    let best = longest(flow, graph, all, 0);
+    let steps = best.len() as u32;
     if steps > u32::from(flow.limits.max_steps) {
-        let names: Vec<&str> = walk.best.iter().map(|n| flow.nodes[*n].id.as_str()).collect();
+        let names: Vec<&str> = best.iter().map(|n| flow.nodes[*n].id.as_str()).collect();
         let message = format!(
             "the longest happy path takes {steps} caller steps ({}); max_steps is {}",
             names.join(" → "),
@@ -29,6 +46,9 @@ pub fn check(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>) {
         let Kind::Action { call, with, .. } = &node.kind else { continue };
         let Some(action) = actions::find(&call.text) else { continue };
         identity(c, flow, graph, i, node, action);
+        if let Some((name, given)) = action.subject.and_then(|s| with.iter().find(|(n, _)| n.text == s)) {
+            about_the_order(c, name, given, action);
+        }
         if !action.confirm.is_empty() {
             let slots: Vec<String> = with
                 .iter()
@@ -37,6 +57,17 @@ pub fn check(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>) {
                 .collect();
             read_back(c, flow, graph, i, action.name, &slots);
         }
+    }
+}
+
+/// What was proved was proved for the variable `order`: an order under another name is refused at run time.
+fn about_the_order(c: &mut Checker<'_>, name: &Spot, given: &Expr, action: &actions::Action) {
+    let fits = given.carried().iter().any(|p| p.root == "order");
+    if !fits {
+        let message =
+            format!("{} acts on the order that the caller was verified for, and that one is `order`", action.name);
+        let mend = format!("save: {{order: order}}, then {}: order.id", name.text);
+        c.add("E013", name.at, message, mend);
     }
 }
 
@@ -90,6 +121,8 @@ fn read_back(c: &mut Checker<'_>, flow: &Flow, graph: &Graph<'_>, at: usize, act
 struct Walk<'a, 'f> {
     flow: &'f Flow,
     graph: &'a Graph<'f>,
+    /// Steps inside the flow that a node goes through.
+    inside: Vec<usize>,
     on_path: Vec<bool>,
     left: u32,
     best: Vec<usize>,
@@ -114,9 +147,8 @@ impl Walk<'_, '_> {
             Kind::Menu { .. } | Kind::Record { .. } => (true, None),
             _ => (false, filled),
         };
-        if counts {
-            steps.push(n);
-        }
+        let own = usize::from(counts) + self.inside[n];
+        steps.extend(std::iter::repeat_n(n, own));
         let mut ends = matches!(node.kind, Kind::End) || self.graph.edges[n].is_empty();
         for i in 0..self.graph.edges[n].len() {
             let edge = self.graph.edges[n][i];
@@ -131,9 +163,7 @@ impl Walk<'_, '_> {
         if ends && steps.len() > self.best.len() {
             self.best.clone_from(steps);
         }
-        if counts {
-            steps.pop();
-        }
+        steps.truncate(steps.len() - own);
         self.on_path[n] = false;
     }
 }

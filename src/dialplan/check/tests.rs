@@ -14,7 +14,7 @@ fn changed(file: &str, from: &str, to: &str) -> Vec<SourceFile> {
 }
 
 /// File, what is changed into what, the code that must come, a part of the line it must point at.
-const FAULTS: [(&str, &str, &str, &str, &str); 53] = [
+const FAULTS: [(&str, &str, &str, &str, &str); 58] = [
     ("order_query.yaml", "do: confirm ", "do: konfirm ", "E001", "one:"),
     ("order_query.yaml", "{do: say, prompt: \"没有查到", "{do: remote, prompt: \"没有查到", "E001", "not_found:"),
     ("order_query.yaml", "wait_s: 8", "wait_s: 800", "E001", "800"),
@@ -122,6 +122,17 @@ const FAULTS: [(&str, &str, &str, &str, &str); 53] = [
         "E001",
         "yes",
     ),
+    (
+        "order_query.yaml",
+        "with: {order: order.id, address",
+        "with: {order: \"orders[0].id\", address",
+        "E013",
+        "orders[0].id",
+    ),
+    ("hotline.yaml", "person: {queue: 综合, skill: 综合}", "person: {queue: 综合, skill: 没有}", "E016", "没有"),
+    ("hotline.yaml", "person: {queue: 综合, skill: 综合}", "person: {queue: 别处, skill: 综合}", "E016", "别处"),
+    ("order_query.yaml", "patterns: [\"(改", "patterns: [\".*\", \"(改", "E001", ".*"),
+    ("hotline.yaml", "oos:\n", "oos: []\nignored:\n", "I202", "prompt:"),
     ("complaint.yaml", "      - 我非常生气\n", "      - 我要改收货地址\n", "E017", "我要改收货地址"),
     ("order_query.yaml", "input: [speech, dtmf]", "input: [speech]", "E018", "ask_ref:"),
     ("human.yaml", "    retry: {nomatch: [], noinput: []}\n", "", "W101", "why:"),

@@ -17,6 +17,7 @@ impl Run {
         let briefing = self.default_briefing("热线");
         let hotline = self.set.hotline();
         let (queue, skill) = hotline.person.clone();
+        let (queue, skill) = (queue.text, skill.map(|s| s.text));
         let order = TransferOrder { queue, skill, warm: true, briefing, ring_ms: hotline.ring_ms };
         Next::Wait(Wait::LastTransfer, Await::Transfer(order))
     }

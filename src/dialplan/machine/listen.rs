@@ -2,6 +2,7 @@
 
 use super::super::language;
 use super::super::model::{Kind, Node, SlotType, answer_kind};
+use super::super::prompt::Slots;
 use super::super::reply::{AnswerKind, Await, Choice, KeyRule, Listen, Pause};
 use super::super::value::Value;
 use super::answer::mentioned_slots;

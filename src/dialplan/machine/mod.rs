@@ -481,8 +481,7 @@ impl Run {
             today: self.session.today,
         };
         let mut missing = Vec::new();
-        let set = &self.set;
-        let prompt = prompt::render(template, voice, &self.scope, &|s| set.is_personal(s), &mut missing);
+        let prompt = prompt::render(template, voice, &self.scope, &*self.set, &mut missing);
         for path in missing {
             self.trouble(format!("the prompt's value {path} is missing"));
         }

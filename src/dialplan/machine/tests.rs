@@ -252,7 +252,7 @@ fn an_english_hotline_speaks_english_filters_and_a_chinese_wording_chinese_ones(
     let source = "{order.eta|date} {order.amount_yuan|money} {order.tail|digits}";
     let both = Template { en: Some(prompt::Wording::parse(source).unwrap()), ..Template::plain(source) };
     let voice = Voice { english: true, angry: false, elder: false, rate: 1.0, barge_in: true, today: (2026, 11, 20) };
-    let said = |t: &Template| prompt::render(t, voice, &scope, &|_| false, &mut Vec::new()).text;
+    let said = |t: &Template| prompt::render(t, voice, &scope, &*shipped(), &mut Vec::new()).text;
     assert_eq!(said(&both), "tomorrow 4299 yuan 3 8 2 6");
     assert_eq!(said(&Template::plain(source)), "明天 四千二百九十九元 三八二六");
 }

@@ -140,10 +140,16 @@ fn intents(r: &mut Reader<'_>, t: &Tree) -> Vec<Intent> {
             r.wrong(key.at, format!("the intent `{}` has {n} examples", key.name), "give at least 8");
         }
         for p in intent.patterns.iter().chain(&intent.not) {
-            if let Err(e) = regex::Regex::new(&p.text) {
-                let why = e.to_string();
-                let why = why.lines().last().unwrap_or("").trim().to_string();
-                r.wrong(p.at, format!("the pattern cannot be read: {why}"), "");
+            match regex::Regex::new(&p.text) {
+                Ok(pattern) if pattern.is_match("") => {
+                    r.wrong(p.at, "the pattern matches everything", "make it say what it is about");
+                }
+                Ok(_) => {}
+                Err(e) => {
+                    let why = e.to_string();
+                    let why = why.lines().last().unwrap_or("").trim().to_string();
+                    r.wrong(p.at, format!("the pattern cannot be read: {why}"), "");
+                }
             }
         }
         found.push(intent);

@@ -88,11 +88,11 @@ fn entry(r: &mut Reader<'_>, t: &Tree) -> Option<Entry> {
     Some(Entry { at: t.at, prompt: prompt?, again, retry, menu: menu?, keys })
 }
 
-fn person(r: &mut Reader<'_>, b: &mut Block<'_>) -> Option<(String, Option<String>)> {
+fn person(r: &mut Reader<'_>, b: &mut Block<'_>) -> Option<(Spot, Option<Spot>)> {
     let t = r.need(b, "person")?;
     let mut b = r.block(t, "`person`")?;
-    let queue = r.need_text(&mut b, "queue");
-    let skill = r.opt_text(&mut b, "skill");
+    let queue = r.need_spot(&mut b, "queue");
+    let skill = b.take_some("skill").and_then(|t| r.text(t, "`skill`").map(|text| Spot { text, at: t.at }));
     r.done(b);
     Some((queue?, skill))
 }
