@@ -35,7 +35,7 @@
 //!     and cli.
 //! 12. Personal data is logged, shown and exported only through [`pii::Pii`].
 
-#![cfg_attr(test, allow(clippy::print_stdout))] // trials print what they measured
+#![cfg_attr(test, allow(clippy::print_stdout, clippy::print_stderr))] // trials print what they measured
 
 pub mod audio;
 pub mod call;

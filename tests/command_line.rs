@@ -166,15 +166,21 @@ fn a_call_that_reaches_nobody_ends_with_its_outcome() {
     let called = zongji(&["call", &format!("sip:400@127.0.0.1:{port}"), "--json", "--limit", "2"]);
     assert_eq!(called.status.code(), Some(1), "{}", said(&called));
     assert!(last(&called)["event"].is_string(), "{}", said(&called));
-    let nowhere = zongji(&["call", "not-an-address", "--json"]);
+    let nowhere = zongji(&["call", "sip:400@no.such.host.invalid", "--json"]);
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(last(&nowhere)["event"].is_string(), "{}", said(&nowhere));
 }
 
 #[test]
 fn what_is_called_wrongly_exits_with_two() {
-    for wrong in [&["call"][..], &["serve", "--sip", "nowhere"], &["frobnicate"], &["call", "sip:400@h", "--key", "1x"]]
-    {
+    for wrong in [
+        &["call"][..],
+        &["serve", "--sip", "nowhere"],
+        &["frobnicate"],
+        &["call", "sip:400@h", "--key", "1x"],
+        &["call", "not-an-address"],
+        &["speak", "x", "--out", "x.wav", "--rate", "5"],
+    ] {
         assert_eq!(zongji(wrong).status.code(), Some(2), "{wrong:?}");
     }
 }
@@ -192,4 +198,74 @@ fn a_reader_that_has_read_enough_breaks_nothing_and_a_full_disk_is_told() {
         let full = run("> /dev/full");
         assert!(full.contains("stdout") && full.ends_with("rc 1\n"), "{full}");
     }
+}
+
+/// A hotline in a process of its own on free ports of this machine; its stdout is read to the line that says ready.
+fn served(folder: &Path, stderr: std::process::Stdio) -> (std::process::Child, String) {
+    use std::io::BufRead;
+    let file = folder.join("zongji.toml");
+    let data = folder.join("data");
+    let text = format!(
+        "[sip]\nbind = \"127.0.0.1:0\"\n[rtp]\nbind = \"127.0.0.1\"\n[http]\nbind = \"127.0.0.1:0\"\n[data]\ndir = {:?}\n\
+         [dialplans]\ndir = {:?}\n",
+        path(&data),
+        path(&root().join("dialplans"))
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_zongji"))
+        .args(["--config", &path(&file), "--json", "serve"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .expect("the program runs");
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ready: Json = serde_json::from_str(&line).unwrap_or_else(|e| panic!("not ready ({e}): {line}"));
+    let sip = ready["sip"].as_str().expect("an address").to_string();
+    (child, sip)
+}
+
+fn signal(child: &std::process::Child, name: &str) {
+    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[test]
+fn a_hotline_whose_readers_are_gone_reloads_and_ends_as_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _) = served(folder.path(), std::process::Stdio::piped());
+    drop(child.stderr.take());
+    signal(&child, "-HUP");
+    // Nothing is said that could be waited for: the signals come in order, and the second one ends it.
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_interrupted_call_hangs_up_and_keeps_what_it_heard() {
+    use std::io::BufRead;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut hotline, sip) = served(folder.path(), std::process::Stdio::null());
+    let heard = folder.path().join("heard.wav");
+    let mut caller = Command::new(env!("CARGO_BIN_EXE_zongji"))
+        .args(["call", &format!("sip:400@{sip}"), "--json", "--record", &path(&heard)])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(caller.stdout.take().unwrap()).lines();
+    let spoke = lines.by_ref().map_while(Result::ok).find(|l| l.contains("prompt"));
+    assert!(spoke.is_some(), "the hotline spoke");
+    signal(&caller, "-INT");
+    let outcome = lines.map_while(Result::ok).last().expect("the outcome");
+    assert_eq!(serde_json::from_str::<Json>(&outcome).unwrap()["event"], "over", "{outcome}");
+    caller.wait().unwrap();
+    assert!(std::fs::metadata(&heard).is_ok_and(|m| m.len() > 1000), "what was heard is kept");
+    signal(&hotline, "-TERM");
+    assert_eq!(hotline.wait().unwrap().code(), Some(0));
+    let db = folder.path().join("data/zongji.db");
+    let reason = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let store = zongji::store::Store::open_to_read(&db).await.unwrap();
+        store.calls(1).await.unwrap().remove(0).reason
+    });
+    assert_eq!(reason.as_deref(), Some("the caller hung up"));
 }

@@ -175,6 +175,9 @@ async fn on_the_way_to_a_seat_and_with_it() {
         let call = stage.over(&state).await;
         ended_by_the_caller(&state, &call);
         assert_eq!(call.bridged, bridged, "{state}");
+        let transfer = stage.running.hotline.store().transfers(1).await.unwrap().remove(0);
+        let result = if bridged { "connected" } else { "cancelled" };
+        assert_eq!(transfer.result.as_deref(), Some(result), "{state}: the transfer's row is closed too");
     }
 }
 

@@ -1,5 +1,7 @@
 //! The tests of the whole program, in one binary: one file per behaviour.
 
+#![allow(clippy::print_stderr)] // what was measured, or skipped
+
 mod common;
 
 mod bad_input;

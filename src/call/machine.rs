@@ -64,6 +64,8 @@ pub struct Call {
     pub(super) flow_steps: u32,
     /// Caller steps used, by the last trace.
     pub(super) steps: u8,
+    /// Flow and node where the call is, by the last trace.
+    pub(super) place: (String, String),
     last_prompt: PromptId,
     last_request: RequestId,
     caller_at: u64,
@@ -89,6 +91,7 @@ impl Call {
             turn: TurnTaking::default(),
             draft: None,
             tickets: Vec::new(),
+            place: Default::default(),
             tally: Tally::new(now),
             transfer: None,
             held: Held::default(),

@@ -46,6 +46,7 @@ impl Call {
         self.mouth.drop_fillers(now);
         for Trace { flow, node, step } in reply.trace.into_iter().take(MAX_TRACE) {
             self.steps = step;
+            self.place = (flow.clone(), node.clone());
             self.event(CallEvent::Node { flow, node, step });
         }
         for words in reply.say.into_iter().take(MAX_PROMPTS + 1) {
@@ -177,7 +178,8 @@ impl Call {
         let from_ms = from_ms.unwrap_or(self.caller_ms);
         let to_ms = if spoke || !self.settings.speech { self.caller_ms.max(from_ms) } else { from_ms };
         let id = self.turn.begin();
-        let mut turn = cdr::blank(id, "", "", self.since_answer(now).saturating_sub(to_ms - from_ms));
+        let (flow, node) = &self.place;
+        let mut turn = cdr::blank(id, flow, node, self.since_answer(now).saturating_sub(to_ms - from_ms));
         turn.intent = "recorded".into();
         turn.timings.endpoint = pause_ms;
         self.begin_draft(now, turn);
@@ -188,7 +190,7 @@ impl Call {
     /// The caller asks for a person instead of leaving words.
     pub(super) fn leave_recording(&mut self, now: Mono) {
         let id = self.turn.begin();
-        let mut turn = cdr::blank(id, "", "", self.since_answer(now));
+        let mut turn = cdr::blank(id, &self.place.0, &self.place.1, self.since_answer(now));
         (turn.heard, turn.keys, turn.intent) = ("0".into(), true, "human".into());
         (turn.confidence, turn.score) = (1.0, 1.0);
         self.begin_draft(now, turn);

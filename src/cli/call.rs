@@ -1,13 +1,15 @@
 //! `zongji call`: a caller to test with.
 
-use super::{Context, out};
+use super::{Context, out, setup};
 use crate::server::phone::{Act, Phone, PhoneNews, PhoneSettings, Step, When};
-use std::net::SocketAddr;
+use crate::server::switchboard::local_address;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
     /// Whom to call, such as sip:400@127.0.0.1:5060.
+    #[arg(value_parser = address)]
     uri: String,
     /// Say this WAV file when the prompt has ended (repeatable; steps run in the order given).
     #[arg(long, value_name = "FILE.wav")]
@@ -33,10 +35,10 @@ pub struct Args {
     /// Calling number.
     #[arg(long, default_value = "13800138000")]
     from: String,
-    /// Local SIP address.
-    #[arg(long, default_value = "127.0.0.1:0")]
-    bind: SocketAddr,
-    /// Longest call in seconds.
+    /// Local SIP address (default: the one that leads to whom is called).
+    #[arg(long)]
+    bind: Option<SocketAddr>,
+    /// Longest call in seconds; without a step left it ends after 30 s by itself.
     #[arg(long, default_value_t = 120)]
     limit: u64,
 }
@@ -56,11 +58,13 @@ fn call(context: &Context, args: Args) -> anyhow::Result<bool> {
     let script = script(std::env::args().skip(1), args.hangup_after)?;
     let steps = script.len();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut settings = PhoneSettings::new(args.bind, &args.from);
+    let bind = args.bind.unwrap_or_else(|| towards(&args.uri));
+    let mut settings = PhoneSettings::new(bind, &args.from);
     settings.limit_s = args.limit;
     let json = context.json;
     let result = runtime.block_on(async {
         let mut phone = Phone::start(settings).await?;
+        setup::stop_on_signal(phone.stopper())?;
         let result = phone.call(&args.uri, script, &mut |news| tell(json, &news)).await;
         phone.agent().shutdown().await; // also after an error: the goodbye must be out before the process ends
         anyhow::Ok(result?)
@@ -77,6 +81,21 @@ fn call(context: &Context, args: Args) -> anyhow::Result<bool> {
         }
     }
     Ok(complete)
+}
+
+/// An address of this machine from which the one to be called can be reached.
+fn towards(uri: &str) -> SocketAddr {
+    let host = uri.rsplit_once('@').map_or(uri, |(_, host)| host);
+    let host = host.trim_start_matches("sip:").split([';', '?']).next().unwrap_or_default();
+    let port = if host.rsplit_once(':').is_some_and(|(before, port)| !before.is_empty() && port.parse::<u16>().is_ok())
+    {
+        ""
+    } else {
+        ":5060"
+    };
+    let found = format!("{host}{port}").to_socket_addrs().ok().and_then(|mut all| all.next());
+    let ip = found.map_or(std::net::IpAddr::from([127, 0, 0, 1]), |at| local_address(at.ip()));
+    SocketAddr::new(ip, 0)
 }
 
 /// The steps in the order in which they were typed.
@@ -104,10 +123,22 @@ fn script(args: impl Iterator<Item = String>, hangup_after: Option<u32>) -> anyh
             }
         }
     }
+    anyhow::ensure!(
+        when == When::PromptEnd,
+        "--interrupt and --wait say when the next step comes, and none follows: put --say or --key behind it"
+    );
     if let Some(ms) = hangup_after {
         steps.push(Step { when: When::After(ms), act: Act::HangUp });
     }
     Ok(steps)
+}
+
+/// For clap: what is no SIP address is a wrong call.
+fn address(typed: &str) -> Result<String, String> {
+    match typed.strip_prefix("sip:") {
+        Some(rest) if !rest.is_empty() => Ok(typed.to_owned()),
+        _ => Err("write it as sip:NUMBER@HOST or sip:NUMBER@HOST:PORT".into()),
+    }
 }
 
 /// For clap: what is no key is a wrong call.

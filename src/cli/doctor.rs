@@ -29,6 +29,7 @@ pub fn run(context: &Context, _args: Args) -> anyhow::Result<bool> {
         database(&config)?,
         disk(&config),
         dialplans(&config),
+        routes(&config),
         models(context)?,
         espeak(),
         clock(),
@@ -45,7 +46,7 @@ pub fn run(context: &Context, _args: Args) -> anyhow::Result<bool> {
             } else {
                 "note"
             };
-            say!("{mark}  {:10} {}", f.what, f.say);
+            say!("{mark}  {:11} {}", f.what, f.say);
         }
     }
     if !context.json {
@@ -187,12 +188,23 @@ fn dialplans(config: &crate::config::Config) -> Finding {
         Some(dir) => match read_dialplans(&dir) {
             Err(e) => Err(format!("{}: {e}", dir.display())),
             Ok(files) => match crate::dialplan::FlowSet::compile(files) {
+                Ok(set) if setup::unknown_queues(config, &set).is_some() => {
+                    Err(setup::unknown_queues(config, &set).unwrap_or_default())
+                }
                 Ok(set) => Ok(format!("{} is sound (set {})", dir.display(), &set.hash()[..12])),
                 Err(p) => Err(format!("{} has {} problem(s): zongji check {}", dir.display(), p.len(), dir.display())),
             },
         },
     };
     finding("dialplans", true, say)
+}
+
+/// Sound that test routes are to play.
+fn routes(config: &crate::config::Config) -> Finding {
+    let files = config.test_routes.iter().filter_map(|r| r.file.as_ref());
+    let bad: Vec<String> = files.filter_map(|f| crate::server::sound::read(f).err()).collect();
+    let say = if bad.is_empty() { Ok(format!("{}", config.test_routes.len())) } else { Err(bad.join("; ")) };
+    finding("test routes", true, say)
 }
 
 fn models(context: &Context) -> anyhow::Result<Finding> {

@@ -18,6 +18,7 @@ mod transcribe;
 mod understand;
 
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -26,7 +27,7 @@ struct Cli {
     /// Print machine-readable JSON on stdout.
     #[arg(long, global = true)]
     json: bool,
-    /// Configuration file (default: ./zongji.toml when it exists, else built-in defaults).
+    /// Configuration file (default: ./zongji.toml when it exists, else built-in defaults; `demo` reads none by itself).
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
     #[command(subcommand)]
@@ -68,7 +69,9 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("ZONGJI_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,rsipstack=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A log whose reader is gone is lost, and nothing else.
+    log.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false).init();
     let context = Context { json: cli.json, config: cli.config };
     let done = match cli.command {
         Command::Serve(args) => serve::run(&context, args),
@@ -86,7 +89,7 @@ pub fn run() -> ExitCode {
         Ok(true) if out::complete() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(e) => {
-            eprintln!("zongji: {e:#}");
+            note!("{e:#}");
             ExitCode::FAILURE
         }
     }

@@ -7,13 +7,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Whether something that was printed is lost.
 static LOST: AtomicBool = AtomicBool::new(false);
 
+/// Tells a person on stderr. Nobody may be there any more, and that ends no call.
+pub fn aside(text: std::fmt::Arguments<'_>) {
+    let _nobody_reads_it = writeln!(std::io::stderr().lock(), "zongji: {text}");
+}
+
+/// `eprintln!` that outlives its reader.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::cli::out::aside(format_args!($($text)*)) };
+}
+
 /// Prints a line on stdout. A reader who has read enough (`| head`) ends no call and no hotline; what a full disk
 /// loses is told once and makes the exit code 1.
 pub fn line(text: std::fmt::Arguments<'_>) {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe && !LOST.swap(true, Ordering::Relaxed) => {
-            eprintln!("zongji: what follows cannot be written to stdout: {e}");
+            note!("what follows cannot be written to stdout: {e}");
         }
         _ => {}
     }

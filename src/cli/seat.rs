@@ -1,7 +1,7 @@
 //! `zongji seat`: a seat's phone to test with: registers, answers, speaks, hangs up.
 
-use super::Context;
 use super::call::tell;
+use super::{Context, setup};
 use crate::server::phone::{Act, Phone, PhoneSettings, Step, When};
 use crate::sip::Credential;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ pub struct Args {
     /// Ring this long before answering, in milliseconds.
     #[arg(long, default_value_t = 800)]
     ring: u64,
-    /// Hang up this many milliseconds after answering (0: never).
+    /// Hang up this many milliseconds after the last word said, or after answering (0: never).
     #[arg(long, default_value_t = 0)]
     talk: u32,
     /// Wait this many seconds for a call.
@@ -54,6 +54,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         let mut phone = Phone::start(PhoneSettings::new(args.bind, &args.user)).await?;
         let credential = Credential { user: args.user.clone(), password: args.password.clone(), realm: None };
         let agent = phone.agent().clone();
+        let stopped = phone.stopper();
+        setup::stop_on_signal(stopped.clone())?;
         agent.register(args.server, &credential, 300).await.map_err(|e| {
             anyhow::anyhow!(
                 "{} could not register at {}: {e}; is the hotline running there, and are user and password those of a \
@@ -73,8 +75,12 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
         let _it_expires_anyway =
             tokio::time::timeout(Duration::from_secs(2), agent.register(args.server, &credential, 0)).await;
         agent.shutdown().await;
-        anyhow::Ok(result?)
+        anyhow::Ok((result?, stopped.is_cancelled()))
     })?;
+    let (result, stopped) = result;
+    if stopped && result.is_none() {
+        return Ok(true);
+    }
     let Some(result) = result else {
         anyhow::bail!("nobody called within {} s", args.wait);
     };

@@ -83,7 +83,7 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
     let http = web.as_ref().and_then(|w| w.local_addr().ok());
     let loading = "loading models and dialplans …";
     if context.json {
-        eprintln!("zongji: {loading}")
+        note!("{loading}")
     } else {
         say!("{loading}")
     }
@@ -119,16 +119,20 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
 /// A broken folder changes nothing: every problem is listed, calls go on with what they have.
 fn reload(context: &Context, hotline: &Hotline, dir: Option<&Path>) {
     let Some(dir) = dir else {
-        eprintln!("zongji: the built-in dialplans are in use; set [dialplans] dir to reload a folder");
+        note!("the built-in dialplans are in use; set [dialplans] dir to reload a folder");
         return;
     };
     match hotline.reload(dir) {
-        Ok(sha) => eprintln!("zongji: new calls use dialplans {}", &sha[..12.min(sha.len())]),
+        Ok(sha) => note!("new calls use dialplans {}", &sha[..12.min(sha.len())]),
         Err(crate::server::StartError::Dialplan(problems)) => {
-            out::problems(context.json, &problems);
-            eprintln!("zongji: not reloaded, nothing changed: {} problem(s) above", problems.len());
+            if context.json {
+                out::problems(true, &problems);
+            } else {
+                problems.iter().for_each(|p| note!("{p}"));
+            }
+            note!("not reloaded, nothing changed: {} problem(s) above", problems.len());
         }
-        Err(e) => eprintln!("zongji: not reloaded, nothing changed: {e}"),
+        Err(e) => note!("not reloaded, nothing changed: {e}"),
     }
 }
 
@@ -140,12 +144,12 @@ fn announce(context: &Context, hotline: &Hotline, http: Option<SocketAddr>, seat
         );
         return;
     }
-    let host = if sip.ip().is_unspecified() { "127.0.0.1".to_owned() } else { sip.ip().to_string() };
+    let here = setup::reachable(sip);
     say!("ready. The hotline answers on {sip} (UDP and TCP), with {}.", engine_names(hotline).join(", "));
-    say!("  call it:   any softphone, no account: sip:400@{host}:{}", sip.port());
-    say!("             zongji call sip:400@{host}:{} --key 1", sip.port());
+    say!("  call it:   any softphone, no account: sip:400@{here}");
+    say!("             zongji call sip:400@{here} --key 1");
     match seats.first() {
-        Some(seat) => say!("  seat:      zongji seat --server {host}:{} --user {seat} --password …", sip.port()),
+        Some(seat) => say!("  seat:      zongji seat --server {here} --user {seat} --password …"),
         None => say!(
             "  seat:      none configured: add [[seat]] to zongji.toml, or calls for a person end in a callback ticket"
         ),

@@ -69,7 +69,7 @@ pub fn compile(context: &Context, files: Vec<SourceFile>) -> Option<FlowSet> {
         Ok(set) => Some(set),
         Err(problems) => {
             out::problems(context.json, &problems);
-            eprintln!("zongji: the dialplans have {} problem(s); nothing was started", problems.len());
+            note!("the dialplans have {} problem(s); nothing was started", problems.len());
             None
         }
     }
@@ -83,8 +83,16 @@ fn publishable(context: &Context, files: Vec<SourceFile>) -> Option<Arc<FlowSet>
         return Some(set);
     }
     out::problems(context.json, &failed);
-    eprintln!("zongji: {} test(s) inside the dialplans fail; nothing was started", failed.len());
+    note!("{} test(s) inside the dialplans fail; nothing was started", failed.len());
     None
+}
+
+/// A seat whose queue no flow can hand over to would never be rung.
+pub fn unknown_queues(config: &Config, flows: &FlowSet) -> Option<String> {
+    let known = &flows.hotline().queues;
+    let wrong = |q: &&String| *q != "*" && !known.contains(q);
+    let (user, queue) = config.seats.iter().find_map(|s| Some((&s.user, s.queues.iter().find(wrong)?)))?;
+    Some(format!("[[seat]] {user}: there is no queue \"{queue}\"; hotline.yaml has {}", known.join(", ")))
 }
 
 /// The models as configured, for a command that is no hotline: it leaves nothing on disk.
@@ -154,6 +162,9 @@ pub struct Started {
 pub async fn start(context: &Context, over: &Overrides, config: Config) -> anyhow::Result<Option<Started>> {
     let config = over.apply(config)?;
     let Some(flows) = publishable(context, configured_dialplans(&config)?) else { return Ok(None) };
+    if let Some(problem) = unknown_queues(&config, &flows) {
+        anyhow::bail!("{problem}");
+    }
     // Before anything is put into it: whoever makes the folder decides who may look into it.
     crate::store::make_private_folder(&config.data.dir)
         .map_err(|e| anyhow::anyhow!("no data folder: {e}; or give another one with --data DIR"))?;
@@ -230,6 +241,20 @@ fn route(r: &ConfiguredTestRoute) -> TestRoute {
 /// An address a caller on this machine can use.
 pub fn reachable(bound: SocketAddr) -> SocketAddr {
     if bound.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], bound.port())) } else { bound }
+}
+
+/// Ctrl-C and SIGTERM cancel a token.
+pub fn stop_on_signal(stop: tokio_util::sync::CancellationToken) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = term.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
 }
 
 /// Waits for Ctrl-C or SIGTERM; `reload` runs on every SIGHUP.

@@ -12,22 +12,34 @@ pub struct Args {
     #[arg(long, short, value_name = "FILE.wav")]
     out: PathBuf,
     /// Speed, 0.5 to 2.0.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = factor)]
     rate: f32,
     /// Pitch, 0.5 to 2.0.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = factor)]
     pitch: f32,
     /// Language.
     #[arg(long, default_value = "zh", value_parser = ["zh", "en"])]
     lang: String,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
-    for (name, x) in [("--rate", args.rate), ("--pitch", args.pitch)] {
-        anyhow::ensure!((0.5..=2.0).contains(&x), "{name} {x} is out of range: give 0.5 to 2.0");
+/// For clap: a factor that a voice can do.
+fn factor(typed: &str) -> Result<f32, String> {
+    match typed.parse() {
+        Ok(x) if (0.5..=2.0).contains(&x) => Ok(x),
+        _ => Err("give 0.5 to 2.0".into()),
     }
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     let engines = setup::engines(context)?;
     let lang = if args.lang == "en" { Lang::En } else { Lang::Zh };
+    let Some(voice) = engines.voice(lang) else {
+        anyhow::bail!("no voice speaks this language here: {}", engines.problems.join("; "));
+    };
+    anyhow::ensure!(
+        args.text.chars().any(char::is_alphanumeric),
+        "there is no word in the text: give one to be spoken"
+    );
     let request =
         SpeechRequest { text: args.text, lang, rate: args.rate, pitch: args.pitch, audio: None, personal: false };
     let mut pcm = Vec::new();
@@ -40,11 +52,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     crate::server::sound::write(&args.out, &pcm).map_err(anyhow::Error::msg)?;
     let seconds = pcm.len() as f64 / 8000.0;
     if context.json {
-        out::json(
-            &serde_json::json!({"file": args.out, "seconds": seconds, "compute_ms": ms, "engine": engines.synthesizer.name()}),
-        );
+        out::json(&serde_json::json!({"file": args.out, "seconds": seconds, "compute_ms": ms, "engine": voice}));
     } else {
-        say!("{}: {seconds:.2} s by {} in {ms} ms", args.out.display(), engines.synthesizer.name());
+        say!("{}: {seconds:.2} s by {voice} in {ms} ms", args.out.display());
     }
     Ok(!pcm.is_empty())
 }

@@ -37,7 +37,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
     }
     let engines = setup::engines(context)?;
     for problem in &engines.problems {
-        eprintln!("zongji: {problem}");
+        note!("{problem}");
     }
     let Some(recognizer) = engines.recognizer else {
         anyhow::bail!("no recogniser could be loaded: {}", engines.problems.join("; "));

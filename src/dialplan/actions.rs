@@ -30,6 +30,44 @@ pub struct Action {
     pub timeout_ms: u32,
 }
 
+/// Fields of an order. `amount` is in cents; `mine`: whether it is the caller's own.
+pub const ORDER: [&str; 13] = [
+    "id",
+    "no",
+    "tail",
+    "item",
+    "status",
+    "status_text",
+    "eta",
+    "receiver",
+    "phone_tail",
+    "amount",
+    "amount_yuan",
+    "address",
+    "mine",
+];
+/// Fields of a stored address.
+pub const ADDRESS: [&str; 2] = ["label", "text"];
+/// Fields of a ticket that was written.
+pub const TICKET: [&str; 3] = ["id", "no", "tail"];
+/// Fields of what is known of the caller.
+pub const PROFILE: [&str; 9] =
+    ["known", "name", "phone_tail", "addresses", "orders", "vip", "elder", "angry", "voiceprint"];
+/// Fields of the call.
+pub const SESSION: [&str; 11] = [
+    "caller",
+    "verify_level",
+    "emotion",
+    "intent",
+    "known",
+    "name",
+    "phone_tail",
+    "vip",
+    "elder",
+    "angry",
+    "voiceprint",
+];
+
 /// Every action there is.
 pub const ACTIONS: [Action; 4] = [
     Action {

@@ -153,6 +153,7 @@ fn demo_orders(status: &str, caller: &str, own: usize) -> Vec<Value> {
             ("eta", Value::text(eta)),
             ("receiver", Value::text("张小明")),
             ("phone_tail", Value::text(phone_tail)),
+            ("amount", Value::Int(amount * 100)),
             ("amount_yuan", Value::Int(amount)),
             ("address", Value::text("北京市海淀区中关村南大街5号院3号楼602室")),
             ("mine", Value::Bool(i < own)),

@@ -25,7 +25,7 @@ pub enum Severity {
 /// One problem of one file. `Display` gives `file:line:column: error[E002]: message`, the line and an arrow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// `E001`..`E019`, `W101`..`W107`, `I201` (see `dialplan::check`).
+    /// `E001`..`E019`, `W101`..`W108`, `I201` (see `dialplan::check`).
     pub code: &'static str,
     /// How bad.
     pub severity: Severity,

@@ -61,6 +61,16 @@ pub enum Part {
     },
 }
 
+impl Part {
+    /// Its text, when it is no value.
+    pub fn fixed(&self) -> Option<&str> {
+        match self {
+            Part::Text(t) => Some(t),
+            Part::Hole { .. } => None,
+        }
+    }
+}
+
 /// One wording.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Wording {

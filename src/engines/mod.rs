@@ -33,7 +33,7 @@ pub mod voice;
 #[cfg(feature = "whisper")]
 pub mod whisper;
 
-use crate::speech::{Recognizer, SpeechError, Synthesizer};
+use crate::speech::{Lang, Recognizer, SpeechError, Synthesizer};
 use espeak::Espeak;
 use manifest::Models;
 use prompt_cache::{CachedVoice, PromptCache};
@@ -86,11 +86,21 @@ pub struct Engines {
     pub whisper: Option<Arc<dyn Recognizer>>,
     /// Speaks always, if only a tone.
     pub synthesizer: Arc<dyn Synthesizer>,
+    /// The voice that speaks English, if there is one.
+    pub english: Option<String>,
     /// What could not be loaded: each with its file and what to do.
     pub problems: Vec<String>,
 }
 
 impl Engines {
+    /// The voice that speaks a language; none: a tone is heard.
+    pub fn voice(&self, lang: Lang) -> Option<&str> {
+        match lang {
+            Lang::En => self.english.as_deref(),
+            Lang::Zh => Some(self.synthesizer.name()).filter(|name| *name != "tone"),
+        }
+    }
+
     /// What is in use: what each does, and its name.
     pub fn names(&self) -> Vec<(&'static str, String)> {
         let hears = self.recognizer.iter().chain(&self.whisper).map(|r| ("recogniser", r.name().to_owned()));
@@ -129,9 +139,10 @@ pub fn load(settings: &EngineSettings) -> Engines {
     let cache = prompt_cache(settings, &mut problems);
     let cached = |v: Arc<dyn Synthesizer>| Arc::new(CachedVoice::new(v, Arc::clone(&cache))) as Arc<dyn Synthesizer>;
     let (voice, espeak) = (voice.map(&cached), espeak.map(&cached));
+    let english = espeak.as_ref().map(|v| v.name().to_owned());
     let zh = voice.into_iter().chain(espeak.clone()).collect();
     let synthesizer = Arc::new(Speaker::new(zh, espeak.into_iter().collect(), settings.prompts.clone()));
-    Engines { recognizer, whisper: whisper(settings, &mut problems), synthesizer, problems }
+    Engines { recognizer, whisper: whisper(settings, &mut problems), synthesizer, english, problems }
 }
 
 /// The folder's models, if there is a folder, then those of the program.

@@ -174,6 +174,10 @@ impl Hotline {
         engines: Engines,
     ) -> Result<Hotline, StartError> {
         let prompts = route_prompts(&settings.routes)?;
+        // Else every call would be refused, one by one.
+        std::net::UdpSocket::bind((settings.rtp_bind, 0)).map_err(|e| {
+            StartError::Io(format!("[rtp] bind = \"{}\": give an address of this machine", settings.rtp_bind), e)
+        })?;
         // The port before the database: a second hotline must not close the records of the first one's calls.
         let (agent, sip_events) = SipAgent::start(sip_settings(&settings)).await?;
         let started = Hotline::assemble(settings, flows, engines, (agent.clone(), sip_events), prompts).await;

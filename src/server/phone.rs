@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Louder than this (RMS of a frame) is the other side speaking.
 const LOUD: f32 = 120.0;
@@ -153,6 +154,7 @@ pub struct Phone {
     agent: SipAgent,
     events: mpsc::Receiver<SipEvent>,
     settings: PhoneSettings,
+    stop: CancellationToken,
 }
 
 /// Why a phone cannot work.
@@ -174,7 +176,7 @@ impl Phone {
     pub async fn start(settings: PhoneSettings) -> Result<Phone, PhoneError> {
         let sip = SipSettings { bind: settings.bind, ..SipSettings::default() };
         let (agent, events) = SipAgent::start(sip).await?;
-        Ok(Phone { agent, events, settings })
+        Ok(Phone { agent, events, settings, stop: CancellationToken::new() })
     }
 
     /// Where it listens.
@@ -185,6 +187,11 @@ impl Phone {
     /// Its SIP side, for registering.
     pub fn agent(&self) -> &SipAgent {
         &self.agent
+    }
+
+    /// Cancelled by another task, it ends what the phone does: the call is hung up, and its result comes all the same.
+    pub fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
     }
 
     /// Dials a URI and follows a script until the call is over.
@@ -233,6 +240,9 @@ impl Phone {
     ) -> Result<String, (u16, bool)> {
         while now().ms_since(dialled) < RING_LIMIT_MS.min(self.settings.limit_s * 1000) {
             let event = tokio::time::timeout(Duration::from_millis(250), self.events.recv()).await;
+            if self.stop.is_cancelled() {
+                break;
+            }
             match event {
                 Ok(Some(SipEvent::Progress { dialog: d, code: 180, .. })) if d == dialog => news(PhoneNews::Ringing),
                 Ok(Some(SipEvent::Answered { dialog: d, sdp })) if d == dialog => return Ok(sdp.unwrap_or_default()),
@@ -257,7 +267,7 @@ impl Phone {
         script: Vec<Step>,
         news: &mut (dyn FnMut(PhoneNews) + Send),
     ) -> Result<Option<CallResult>, PhoneError> {
-        let agent = self.agent.clone();
+        let (agent, stop) = (self.agent.clone(), self.stop.clone());
         let waiting = tokio::time::timeout(wait, async {
             while let Some(event) = self.events.recv().await {
                 match event {
@@ -268,7 +278,11 @@ impl Phone {
             }
             None
         });
-        let Ok(Some((dialog, sdp))) = waiting.await else { return Ok(None) };
+        let waited = tokio::select! {
+            waited = waiting => waited,
+            () = stop.cancelled() => Ok(None),
+        };
+        let Ok(Some((dialog, sdp))) = waited else { return Ok(None) };
         let (media, caps) = self.media().await?;
         let agreed =
             described(&sdp).and_then(|offer| sdp::answer(&offer, &caps).map_err(|e| PhoneError::Sdp(format!("{e}"))));
@@ -338,6 +352,7 @@ impl Phone {
         let (mut datagram, mut packet) = (vec![0u8; 2048], Vec::new());
         let by_them = loop {
             tokio::select! {
+                () = self.stop.cancelled() => break false,
                 event = self.events.recv() => match event {
                     None => break true,
                     Some(event) if over(&event, dialog) => break true,

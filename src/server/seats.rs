@@ -301,13 +301,13 @@ impl Switchboard {
         self.write(WriteJob::Transfer(call, row));
     }
 
-    /// The call ended while caller and seat were joined: the usual end of a good transfer.
+    /// The call ended while caller and seat were joined, the usual end of a good transfer, or while the caller waited.
     pub(super) fn end_transfer(&mut self, call: CallId) {
         if let Some(transfer) = self.lines.get_mut(&call).and_then(|l| l.transfer.as_mut())
-            && transfer.bridged_at.is_some()
             && transfer.result.is_none()
         {
-            transfer.result = Some(TransferResult::Connected);
+            let joined = transfer.bridged_at.is_some();
+            transfer.result = Some(if joined { TransferResult::Connected } else { TransferResult::Cancelled });
             let row = Box::new(transfer.clone());
             self.write(WriteJob::Transfer(call, row));
         }

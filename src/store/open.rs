@@ -68,8 +68,16 @@ impl Store {
         Ok(Store { write: read.clone(), read, path: Arc::new(path.into()), _lock: None })
     }
 
-    /// Reads the whole database and looks for damage: 1 GB takes seconds.
+    /// Reads the whole database and looks for damage (1 GB takes seconds), and for migrations that are not ours.
     pub async fn check(&self) -> Result<(), StoreError> {
+        let run: Vec<(i64, Vec<u8>)> =
+            sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations").fetch_all(&self.read).await?;
+        let ours = |(version, sum): &(i64, Vec<u8>)| {
+            MIGRATIONS.iter().any(|m| m.version == *version && m.checksum.as_ref() == sum.as_slice())
+        };
+        if !run.iter().all(ours) {
+            return Err(StoreError::Newer(self.path.to_path_buf()));
+        }
         let found: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&self.read).await?;
         if found == ["ok"] { Ok(()) } else { Err(StoreError::Corrupt(found.join("; "))) }
     }

@@ -208,6 +208,7 @@ pub(super) fn order_value(o: &Order) -> Value {
         ("eta", Value::text(&o.eta)),
         ("receiver", Value::text(o.receiver.expose())),
         ("phone_tail", Value::Text(phone_tail(o.phone.expose()))),
+        ("amount", Value::Int(o.amount_cents)),
         ("amount_yuan", Value::Int(o.amount_cents / 100)),
         ("address", Value::text(o.address.expose())),
     ])

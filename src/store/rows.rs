@@ -269,6 +269,6 @@ pub struct TransferRow {
     pub bridged_at: Option<i64>,
     /// When the caller was back with us.
     pub returned_at: Option<i64>,
-    /// `connected`, `busy`, `timeout`, `closed`; `None` while it lasts.
+    /// `connected`, `busy`, `timeout`, `closed`, `cancelled`; `None` while it lasts.
     pub result: Option<String>,
 }

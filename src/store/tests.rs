@@ -513,6 +513,10 @@ async fn a_transfer_is_written_as_it_goes_on() {
     let [row] = &store.transfers(10).await.expect("transfers")[..] else { panic!("one transfer") };
     assert_eq!((row.seat.as_deref(), row.result.as_deref()), (Some("8001"), Some("connected")));
     assert_eq!((row.asked_at, row.bridged_at), (NOON.0, Some(NOON.0 + 4_000)));
+    for result in [TransferResult::Busy, TransferResult::Timeout, TransferResult::Closed, TransferResult::Cancelled] {
+        t.result = Some(result);
+        store.write_transfer(call_id(1), &t).await.expect("every end of a transfer can be written");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@
 //! | E008 | no way to a person |
 //! | E009 | a loop that only a guard ends |
 //! | E010 | a slot that is not declared |
-//! | E011 | a slot that is used and never filled, a variable nobody sets |
+//! | E011 | a slot that is used and never filled, a variable nobody sets, a field that a record has not |
 //! | E012 | more caller steps than `max_steps` on the longest happy path |
 //! | E013 | an action whose caller is not known well enough |
 //! | E014 | an action without the read-back it demands |
@@ -28,9 +28,11 @@
 //! | W105 | no English wording in a hotline that speaks English |
 //! | W106 | an action of 1.5 s and more without a filler |
 //! | W107 | a key that does nothing where it stands (from `parse`) |
+//! | W108 | a greeting that gives no notice of the recording or of the machine |
 //! | I201 | fewer than 25 examples |
 //! | I202 | no out-of-scope sentences |
 
+mod fields;
 mod graph;
 mod paths;
 #[cfg(test)]

@@ -14,7 +14,7 @@ fn changed(file: &str, from: &str, to: &str) -> Vec<SourceFile> {
 }
 
 /// File, what is changed into what, the code that must come, a part of the line it must point at.
-const FAULTS: [(&str, &str, &str, &str, &str); 58] = [
+const FAULTS: [(&str, &str, &str, &str, &str); 64] = [
     ("order_query.yaml", "do: confirm ", "do: konfirm ", "E001", "one:"),
     ("order_query.yaml", "{do: say, prompt: \"没有查到", "{do: remote, prompt: \"没有查到", "E001", "not_found:"),
     ("order_query.yaml", "wait_s: 8", "wait_s: 800", "E001", "800"),
@@ -133,6 +133,24 @@ const FAULTS: [(&str, &str, &str, &str, &str); 58] = [
     ("hotline.yaml", "person: {queue: 综合, skill: 综合}", "person: {queue: 别处, skill: 综合}", "E016", "别处"),
     ("order_query.yaml", "patterns: [\"(改", "patterns: [\".*\", \"(改", "E001", ".*"),
     ("hotline.yaml", "oos:\n", "oos: []\nignored:\n", "I202", "prompt:"),
+    ("order_query.yaml", "elder: \"您的{order.item}{order", "elder: \"您的{order.itm}{order", "E011", "itm"),
+    ("order_query.yaml", "with: {order: order.id, address", "with: {order: order.idd, address", "E011", "order.idd"),
+    (
+        "order_query.yaml",
+        "elder: \"要送到哪里?比如{profile.addresses[0].label}",
+        "elder: \"要送到哪里?比如{profile.addrs[0].label}",
+        "E011",
+        "addrs",
+    ),
+    ("hotline.yaml", "通话会录音", "通话会保存", "W108", "greeting:"),
+    (
+        "order_query.yaml",
+        "prompt: \"已经改好了。\"",
+        "prompt: {text: \"已经改好了。\", audio: ../x.wav}",
+        "E001",
+        "../x.wav",
+    ),
+    ("order_query.yaml", "max_steps: 3", "max_steps: 3.9", "E001", "3.9"),
     ("complaint.yaml", "      - 我非常生气\n", "      - 我要改收货地址\n", "E017", "我要改收货地址"),
     ("order_query.yaml", "input: [speech, dtmf]", "input: [speech]", "E018", "ask_ref:"),
     ("human.yaml", "    retry: {nomatch: [], noinput: []}\n", "", "W101", "why:"),
@@ -194,6 +212,17 @@ fn a_prompt_that_cannot_be_read_is_said_once() {
     let problems = FlowSet::inspect(&changed("order_query.yaml", "\"已经改好了。\"", "\"已经{改好了。\""));
     let codes: Vec<&str> = problems.iter().map(|p| p.code).collect();
     assert_eq!(codes, ["E001"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_makes_no_faults_elsewhere() {
+    for (from, to) in
+        [("do: confirm ", "\tdo: confirm "), ("n == 1", "n = 1"), ("dialplan: 1", "---\ndialplan: 1\n---\na: 1")]
+    {
+        let problems = FlowSet::inspect(&changed("order_query.yaml", from, to));
+        let codes: Vec<&str> = problems.iter().map(|p| p.code).collect();
+        assert_eq!(codes, ["E001"], "{to:?}: {problems:?}");
+    }
 }
 
 #[test]

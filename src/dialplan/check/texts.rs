@@ -5,7 +5,7 @@ use super::super::hotline::Hotline;
 use super::super::model::{Flow, Kind, Node, PiiKind, Retry, Spot};
 use super::super::problem::{At, Problem};
 use super::super::prompt::{self, Filter, Template, Wording};
-use super::Checker;
+use super::{Checker, fields};
 use crate::speech::Lang;
 use std::collections::BTreeSet;
 
@@ -13,6 +13,11 @@ use std::collections::BTreeSet;
 const MAX_PROMPT: usize = 80;
 /// Examples that an intent should have.
 const FEW: usize = 25;
+/// What a greeting must give notice of, and words that do.
+const NOTICES: [(&str, &[&str]); 2] = [
+    ("that the call is recorded", &["录音", "record"]),
+    ("that a machine speaks", &["智能", "机器人", "语音助手", "自动", "virtual", "automated", "robot", "assistant"]),
+];
 /// Likeness from which two examples are the same to a classifier.
 const SAME: f32 = 0.9;
 /// Names every expression may use.
@@ -24,6 +29,12 @@ pub fn check_hotline(c: &mut Checker<'_>, h: &Hotline) {
     let vars: BTreeSet<String> = KNOWN.iter().filter(|k| **k != "slots").map(|k| k.to_string()).chain(more).collect();
     if h.lang == Lang::En {
         english(c, h.templates());
+    }
+    let said: String = h.greeting.text.parts.iter().filter_map(|p| p.fixed()).collect();
+    for (what, words) in NOTICES {
+        if !words.iter().any(|w| said.to_lowercase().contains(w)) {
+            c.add("W108", h.greeting.at, format!("the greeting does not say {what}"), "callers must be told");
+        }
     }
     for wording in h.templates().flat_map(Template::wordings) {
         long(c, wording);
@@ -174,6 +185,8 @@ fn known_path(
     } else if !vars.contains(&path.root) {
         let mend = "an action saves it (`save:`), or a set node sets it; slots are written slots.name";
         c.add("E011", at, format!("nothing ever sets `{}`", path.root), mend);
+    } else if let Some((message, mend)) = fields::fault(flow, path) {
+        c.add("E011", at, message, mend);
     }
 }
 

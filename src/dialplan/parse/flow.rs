@@ -84,13 +84,13 @@ fn limits(r: &mut Reader<'_>, b: &mut Block<'_>) -> Limits {
     let mut limits = Limits::default();
     let Some(t) = b.take_some("limits") else { return limits };
     let Some(mut b) = r.block(t, "`limits`") else { return limits };
-    if let Some(n) = r.number(&mut b, "max_steps", 0.0, 50.0) {
+    if let Some(n) = r.whole(&mut b, "max_steps", 0.0, 50.0) {
         limits.max_steps = n as u8;
     }
-    if let Some(n) = r.number(&mut b, "max_turns", 1.0, 1000.0) {
+    if let Some(n) = r.whole(&mut b, "max_turns", 1.0, 1000.0) {
         limits.max_turns = n as u32;
     }
-    if let Some(n) = r.number(&mut b, "max_seconds", 10.0, 7200.0) {
+    if let Some(n) = r.whole(&mut b, "max_seconds", 10.0, 7200.0) {
         limits.max_seconds = n as u32;
     }
     r.done(b);

@@ -165,6 +165,16 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// A whole number within a range.
+    fn whole(&mut self, b: &mut Block<'_>, key: &'static str, min: f64, max: f64) -> Option<f64> {
+        let at = b.pairs.iter().find(|(k, _)| k.name == key).map(|(_, t)| t.at);
+        let n = self.number(b, key, min, max)?;
+        if n.fract() != 0.0 {
+            self.wrong(at.unwrap_or_default(), format!("`{key}` must be a whole number"), "");
+        }
+        Some(n)
+    }
+
     fn millis(&mut self, b: &mut Block<'_>, key: &'static str, max_s: f64) -> Option<u32> {
         self.number(b, key, 0.1, max_s).map(|s| (s * 1000.0).round() as u32)
     }
@@ -279,7 +289,17 @@ impl<'a> Reader<'a> {
         let text = self.need(&mut b, "text").and_then(|t| self.wording(t));
         let mut variant = |r: &mut Self, key| b.take_some(key).and_then(|t| r.wording(t));
         let (elder, angry, en) = (variant(self, "elder"), variant(self, "angry"), variant(self, "en"));
-        let audio = self.opt_text(&mut b, "audio");
+        let recorded = b.take_some("audio");
+        let audio = recorded.and_then(|t| self.text(t, "`audio`"));
+        if let (Some(t), Some(file)) = (recorded, &audio)
+            && file.split('/').any(|part| part.is_empty() || part == "." || part == "..")
+        {
+            self.wrong(
+                t.at,
+                "`audio` must be a file inside recorded-prompts/ of the data folder",
+                "audio: greeting.wav",
+            );
+        }
         let styled = b.take_some("style");
         let style = styled.and_then(|s| self.text(s, "`style`"));
         if let (Some(s), Some(name)) = (styled, &style)

@@ -149,9 +149,10 @@ fn options(r: &mut Reader<'_>, b: &mut Block<'_>) -> Vec<MenuOption> {
         let say = r.spots(&mut b, "say");
         let pressed = r.opt_text(&mut b, "key");
         let mut chars = pressed.as_deref().unwrap_or("").chars();
-        let (digit, more) = (chars.next(), chars.next());
+        let (mut digit, more) = (chars.next(), chars.next());
         if pressed.is_some() && (more.is_some() || !digit.is_some_and(|c| c.is_ascii_digit() || c == '*')) {
             r.wrong(value.at, "`key` must be one of 0-9 and *", "key: \"1\"");
+            digit = None;
         }
         let intent_at = b.take_some("intent");
         let intent = intent_at.and_then(|t| r.text(t, "`intent`").map(|text| Spot { text, at: t.at }));

@@ -153,7 +153,7 @@ fn expect(r: &mut Reader<'_>, t: &Tree) -> Expect {
     let actions = b.take_some("actions");
     let expect = Expect {
         outcome,
-        max_steps: r.number(&mut b, "max_steps", 0.0, 50.0).map(|n| n as u8),
+        max_steps: r.whole(&mut b, "max_steps", 0.0, 50.0).map(|n| n as u8),
         path: r.texts(&mut b, "path"),
         actions: actions.map(|t| r.spot_list(t, "actions").into_iter().map(|s| s.text).collect()),
         ticket: expected(r, &mut b, "ticket"),

@@ -189,6 +189,10 @@ fn yaml_problem(file: &str, source: &str, e: &serde_saphyr::Error) -> Problem {
     let e = e.without_snippet();
     let said = e.to_string();
     let said = said.lines().next().unwrap_or("this is no YAML").to_string();
+    if said.contains("from_str_multiple") {
+        let message = "a second document begins here (`---`); a file holds one";
+        return Problem::new("E001", file, source, at, message, "put the second one into a file of its own");
+    }
     let mend = "check the indentation (spaces, no tabs) and put Chinese sentences between double quotes";
     Problem::new("E001", file, source, at, said, mend)
 }
