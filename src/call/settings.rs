@@ -150,7 +150,7 @@ pub const fn pause_ms(pause: Pause) -> u32 {
         Pause::Short => 375,
         Pause::Normal => 600,
         Pause::Digits => 900,
-        Pause::Long => 1100,
+        Pause::Long => 1000,
     }
 }
 
