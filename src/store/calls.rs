@@ -138,6 +138,13 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
+        // A seat that was being called, or spoke, when the program stopped.
+        sqlx::query(
+            "UPDATE transfer SET result = CASE WHEN bridged_at IS NULL THEN 'cancelled' ELSE 'connected' END
+             WHERE result IS NULL AND call_id IN (SELECT id FROM call WHERE ended_at IS NOT NULL)",
+        )
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(closed)
     }

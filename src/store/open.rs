@@ -46,6 +46,15 @@ impl Store {
         open_private(path)?; // SQLite gives the WAL the rights of the file it finds
         let options = settings(path, busy).create_if_missing(true);
         let write = pool(1, busy).connect_with(options.clone()).await.map_err(|e| StoreError::opening(path, e))?;
+        let foreign: bool = sqlx::query_scalar(
+            "SELECT count(*) > 0 AND sum(name = '_sqlx_migrations') = 0 FROM sqlite_schema WHERE type = 'table'",
+        )
+        .fetch_one(&write)
+        .await
+        .map_err(|e| StoreError::opening(path, e))?;
+        if foreign {
+            return Err(StoreError::NotADatabase(path.into())); // somebody else's tables
+        }
         MIGRATIONS.run(&write).await.map_err(|e| StoreError::migrating(path, e))?;
         let read = pool(READERS, busy).connect_lazy_with(options.create_if_missing(false).pragma("query_only", "1"));
         Ok(Store { write, read, path: Arc::new(path.into()), _lock: Some(Arc::new(lock)) })

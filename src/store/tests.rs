@@ -69,6 +69,21 @@ pub(super) fn turn(seq: u32) -> Turn {
     }
 }
 
+fn being_called() -> NewTransfer {
+    NewTransfer {
+        seq: 1,
+        queue: "售后".into(),
+        skill: Some("订单".into()),
+        warm: true,
+        briefing: "客户查询订单3826".into(),
+        seat: None,
+        asked_at: NOON,
+        bridged_at: None,
+        returned_at: None,
+        result: None,
+    }
+}
+
 fn draft(priority: &str, sla: &str) -> TicketDraft {
     TicketDraft {
         category: "投诉".into(),
@@ -493,18 +508,7 @@ async fn every_kind_of_event_is_written_under_its_own_word() {
 #[tokio::test]
 async fn a_transfer_is_written_as_it_goes_on() {
     let (_dir, store) = fresh().await;
-    let mut t = NewTransfer {
-        seq: 1,
-        queue: "售后".into(),
-        skill: Some("订单".into()),
-        warm: true,
-        briefing: "客户查询订单3826".into(),
-        seat: None,
-        asked_at: NOON,
-        bridged_at: None,
-        returned_at: None,
-        result: None,
-    };
+    let mut t = being_called();
     store.write_transfer(call_id(1), &t).await.expect("written");
     t.seat = Some("8001".into());
     t.bridged_at = Some(UtcMs(NOON.0 + 4_000));
@@ -528,7 +532,12 @@ async fn recovering_closes_what_a_killed_process_left_open() {
     store.write_event(call_id(2), 7_300, &CallEvent::Answered).await.expect("written");
     store.write_turn(call_id(2), &turn(1)).await.expect("written");
     store.begin_call(&new_call(call_id(3))).await.expect("begun");
+    for (call, bridged_at) in [(call_id(2), Some(NOON)), (call_id(3), None)] {
+        store.write_transfer(call, &NewTransfer { bridged_at, ..being_called() }).await.expect("written");
+    }
     assert_eq!(store.recover().await.expect("recovered"), 2);
+    let ends: Vec<_> = store.transfers(10).await.expect("transfers").into_iter().map(|t| t.result).collect();
+    assert_eq!(ends, [Some("cancelled".into()), Some("connected".into())], "the newest call first");
     assert_eq!(store.recover().await.expect("again"), 0);
     let cut = store.call(call_id(2)).await.expect("readable").expect("there");
     assert_eq!((cut.outcome.as_deref(), cut.reason.as_deref()), (Some("failed"), Some("the program was stopped")));
@@ -642,6 +651,13 @@ async fn a_file_that_is_no_database_of_ours_is_named() {
     let e = Store::open(&text).await.expect_err("text");
     assert!(matches!(e, StoreError::NotADatabase(_)), "{e:?}");
     assert!(e.to_string().contains("a.db is not a zongji database"));
+    let theirs = dir.path().join("theirs.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&theirs).create_if_missing(true);
+    let other = sqlx::sqlite::SqlitePoolOptions::new().connect_with(options).await.expect("a database");
+    sqlx::query("CREATE TABLE album (title TEXT)").execute(&other).await.expect("a table");
+    other.close().await;
+    let e = Store::open(&theirs).await.expect_err("somebody else's");
+    assert!(matches!(e, StoreError::NotADatabase(_)), "{e:?}");
     let e = Store::open(dir.path()).await.expect_err("a folder");
     assert!(e.to_string().contains("it is a folder"), "{e}");
     let e = Store::open(&text.join("sub/z.db")).await.expect_err("a file as folder");

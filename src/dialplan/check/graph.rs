@@ -2,7 +2,7 @@
 
 use super::super::actions;
 use super::super::hotline::Hotline;
-use super::super::model::{Flow, Kind, Link, MenuOption, Node, SlotType, Spot, Target};
+use super::super::model::{Flow, Kind, Level, Link, MenuOption, Node, SlotType, Spot, Target};
 use super::super::understood::Global;
 use super::{Checker, World};
 use std::collections::BTreeMap;
@@ -245,6 +245,10 @@ fn names(c: &mut Checker<'_>, flow: &Flow, node: &Node, world: &World<'_>) {
                     c.add("E016", field.at, format!("{} gives no `{}`", action.name, field.text), mend);
                 }
             }
+        }
+        Kind::Verify { level, .. } if *level > Level::L2 => {
+            let message = format!("nobody can be verified at {} here yet: this always takes `fail`", level.name());
+            c.add("W107", node.at, message, "level: l2, or a transfer to a person");
         }
         Kind::Ticket { category, .. } => listed(c, category, &h.categories, "ticket category", "categories"),
         Kind::Transfer { queue, skill, .. } => {
