@@ -96,7 +96,7 @@ async fn set_up(
     let contact = contact(hub, user, source, tcp).ok_or(400u16)?;
     let (states, receiver) = hub.layer.new_dialog_state_channel();
     let dialog = hub.layer.get_or_create_server_invite(tx, states, None, Some(contact)).map_err(|_| 400u16)?;
-    aim(&dialog);
+    aim(&dialog, wire.get("contact"));
     hub.gate.calls(|c| c.set_tag(id, &dialog.id().local_tag));
     let invite = Invite { key: tx.key.clone(), sender: tx.tu_sender.clone() };
     let inbox = insert(hub, id, &dialog, Some(invite));
@@ -144,8 +144,12 @@ pub(super) fn contact(hub: &Hub, user: &str, peer: SocketAddr, tcp: bool) -> Opt
     format!("sip:{}@{at}{transport}", uri::escape_user(user)).as_str().try_into().ok().map(uri::for_library)
 }
 
-/// Where requests of ours go: the other side's first Contact, as the library wants it. Once for each dialog.
-fn aim(dialog: &InviteDialog) {
+/// Where requests of ours go: the other side's first Contact, as the library wants it. Once for each dialog, and only
+/// where the two differ.
+fn aim(dialog: &InviteDialog, contact: Option<&str>) {
+    if !contact.is_some_and(|c| c.contains('%')) {
+        return;
+    }
     let now = dialog.snapshot();
     Dialog::Invite(dialog.clone()).set_remote_target(uri::for_library(now.remote_uri), now.remote_contact);
 }
@@ -240,7 +244,7 @@ async fn confirmed(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, response
     if dialog.role() == TransactionRole::Client {
         let news = hub.entry(id, |e| (!std::mem::replace(&mut e.answered, true), e.over));
         if matches!(news, Some((true, _))) {
-            aim(dialog);
+            aim(dialog, response.contact_header().ok().map(|c| c.value()));
         }
         match news {
             Some((true, false)) => {
