@@ -76,7 +76,7 @@ soak: ## Long tests, then calls in a loop against a release build, watching its 
 
 fuzz: ## Every property test of parsers and state machines with FUZZ_CASES random inputs (100000)
 	@scripts/setup.sh test
-	PROPTEST_CASES=$(FUZZ_CASES) cargo test --release --locked --lib $(FLAGS) -- $(FUZZ)
+	PROPTEST_RNG_SEED=$$(date +%s%N) PROPTEST_CASES=$(FUZZ_CASES) cargo test --release --locked --lib $(FLAGS) -- $(FUZZ)
 
 fmt: ## Format the code
 	cargo fmt

@@ -217,13 +217,15 @@ proptest! {
     ) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut packets: Vec<Packet> = Vec::new();
-        // A number is two levels, each for half of every block.
-        let levels: Vec<u8> = (0..=255u8).filter(|&c| LAW.decode_sample(c) > 2000).collect();
+        // A number is two levels, each for half of every block: the high one above zero, the low one below, so
+        // that a block that begins in the middle of another (what was left out is no multiple) is not misread.
+        let levels = |sign: i32| (0..=255u8).filter(|&c| i32::from(LAW.decode_sample(c)) * sign > 2000).collect::<Vec<u8>>();
+        let (above, below) = (levels(1), levels(-1));
         for n in 0..600u32 {
             for copy in 0..=u32::from(rng.random_bool(duplicates)) {
                 if !rng.random_bool(loss) {
                     let arrival = f64::from(n * ms) + rng.random_range(0.0..=jitter) + f64::from(copy);
-                    let codes = [levels[n as usize / levels.len()], levels[n as usize % levels.len()]];
+                    let codes = [above[n as usize / below.len()], below[n as usize % below.len()]];
                     let codes = (0..ms as usize * 8).map(|i| codes[i / 40 % 2]).collect();
                     packets.push(((arrival * 1000.0) as u64 + 1_000_000, first.wrapping_add(n * ms * 8), codes));
                 }
@@ -245,9 +247,12 @@ proptest! {
                 continue;
             }
             for block in frame.chunks(BLOCK) {
-                let level = |half: &[i16]| levels.iter().position(|&c| half.iter().all(|&s| s == LAW.decode_sample(c)));
-                let (Some(high), Some(low)) = (level(&block[..40]), level(&block[40..])) else { continue };
-                let number = high * levels.len() + low;
+                let level = |levels: &[u8], half: &[i16]| {
+                    levels.iter().position(|&c| half.iter().all(|&s| s == LAW.decode_sample(c)))
+                };
+                let numbers = (level(&above, &block[..40]), level(&below, &block[40..]));
+                let (Some(high), Some(low)) = numbers else { continue };
+                let number = high * below.len() + low;
                 prop_assert!(number >= newest, "packet {number} heard after {newest}");
                 newest = number;
                 played[newest] += 1;
