@@ -20,7 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 pub(super) struct Reach {
     pub uri: String,
     pub source: Option<SocketAddr>,
-    pub tcp: bool,
+    pub transport: Option<crate::sip::Transport>,
 }
 
 /// Which seats are on a call, and in which order they were last called.
@@ -43,7 +43,7 @@ impl Roster {
     ) -> Result<(String, Reach), LegFailure> {
         if queue.starts_with("sip:") {
             let again = tried.iter().any(|t| t == queue);
-            let reach = Reach { uri: queue.to_owned(), source: None, tcp: false };
+            let reach = Reach { uri: queue.to_owned(), source: None, transport: None };
             return if again { Err(LegFailure::Nobody) } else { Ok((queue.to_owned(), reach)) };
         }
         let serves = |s: &&Seat| s.queues.is_empty() || s.queues.iter().any(|q| q == queue);
@@ -136,7 +136,7 @@ impl Switchboard {
             // Newest last; a phone that failed gives way to the user's others.
             let left = |c: &Contact| !tried.contains(&c.target());
             let contact = agent.contacts(user).into_iter().rfind(left)?;
-            Some(Reach { uri: contact.target(), source: Some(contact.source), tcp: contact.tcp })
+            Some(Reach { uri: contact.target(), source: Some(contact.source), transport: Some(contact.transport) })
         };
         let (user, reach) =
             self.roster.choose(&self.p.settings.seats, (&order.queue, order.skill.as_deref()), &tried, reach)?;
@@ -156,7 +156,7 @@ impl Switchboard {
             sdp: offer.to_string(),
             headers: vec![("X-Zongji-Call".into(), call.to_string())],
             destination: reach.source,
-            tcp: reach.tcp,
+            transport: reach.transport,
             ..Dial::default()
         };
         let attempt = self.dial(call, dial);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     fn at_home(user: &str) -> Option<Reach> {
-        Some(Reach { uri: format!("sip:{user}@127.0.0.1"), source: None, tcp: false })
+        Some(Reach { uri: format!("sip:{user}@127.0.0.1"), source: None, transport: None })
     }
 
     fn chosen(roster: &Roster, queue: &str, tried: &[&str]) -> Result<String, LegFailure> {

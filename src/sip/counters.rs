@@ -30,7 +30,7 @@ macro_rules! counters {
 counters! {
     /// UDP datagrams received.
     datagrams,
-    /// Messages received over TCP.
+    /// Messages received over connections.
     streamed,
     /// Messages that passed all checks.
     passed,
@@ -64,10 +64,12 @@ counters! {
     events_lost,
     /// Panics of the SIP library, caught.
     panics,
-    /// TCP connections accepted.
+    /// Connections accepted (TCP, TLS, WebSocket).
     tcp_accepted,
-    /// TCP connections closed for slowness, garbage or number.
+    /// Connections closed for slowness, garbage or number.
     tcp_refused,
+    /// TLS handshakes that failed.
+    tls_failed,
 }
 
 /// Adds one.

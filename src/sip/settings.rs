@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Name and password of a seat's phone.
@@ -85,11 +86,30 @@ impl Served {
     }
 }
 
+/// Files of TLS, all PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Our certificate, and those that lead from it to a root.
+    pub certificate: PathBuf,
+    /// Its private key, without a password.
+    pub key: PathBuf,
+    /// Certificates trusted besides the system's when we connect to others.
+    pub trust: Option<PathBuf>,
+}
+
 /// Settings of a [`super::SipAgent`].
 #[derive(Debug, Clone)]
 pub struct SipSettings {
     /// Address of both sockets, UDP and TCP; port 0 lets the system choose one that is free for both.
     pub bind: SocketAddr,
+    /// Address of SIP over TLS; needs `certificate`.
+    pub tls: Option<SocketAddr>,
+    /// Address of SIP over WebSocket in clear.
+    pub ws: Option<SocketAddr>,
+    /// Address of SIP over secure WebSocket; needs `certificate`.
+    pub wss: Option<SocketAddr>,
+    /// Certificate and key.
+    pub certificate: Option<TlsFiles>,
     /// Host or address written into Contact and Via when it differs from the bound one (behind NAT).
     pub public_host: Option<IpAddr>,
     /// Calls at once (both directions, ringing included); one more gets 503 with Retry-After.
@@ -106,7 +126,7 @@ pub struct SipSettings {
     pub trusted: Vec<Network>,
     /// Requests outside dialogs an unknown source may send per 2 s.
     pub requests_per_2s: u32,
-    /// TCP connections at once, in all and per source address.
+    /// Connections at once (TCP, TLS, WebSocket), in all and per source address.
     pub tcp_connections: (usize, usize),
     /// From the first byte of a TCP message to its last; then the connection is closed.
     pub tcp_message_limit: Duration,
@@ -125,6 +145,10 @@ impl Default for SipSettings {
     fn default() -> Self {
         SipSettings {
             bind: SocketAddr::from(([0, 0, 0, 0], 5060)),
+            tls: None,
+            ws: None,
+            wss: None,
+            certificate: None,
             public_host: None,
             max_calls: 200,
             users: Served::All,
