@@ -23,3 +23,4 @@ mod sip_transports;
 mod sipp_peers;
 mod store_durability;
 mod tidy;
+mod trunks;

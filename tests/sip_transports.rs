@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use zongji::sip::{Dial, SipError, SipEvent, SipSettings, TlsFiles, Transport};
+use zongji::sip::{Dial, Listeners, SipError, SipEvent, SipSettings, TlsFiles, Transport};
 
 /// A certificate for loopback that it signed itself.
 fn certificate(dir: &Path) -> TlsFiles {
@@ -23,7 +23,7 @@ fn certificate(dir: &Path) -> TlsFiles {
 
 fn secure(files: &TlsFiles) -> SipSettings {
     let any = Some("127.0.0.1:0".parse().unwrap());
-    SipSettings { tls: any, ws: any, wss: any, certificate: Some(files.clone()), ..settings() }
+    SipSettings { listeners: Listeners { tls: any, ws: any, wss: any, certificate: Some(files.clone()) }, ..settings() }
 }
 
 fn dial(to: SocketAddr, scheme: &str, more: &str) -> Dial {
@@ -36,7 +36,7 @@ async fn a_call_under_tls_is_answered_and_ended_from_either_side() {
     let files = certificate(dir.path());
     let mut hotline = Side::new(secure(&files)).await;
     let trusting = TlsFiles { trust: Some(files.certificate.clone()), ..files.clone() };
-    let mut caller = Side::new(SipSettings { certificate: Some(trusting), ..secure(&files) }).await;
+    let mut caller = Side::new(secure(&trusting)).await;
     let at = hotline.agent.listens_on(Transport::Tls).unwrap();
     for caller_hangs_up in [true, false] {
         let out = caller.agent.dial(dial(at, "sips", "")).await.unwrap();
@@ -45,7 +45,8 @@ async fn a_call_under_tls_is_answered_and_ended_from_either_side() {
         hotline.agent.answer(into, ANSWER.into()).await;
         assert_eq!(caller.next().await, SipEvent::Answered { dialog: out, sdp: Some(ANSWER.into()) });
         assert_eq!(hotline.next().await, SipEvent::Ack { dialog: into, sdp: None });
-        let (near, far, dialog) = if caller_hangs_up { (&caller, &mut hotline, out) } else { (&hotline, &mut caller, into) };
+        let (near, far, dialog) =
+            if caller_hangs_up { (&caller, &mut hotline, out) } else { (&hotline, &mut caller, into) };
         near.agent.hangup(dialog).await;
         assert!(matches!(far.next().await, SipEvent::Bye { .. }));
         let side = if caller_hangs_up { &mut caller } else { &mut hotline };
@@ -79,7 +80,7 @@ async fn a_changed_certificate_is_used_for_the_next_connection_and_a_broken_one_
         async move {
             let other = tempfile::tempdir().unwrap();
             let files = TlsFiles { trust: files.trust, ..certificate(other.path()) };
-            let caller = Side::new(SipSettings { certificate: Some(files), ..settings() }).await;
+            let caller = Side::new(secure(&files)).await;
             caller.agent.dial(dial(at, "sips", "")).await.is_ok()
         }
     };
@@ -155,7 +156,12 @@ fn request(method: &str, id: &str, cseq: u32, to_tag: &str, via: &str, more: &st
     )
 }
 
-async fn a_browser_calls<S: AsyncRead + AsyncWrite + Unpin>(mut web: Web<S>, hotline: &mut Side, via: &str, by: Transport) {
+async fn a_browser_calls<S: AsyncRead + AsyncWrite + Unpin>(
+    mut web: Web<S>,
+    hotline: &mut Side,
+    via: &str,
+    by: Transport,
+) {
     web.send("\r\n\r\n".into()).await;
     assert_eq!(web.hear().await, "\r\n", "a keep-alive is answered");
     let id = format!("call{via}");
@@ -208,7 +214,11 @@ async fn trusting(files: &TlsFiles, stream: TcpStream) -> tokio_rustls::client::
 
 #[tokio::test]
 async fn a_websocket_that_is_not_for_sip_is_refused_with_a_reason() {
-    let hotline = Side::new(SipSettings { ws: Some("127.0.0.1:0".parse().unwrap()), ..settings() }).await;
+    let hotline = Side::new(SipSettings {
+        listeners: Listeners { ws: Some("127.0.0.1:0".parse().unwrap()), ..Listeners::default() },
+        ..settings()
+    })
+    .await;
     let at = hotline.agent.listens_on(Transport::Ws).unwrap();
     let request = "ws://localhost/".into_client_request().unwrap();
     let refused = tokio_tungstenite::client_async(request, TcpStream::connect(at).await.unwrap()).await;
@@ -277,7 +287,11 @@ async fn calls_come_and_go_over_ipv6_by_every_transport() {
     std::fs::write(path("c.pem"), made.cert.pem()).unwrap();
     let files = TlsFiles { certificate: path("c.pem"), key: path("k.pem"), trust: Some(path("c.pem")) };
     let any: SocketAddr = "[::1]:0".parse().unwrap();
-    let settings = || SipSettings { bind: any, tls: Some(any), certificate: Some(files.clone()), ..settings() };
+    let settings = || SipSettings {
+        bind: any,
+        listeners: Listeners { tls: Some(any), certificate: Some(files.clone()), ..Listeners::default() },
+        ..settings()
+    };
     let (mut caller, mut hotline) = (Side::new(settings()).await, Side::new(settings()).await);
     for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
         let at = hotline.agent.listens_on(transport).unwrap();

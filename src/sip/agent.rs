@@ -72,6 +72,8 @@ pub struct Dial {
     pub destination: Option<SocketAddr>,
     /// By this, whatever `to` says.
     pub transport: Option<Transport>,
+    /// Fails with 408 when not even a provisional answer came within this; without it, after 64*T1.
+    pub patience: Option<Duration>,
 }
 
 impl Dial {
@@ -98,11 +100,11 @@ impl SipAgent {
     /// Opens the sockets and starts. The receiver must be read: when `event_queue` events wait, new calls
     /// get 503.
     pub async fn start(settings: SipSettings) -> Result<(SipAgent, mpsc::Receiver<SipEvent>), SipError> {
-        let tls = Tls::new(settings.certificate.as_ref())?;
+        let tls = Tls::new(settings.listeners.certificate.as_ref())?;
         let (socket, listener) = sockets::open(settings.bind).await?;
-        let secure = sockets::listen(settings.tls, Transport::Tls).await?;
-        let web = sockets::listen(settings.ws, Transport::Ws).await?;
-        let secure_web = sockets::listen(settings.wss, Transport::Wss).await?;
+        let secure = sockets::listen(settings.listeners.tls, Transport::Tls).await?;
+        let web = sockets::listen(settings.listeners.ws, Transport::Ws).await?;
+        let secure_web = sockets::listen(settings.listeners.wss, Transport::Wss).await?;
         let port = |l: &Option<TcpListener>| l.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.port());
         let ports = Ports { tls: port(&secure), ws: port(&web), wss: port(&secure_web) };
         let bound = socket.local_addr().map_err(|e| SipError::Bind(settings.bind, e.to_string()))?;
@@ -170,6 +172,10 @@ impl SipAgent {
         tokio::spawn(tls::watch(hub.clone()));
         tokio::spawn(tidy(hub.clone()));
         Ok((SipAgent { hub }, receiver))
+    }
+
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     /// Address of both sockets, with the port the system chose.
@@ -280,6 +286,9 @@ impl SipAgent {
         let requests = insert(hub, id, &dialog, None);
         bump(&hub.gate.counters.calls_out);
         tokio::spawn(dialogs::watch(hub.clone(), id, dialog.clone(), receiver, requests, 0));
+        if let Some(patience) = dial.patience {
+            tokio::spawn(lose_patience(self.clone(), id, dialog.clone(), patience));
+        }
         let hub = hub.clone();
         tokio::spawn(async move {
             let outcome = invite.await;
@@ -302,8 +311,7 @@ impl SipAgent {
     async fn way(&self, dial: &Dial) -> Result<Way, SipError> {
         let mut way = sockets::resolve(&dial.to, dial.destination, dial.transport).await?;
         if way.transport.is_stream() {
-            let opened = stream::connect(&self.hub, way.peer, way.transport, &way.host).await;
-            opened.map_err(|e| SipError::Unreachable(way.peer, way.transport.name(), e.to_string()))?;
+            connected(&self.hub, &way).await?;
         } else if !way.fixed && dial.sdp.len() + HEADERS > LONGEST_DATAGRAM {
             // RFC 3261 section 18.1.1: too long for a datagram that must not be cut. Who takes no TCP gets it anyway.
             let limit = Duration::from_secs(1);
@@ -339,10 +347,7 @@ impl SipAgent {
             caller_display_name: dial.display.as_deref().map(clean).filter(|d| !d.is_empty()),
             caller: for_library(&from)?,
             callee: for_library(&dial.to)?,
-            destination: Some(SipAddr {
-                r#type: Some(transport.library()),
-                addr: peer.into(),
-            }),
+            destination: Some(SipAddr { r#type: Some(transport.library()), addr: peer.into() }),
             content_type: Some("application/sdp".into()),
             offer: Some(dial.sdp.clone().into_bytes()),
             contact: contact(&self.hub, if user.is_empty() { "zongji" } else { &user }, peer, transport)
@@ -401,9 +406,17 @@ impl SipAgent {
     /// Registers at `server` as `credential.user` and keeps that fresh until the agent stops; returns the
     /// seconds granted. With `expires` 0 the registration is taken back. The latest call for a user counts.
     pub async fn register(&self, server: SocketAddr, credential: &Credential, expires: u32) -> Result<u32, SipError> {
+        self.register_at(&format!("sip:{server}"), credential, expires).await
+    }
+
+    /// The same, at an address (`sip:host`, `sip:host:port;transport=tls`).
+    pub async fn register_at(&self, to: &str, credential: &Credential, expires: u32) -> Result<u32, SipError> {
+        let way = sockets::resolve(to, None, None).await?;
+        let server = way.peer;
         let hub = self.hub.clone();
+        connected(&hub, &way).await?;
         let mut registration = Registration::new(hub.endpoint.clone(), Some(library_credential(credential)));
-        let uri = contact(&hub, &credential.user, server, Transport::Udp)
+        let uri = contact(&hub, &credential.user, server, way.transport)
             .ok_or_else(|| SipError::BadAddress(credential.user.clone(), "not a user name"))?;
         registration.contact = Some(rsipstack::sip::typed::Contact { display_name: None, uri, params: Vec::new() });
         registration.outbound_proxy = Some(server);
@@ -414,7 +427,7 @@ impl SipAgent {
         if let Some(before) = before {
             before.cancel();
         }
-        let granted = register_once(&hub, &mut registration, server, expires).await;
+        let granted = register_once(&hub, &mut registration, &way, expires).await;
         if !matches!(granted, Ok(seconds) if seconds > 0) {
             hub.gate.calls(|c| c.end(leg, now()));
             return granted;
@@ -426,7 +439,7 @@ impl SipAgent {
                     () = stop.cancelled() => break,
                     () = tokio::time::sleep(Duration::from_secs(u64::from(wait / 2).max(5))) => {}
                 }
-                match register_once(&hub, &mut registration, server, expires).await {
+                match register_once(&hub, &mut registration, &way, expires).await {
                     Ok(seconds) => wait = seconds.max(10),
                     Err(error) => {
                         tracing::warn!(%error, "registration was not refreshed");
@@ -498,6 +511,20 @@ impl SipAgent {
     }
 }
 
+/// A server that says nothing at all is given up before the transaction would.
+async fn lose_patience(agent: SipAgent, id: DialogId, dialog: InviteDialog, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if !matches!(dialog.state(), DialogState::Calling(_)) || !agent.hub.close(id) {
+        return;
+    }
+    let reason = "No answer of any kind".to_string();
+    agent.hub.tell(SipEvent::Failed { dialog: id, code: 408, reason }).await;
+    // Should it come to life after all, it finds the call cancelled.
+    if let Err(error) = dialog.hangup().await {
+        tracing::debug!(%error, "a call to a silent server could not be cancelled");
+    }
+}
+
 fn library_credential(c: &Credential) -> LibraryCredential {
     LibraryCredential {
         username: c.user.clone(),
@@ -520,16 +547,27 @@ fn outcome(sent: Sent) -> Result<Response, SipError> {
     }
 }
 
+/// A connection to there is open, where it takes one.
+pub(super) async fn connected(hub: &Arc<Hub>, way: &Way) -> Result<(), SipError> {
+    if !way.transport.is_stream() {
+        return Ok(());
+    }
+    let opened = stream::connect(hub, way.peer, way.transport, &way.host).await;
+    opened.map_err(|e| SipError::Unreachable(way.peer, way.transport.name(), e.to_string()))
+}
+
 async fn register_once(
-    hub: &Hub,
+    hub: &Arc<Hub>,
     registration: &mut Registration,
-    server: SocketAddr,
+    way: &Way,
     expires: u32,
 ) -> Result<u32, SipError> {
-    let uri: rsipstack::sip::Uri = format!("sip:{server}")
-        .as_str()
-        .try_into()
-        .map_err(|_| SipError::BadAddress(server.to_string(), "not an address"))?;
+    connected(hub, way).await?;
+    // Its domain by name, as a carrier's registrar wants it; the datagrams go to the address found for it.
+    let host = if way.host.contains(':') { format!("[{}]", way.host) } else { way.host.clone() };
+    let uri = format!("sip:{host}:{}{}", way.peer.port(), way.transport.param());
+    let uri: rsipstack::sip::Uri =
+        uri.as_str().try_into().map_err(|_| SipError::BadAddress(uri.clone(), "not an address"))?;
     let limit = hub.gate.settings.t1 * 70;
     let response = tokio::time::timeout(limit, registration.register(uri, Some(expires)))
         .await

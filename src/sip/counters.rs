@@ -42,6 +42,8 @@ counters! {
     limited,
     /// Calls refused with 503: all lines taken, or going down.
     busy,
+    /// Calls refused with 403: from an address that is no trunk's.
+    strangers,
     /// Calls refused with 404.
     unknown_user,
     /// Requests of no known dialog.

@@ -3,6 +3,7 @@
 use super::event::{DialogId, EndWhy, SipEvent};
 use super::gate::{lock, retry_after};
 use super::hub::{Entry, Hub, Invite};
+use super::identity::Identity;
 use super::transport::Transport;
 use super::wire::{NameAddr, Wire};
 use super::{inside, sanity, uri};
@@ -58,12 +59,12 @@ async fn new_call(hub: Arc<Hub>, mut tx: Transaction) {
         tx.reply(StatusCode::BadRequest).await.ok();
         return;
     };
-    let Some((id, dialled)) = hub.gate.calls(|c| c.adopt(&call_id, &tag, number)) else {
+    let Some((id, dialled, identity)) = hub.gate.calls(|c| c.adopt(&call_id, &tag, number)) else {
         // The same request by another road (RFC 3261 section 8.2.2.2).
         tx.reply(StatusCode::LoopDetected).await.ok();
         return;
     };
-    match set_up(&hub, &mut tx, id, call_id, dialled).await {
+    match set_up(&hub, &mut tx, id, call_id, (dialled, identity)).await {
         Ok(mut dialog) => {
             if let Err(error) = dialog.handle(&mut tx).await {
                 tracing::debug!(%error, "an incoming call failed");
@@ -84,7 +85,7 @@ async fn set_up(
     tx: &mut Transaction,
     id: DialogId,
     call_id: String,
-    to_user: String,
+    (to_user, identity): (String, Identity),
 ) -> Result<InviteDialog, u16> {
     let (transport, source) = origin(&tx.original).ok_or(400u16)?;
     let permit = hub.events.clone().try_reserve_owned().map_err(|_| 503u16)?;
@@ -108,6 +109,7 @@ async fn set_up(
         to_user,
         source,
         transport,
+        identity: Box::new(identity),
         sdp: text(&tx.original.body),
         call_id,
     });

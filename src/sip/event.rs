@@ -28,6 +28,8 @@ pub enum SipEvent {
         source: SocketAddr,
         /// What it came by.
         transport: super::Transport,
+        /// What it says of who calls.
+        identity: Box<super::Identity>,
         /// The offer; `None`: we make the offer in the 200 and the answer comes with the ACK.
         sdp: Option<String>,
         /// Call-ID header.

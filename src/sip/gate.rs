@@ -8,6 +8,7 @@ use super::calls::{Calls, Kind};
 use super::counters::{Counters, bump};
 use super::digest::hex;
 use super::event::{DialogId, SipEvent};
+use super::identity::Identity;
 use super::registrar::{Contact, Registrar, Round};
 use super::reply::{canonical, stateless};
 use super::sanity::{ALLOW, Refusal, Verdict, check, cseq};
@@ -275,7 +276,7 @@ impl Gate {
             "OPTIONS" if ids.to_tag.is_empty() => Err(Some(self.options(random))),
             "REGISTER" => Ok(self.register(&mut state, wire, source, transport, now, random)),
             "INVITE" if ids.to_tag.is_empty() => {
-                self.new_call(&mut state, wire, &ids, random).map_err(Some).and_then(|call| {
+                self.new_call(&mut state, wire, &ids, source, random).map_err(Some).and_then(|call| {
                     drop(state);
                     let passed = self.pass(wire, source, transport, Some(call));
                     if passed.is_err() {
@@ -302,7 +303,20 @@ impl Gate {
             .with("Accept-Encoding", "identity")
     }
 
-    fn new_call(&self, state: &mut State, wire: &Wire, ids: &Ids, random: u64) -> Result<DialogId, Refusal> {
+    fn new_call(
+        &self,
+        state: &mut State,
+        wire: &Wire,
+        ids: &Ids,
+        source: SocketAddr,
+        random: u64,
+    ) -> Result<DialogId, Refusal> {
+        let trunk = self.settings.trunk(source.ip()).map(String::from);
+        let known = trunk.is_some() || self.settings.trusts(source.ip()) || state.registrar.is_registered_from(source);
+        if !self.settings.open && !known {
+            bump(&self.counters.strangers);
+            return Err(Refusal::new(403, "No trunk has this address"));
+        }
         if self.draining() || state.calls.active() >= self.settings.max_calls {
             bump(&self.counters.busy);
             return Err(Refusal::new(503, "All lines are taken").with("Retry-After", retry_after(random)));
@@ -312,7 +326,13 @@ impl Gate {
             bump(&self.counters.unknown_user);
             return Err(Refusal::new(404, "Not Found"));
         }
-        let kind = Kind::In { peer_tag: ids.from_tag.clone(), cseq: ids.number, dialled: user, adopted: false };
+        let kind = Kind::In {
+            peer_tag: ids.from_tag.clone(),
+            cseq: ids.number,
+            dialled: user,
+            identity: Box::new(Identity::of(wire, trunk)),
+            adopted: false,
+        };
         Ok(state.calls.add(&ids.call_id, kind, None))
     }
 
@@ -442,11 +462,12 @@ mod tests {
         let g = gate(1);
         assert_eq!(send(&g, &message("INVITE", "400", 1, ""), 0), 0);
         assert_eq!(send(&g, &message("INVITE", "400", 1, ""), 1), 0, "its retransmission passes");
-        let full = g.inspect(message("INVITE", "400", 2, "").as_bytes(), FAR.parse().unwrap(), Transport::Udp, Mono(0), 4);
+        let full =
+            g.inspect(message("INVITE", "400", 2, "").as_bytes(), FAR.parse().unwrap(), Transport::Udp, Mono(0), 4);
         let Outcome::Reply { bytes, .. } = full else { panic!("an answer") };
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with("SIP/2.0 503") && text.contains("Retry-After: 5\r\n"), "{text}");
-        let (id, _) = g.calls(|c| c.adopt("call1", "f1", 1)).unwrap();
+        let (id, ..) = g.calls(|c| c.adopt("call1", "f1", 1)).unwrap();
         g.calls(|c| c.end(id, Mono(0)));
         assert_eq!(send(&g, &message("INVITE", "400", 3, ""), 2), 0);
     }
@@ -488,10 +509,11 @@ mod tests {
         g.calls(|c| c.add("mine", Kind::Out, Some(pin)));
         let challenge = "SIP/2.0 401 Unauthorized\r\nVia: SIP/2.0/UDP h;branch=z9\r\nFrom: <sip:a@h>;tag=1\r\n\
             To: <sip:b@h>;tag=2\r\nCall-ID: mine\r\nCSeq: 1 INVITE\r\nWWW-Authenticate: Digest realm=\"r\", nonce=\"n\"\r\n\r\n";
-        let from = |source: &str| match g.inspect(challenge.as_bytes(), source.parse().unwrap(), Transport::Udp, Mono(0), 0) {
-            Outcome::Pass { bytes, .. } => String::from_utf8(bytes).unwrap().contains("authenticate"),
-            _ => panic!("it should pass"),
-        };
+        let from =
+            |source: &str| match g.inspect(challenge.as_bytes(), source.parse().unwrap(), Transport::Udp, Mono(0), 0) {
+                Outcome::Pass { bytes, .. } => String::from_utf8(bytes).unwrap().contains("authenticate"),
+                _ => panic!("it should pass"),
+            };
         assert!(from("192.0.2.1:5060"));
         assert!(!from("192.0.2.66:5060"));
         assert_eq!(g.counters.snapshot().foreign_challenges, 1);

@@ -151,16 +151,10 @@ pub(super) struct Answer {
 
 impl Hub {
     /// Takes one message from a socket through the gate to the SIP library; returns what to answer at once.
-    pub async fn received(
-        self: &Arc<Self>,
-        data: &[u8],
-        source: SocketAddr,
-        flow: Option<&Flow>,
-    ) -> Option<Answer> {
+    pub async fn received(self: &Arc<Self>, data: &[u8], source: SocketAddr, flow: Option<&Flow>) -> Option<Answer> {
         let gate = self.gate.clone();
         let transport = flow.map_or(Transport::Udp, |f| f.transport);
-        let judged =
-            catch_unwind(AssertUnwindSafe(|| gate.inspect(data, source, transport, now(), rand::random())));
+        let judged = catch_unwind(AssertUnwindSafe(|| gate.inspect(data, source, transport, now(), rand::random())));
         let (bytes, call) = match judged {
             Ok(Outcome::Pass { bytes, call }) => (bytes, call),
             Ok(Outcome::Reply { bytes, close, event }) => {

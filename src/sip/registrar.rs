@@ -97,7 +97,14 @@ impl Registrar {
     }
 
     /// Handles a sound REGISTER. `random` goes into the nonce.
-    pub fn register(&mut self, wire: &Wire, source: SocketAddr, transport: Transport, now: Mono, random: u64) -> Registered {
+    pub fn register(
+        &mut self,
+        wire: &Wire,
+        source: SocketAddr,
+        transport: Transport,
+        now: Mono,
+        random: u64,
+    ) -> Registered {
         let plain = |answer: Refusal| Registered { answer, user: None, refused: false };
         let to = wire.get("to").and_then(NameAddr::parse).and_then(|a| SipUri::parse(&a.uri).ok());
         let Some(aor) = to.and_then(|u| u.user) else {
@@ -183,7 +190,14 @@ impl Registrar {
         }
     }
 
-    fn update(&mut self, user: &str, wire: &Wire, source: SocketAddr, transport: Transport, now: Mono) -> Result<(), Refusal> {
+    fn update(
+        &mut self,
+        user: &str,
+        wire: &Wire,
+        source: SocketAddr,
+        transport: Transport,
+        now: Mono,
+    ) -> Result<(), Refusal> {
         let bad = |reason: &str| Refusal::new(400, reason);
         let default = wire.get("expires").and_then(|v| v.parse::<u32>().ok()).unwrap_or(MAX_EXPIRES);
         let (number, _) = cseq(wire).ok_or_else(|| bad("Bad CSeq"))?;
@@ -245,6 +259,11 @@ impl Registrar {
     /// Contacts of a user that have not expired, newest last.
     pub fn contacts(&self, user: &str, now: Mono) -> Vec<Contact> {
         self.bindings.get(user).into_iter().flatten().filter(|c| c.expires_at > now).cloned().collect()
+    }
+
+    /// Whether a phone that is registered now sends from there.
+    pub fn is_registered_from(&self, source: SocketAddr) -> bool {
+        self.bindings.values().flatten().any(|c| c.source == source)
     }
 
     /// The next round of OPTIONS: every phone on UDP is asked, and who has not answered three in a row is no longer
@@ -371,7 +390,10 @@ mod tests {
         };
         assert_eq!(contact("sip:8001@198.51.100.2:5062", Transport::Udp).target(), "sip:8001@198.51.100.2:5062");
         assert_eq!(contact("sip:8001@10.0.0.9:5060", Transport::Udp).target(), "sip:8001@203.0.113.7:40000");
-        assert_eq!(contact("sip:8001@phone.local", Transport::Tcp).target(), "sip:8001@203.0.113.7:40000;transport=tcp");
+        assert_eq!(
+            contact("sip:8001@phone.local", Transport::Tcp).target(),
+            "sip:8001@203.0.113.7:40000;transport=tcp"
+        );
     }
 
     #[test]

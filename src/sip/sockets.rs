@@ -87,7 +87,9 @@ pub(super) async fn resolve(
         return Err(bad("no `?headers` in an address to call"));
     }
     let named = match uri.param("transport") {
-        Some(name) => Some(Transport::from_name(&name).ok_or_else(|| bad("its transport is none of udp, tcp, tls, ws, wss"))?),
+        Some(name) => {
+            Some(Transport::from_name(&name).ok_or_else(|| bad("its transport is none of udp, tcp, tls, ws, wss"))?)
+        }
         None => None,
     };
     // `sips:` asks for TLS at every step (RFC 3261 section 26.2.2), whatever else it says.

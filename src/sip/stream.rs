@@ -249,12 +249,7 @@ fn prepare(stream: &TcpStream) {
 }
 
 /// Opens a connection to `peer`, unless one is there. `name` is what its certificate must be for.
-pub(super) async fn connect(
-    hub: &Arc<Hub>,
-    peer: SocketAddr,
-    transport: Transport,
-    name: &str,
-) -> std::io::Result<()> {
+pub(super) async fn connect(hub: &Arc<Hub>, peer: SocketAddr, transport: Transport, name: &str) -> std::io::Result<()> {
     if lock(&hub.streams).contains(&(transport, peer)) {
         return Ok(());
     }

@@ -90,7 +90,8 @@ fn agree(request: &Request, mut response: Response) -> Result<Response, ErrorRes
     let offered = request.headers().get_all("Sec-WebSocket-Protocol");
     let sip = offered.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
     if !sip.into_iter().any(|p| p.trim().eq_ignore_ascii_case(PROTOCOL)) {
-        let mut refusal = ErrorResponse::new(Some("This is SIP over WebSocket: ask for the sub-protocol `sip`.\n".into()));
+        let mut refusal =
+            ErrorResponse::new(Some("This is SIP over WebSocket: ask for the sub-protocol `sip`.\n".into()));
         *refusal.status_mut() = StatusCode::BAD_REQUEST;
         return Err(refusal);
     }
