@@ -1,25 +1,13 @@
 //! SIP over TLS and WebSocket, and messages too long for a datagram.
 
+use crate::common::secure::{Web, certificate, trusting};
 use crate::common::sip::{ANSWER, Client, LIMIT, OFFER, Side, header, settings, tag_of};
-use futures_util::{SinkExt, StreamExt};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use zongji::sip::{Dial, Listeners, SipError, SipEvent, SipSettings, TlsFiles, Transport};
-
-/// A certificate for loopback that it signed itself.
-fn certificate(dir: &Path) -> TlsFiles {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
-    let files = TlsFiles { certificate: dir.join("cert.pem"), key: dir.join("key.pem"), trust: None };
-    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    std::fs::write(&files.certificate, made.cert.pem()).unwrap();
-    files
-}
 
 fn secure(files: &TlsFiles) -> SipSettings {
     let any = Some("127.0.0.1:0".parse().unwrap());
@@ -107,45 +95,6 @@ async fn an_unusable_certificate_stops_the_start_and_names_the_file() {
     }
 }
 
-/// A browser's softphone: SIP in WebSocket frames.
-struct Web<S> {
-    socket: WebSocketStream<S>,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Web<S> {
-    async fn over(stream: S, secure: bool) -> Web<S> {
-        let scheme = if secure { "wss" } else { "ws" };
-        let mut request = format!("{scheme}://localhost/").into_client_request().unwrap();
-        request.headers_mut().insert("Sec-WebSocket-Protocol", "sip".parse().unwrap());
-        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("a WebSocket");
-        Web { socket }
-    }
-
-    async fn send(&mut self, text: String) {
-        self.socket.send(Message::text(text)).await.unwrap();
-    }
-
-    async fn hear(&mut self) -> String {
-        loop {
-            let got = tokio::time::timeout(LIMIT, self.socket.next()).await.expect("a frame in time");
-            match got.expect("an open socket").unwrap() {
-                Message::Text(text) => return text.to_string(),
-                Message::Binary(bytes) => return String::from_utf8(bytes.to_vec()).unwrap(),
-                _ => {}
-            }
-        }
-    }
-
-    async fn until(&mut self, start: &str) -> String {
-        loop {
-            let text = self.hear().await;
-            if text.starts_with(start) {
-                return text;
-            }
-        }
-    }
-}
-
 fn request(method: &str, id: &str, cseq: u32, to_tag: &str, via: &str, more: &str, sdp: &str) -> String {
     let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
     format!(
@@ -193,23 +142,12 @@ async fn a_browser_calls_over_websocket_and_is_hung_up_on() {
     let files = certificate(dir.path());
     let mut hotline = Side::new(secure(&files)).await;
     let at = hotline.agent.listens_on(Transport::Ws).unwrap();
-    let web = Web::over(TcpStream::connect(at).await.unwrap(), false).await;
+    let web = Web::over(TcpStream::connect(at).await.unwrap()).await;
     a_browser_calls(web, &mut hotline, "WS", Transport::Ws).await;
     let at = hotline.agent.listens_on(Transport::Wss).unwrap();
     let stream = trusting(&files, TcpStream::connect(at).await.unwrap()).await;
-    let web = Web::over(stream, true).await;
+    let web = Web::over(stream).await;
     a_browser_calls(web, &mut hotline, "WSS", Transport::Wss).await;
-}
-
-async fn trusting(files: &TlsFiles, stream: TcpStream) -> tokio_rustls::client::TlsStream<TcpStream> {
-    use tokio_rustls::rustls::pki_types::CertificateDer;
-    use tokio_rustls::rustls::pki_types::pem::PemObject;
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&files.certificate).unwrap()).unwrap();
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let name = "localhost".try_into().unwrap();
-    tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream).await.unwrap()
 }
 
 #[tokio::test]

@@ -380,6 +380,25 @@ mod tests {
         assert_eq!(frame(&vec![b'a'; MAX_HEAD + 1]), Frame::Hopeless);
     }
 
+    /// What is read does not depend on how the network cut it.
+    #[test]
+    fn a_torture_message_cut_anywhere_ends_where_it_ends_whole() {
+        let folder = std::path::Path::new("../shared/data/sip/torture");
+        let Ok(suites) = std::fs::read_dir(folder) else {
+            return crate::skip::skipped(format_args!("no torture messages at {}", folder.display()));
+        };
+        let mut tried = 0;
+        for file in suites.flatten().filter_map(|s| std::fs::read_dir(s.path()).ok()).flatten().flatten() {
+            let Ok(whole) = std::fs::read(file.path()) else { continue };
+            let end = frame(&whole);
+            let first = (0..=whole.len()).map(|cut| frame(&whole[..cut])).find(|f| *f != Frame::More);
+            // The first part that says something says what the whole does, whatever follows it.
+            assert_eq!(first.unwrap_or(Frame::More), end, "{}", file.path().display());
+            tried += 1;
+        }
+        assert!(tried >= 50, "{tried} messages");
+    }
+
     #[test]
     fn hosts_of_one_ipv6_network_share_their_number_of_connections() {
         let crowd = Crowd::default();

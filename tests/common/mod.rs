@@ -1,6 +1,7 @@
 //! A whole hotline on loopback, a caller for it, and a bad network between them.
 
 pub mod proxy;
+pub mod secure;
 pub mod sip;
 mod skip;
 pub mod wire;
