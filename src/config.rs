@@ -63,6 +63,10 @@ pub struct Sip {
     pub public_address: Option<IpAddr>,
     /// Calls at once; more get 503 with `Retry-After`.
     pub max_calls: u32,
+    /// New calls a second, for each trunk and for all others together; one more gets 503. 0: any number.
+    pub calls_per_s: u32,
+    /// Calls at once of one address that is no trunk's.
+    pub calls_per_source: u32,
     /// User parts that reach the hotline; `*` stands for any. Others get 404.
     pub numbers: Vec<String>,
     /// The realm phones register in.
@@ -391,6 +395,8 @@ impl Default for Config {
                 bind: SocketAddr::new(everywhere, 5060),
                 public_address: None,
                 max_calls: 200,
+                calls_per_s: 500,
+                calls_per_source: 20,
                 numbers: vec!["400".into()],
                 realm: "zongji".into(),
                 open: None,

@@ -194,6 +194,8 @@ fn settings(c: &Config) -> HotlineSettings {
         open: c.sip.open.unwrap_or(c.trunks.is_empty()),
         public: c.rtp.public_address.or(c.sip.public_address),
         max_calls: c.sip.max_calls as usize,
+        calls_per_s: c.sip.calls_per_s,
+        calls_per_source: c.sip.calls_per_source as usize,
         numbers: c.sip.numbers.clone(),
         rtp_bind: c.rtp.bind,
         rtp_ports: c.rtp.ports.clone(),

@@ -233,6 +233,8 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.parsed("bind", &mut c.sip.bind, socket);
         s.maybe("public_address", &mut c.sip.public_address, ip);
         s.number("max_calls", &mut c.sip.max_calls, 1..=10_000);
+        s.number("calls_per_s", &mut c.sip.calls_per_s, 0..=100_000);
+        s.number("calls_per_source", &mut c.sip.calls_per_source, 1..=10_000);
         s.texts("numbers", &mut c.sip.numbers);
         s.text("realm", &mut c.sip.realm);
         s.read("open", &mut c.sip.open, |v| v.as_bool().map(Some).ok_or_else(|| "true or false".into()));

@@ -76,6 +76,10 @@ pub struct HotlineSettings {
     pub public: Option<IpAddr>,
     /// Calls at once; the next gets 503.
     pub max_calls: usize,
+    /// New calls a second, for each trunk and for all others together; 0: any number.
+    pub calls_per_s: u32,
+    /// Calls at once of one address that is no trunk's and not ours.
+    pub calls_per_source: usize,
     /// Numbers that reach the hotline; `*` all.
     pub numbers: Vec<String>,
     /// Address RTP is bound to.
@@ -529,6 +533,8 @@ fn sip_settings(settings: &HotlineSettings) -> SipSettings {
         public_host: settings.public,
         // Each call may have a seat's leg; callers alone are counted by the switchboard.
         max_calls: settings.max_calls.saturating_mul(2),
+        calls_per_s: settings.calls_per_s,
+        calls_per_source: settings.calls_per_source,
         users: Served::from_list(users),
         accounts: settings
             .seats

@@ -23,7 +23,7 @@ pub(super) struct Pin {
 pub(super) enum Kind {
     /// A call that came in: the caller's From-tag, the INVITE's CSeq, the number dialled and who calls; adopted once a
     /// dialog stands.
-    In { peer_tag: String, cseq: u32, dialled: String, identity: Box<Identity>, adopted: bool },
+    In { peer_tag: String, cseq: u32, dialled: String, identity: Box<Identity>, counted: Option<IpAddr>, adopted: bool },
     /// A call we placed.
     Out,
     /// A registration of ours elsewhere.
@@ -45,13 +45,15 @@ pub(super) struct Calls {
     legs: HashMap<String, Vec<Leg>>,
     names: HashMap<DialogId, String>,
     active: usize,
+    /// Calls right now of addresses that are counted.
+    crowds: HashMap<IpAddr, usize>,
     next: u64,
     linger: Duration,
 }
 
 impl Calls {
     pub fn new(linger: Duration) -> Calls {
-        Calls { legs: HashMap::new(), names: HashMap::new(), active: 0, next: 1, linger }
+        Calls { legs: HashMap::new(), names: HashMap::new(), active: 0, crowds: HashMap::new(), next: 1, linger }
     }
 
     /// Calls right now.
@@ -59,11 +61,19 @@ impl Calls {
         self.active
     }
 
+    /// Calls right now of an address that is counted.
+    pub fn of_source(&self, source: IpAddr) -> usize {
+        self.crowds.get(&source).copied().unwrap_or(0)
+    }
+
     /// Notes a leg.
     pub fn add(&mut self, call_id: &str, kind: Kind, pin: Option<Pin>) -> DialogId {
         let id = DialogId(self.next);
         self.next += 1;
         self.active += usize::from(kind != Kind::Register);
+        if let Kind::In { counted: Some(source), .. } = &kind {
+            *self.crowds.entry(*source).or_default() += 1;
+        }
         let leg = Leg { id, kind, our_tag: String::new(), pin, ended: None };
         self.legs.entry(call_id.to_string()).or_default().push(leg);
         self.names.insert(id, call_id.to_string());
@@ -86,7 +96,19 @@ impl Calls {
     pub fn end(&mut self, id: DialogId, now: Mono) {
         let Some(leg) = self.leg(id).filter(|l| l.ended.is_none()) else { return };
         leg.ended = Some(now);
+        let counted = match &leg.kind {
+            Kind::In { counted, .. } => *counted,
+            Kind::Out | Kind::Register => None,
+        };
         self.active -= usize::from(leg_counts(&leg.kind));
+        if let Some(source) = counted
+            && let Some(count) = self.crowds.get_mut(&source)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.crowds.remove(&source);
+            }
+        }
     }
 
     /// Whether an INVITE with this From-tag and number was let in already.
@@ -100,7 +122,7 @@ impl Calls {
     /// merged request). The SIP library writes an escaped user anew, so the number is the one that was let in.
     pub fn adopt(&mut self, call_id: &str, from_tag: &str, number: u32) -> Option<(DialogId, String, Identity)> {
         self.legs.get_mut(call_id)?.iter_mut().find_map(|l| match &mut l.kind {
-            Kind::In { peer_tag, cseq, dialled, identity, adopted }
+            Kind::In { peer_tag, cseq, dialled, identity, adopted, .. }
                 if peer_tag == from_tag && *cseq == number && !*adopted =>
             {
                 *adopted = true;
@@ -168,7 +190,14 @@ mod tests {
     use super::*;
 
     fn incoming() -> Kind {
-        Kind::In { peer_tag: "f".into(), cseq: 1, dialled: "400".into(), identity: Box::default(), adopted: false }
+        Kind::In {
+            peer_tag: "f".into(),
+            cseq: 1,
+            dialled: "400".into(),
+            identity: Box::default(),
+            counted: Some([192, 0, 2, 1].into()),
+            adopted: false,
+        }
     }
 
     #[test]
@@ -184,7 +213,7 @@ mod tests {
         assert!(c.has_dialog("call", "t") && !c.has_dialog("call", ""));
         c.end(id, Mono::from_ms(0));
         c.end(id, Mono::from_ms(0));
-        assert_eq!(c.active(), 0);
+        assert_eq!((c.active(), c.of_source([192, 0, 2, 1].into()), c.crowds.len()), (0, 0, 0));
         c.tidy(Mono::from_ms(31_000));
         assert!(c.knows("call"), "late retransmissions still find it");
         c.tidy(Mono::from_ms(33_000));

@@ -42,6 +42,10 @@ counters! {
     limited,
     /// Calls refused with 503: all lines taken, or going down.
     busy,
+    /// Calls refused with 503: more a second than are taken.
+    too_fast,
+    /// Calls refused with 503: too many at once of one address.
+    crowded,
     /// Calls refused with 403: from an address that is no trunk's.
     strangers,
     /// Calls refused with 404.

@@ -3,7 +3,7 @@
 //! In order: is it SIP at all, is it sound ([`super::sanity`]), does it belong to a call of ours, may its sender
 //! ask, is there a line free. What fails is answered from here without any state, or not at all.
 
-use super::admission::Admission;
+use super::admission::{Admission, Rate};
 use super::calls::{Calls, Kind};
 use super::counters::{Counters, bump};
 use super::digest::hex;
@@ -52,9 +52,33 @@ pub(super) struct Gate {
 struct State {
     admission: Admission,
     inside: Admission,
+    rates: Rates,
     registrar: Registrar,
     calls: Calls,
     answers: HashMap<(SocketAddr, String), (Vec<u8>, Mono)>,
+}
+
+/// How fast new calls may come: a trunk's flood must not cost the others theirs.
+struct Rates {
+    trunks: HashMap<String, Rate>,
+    ours: Rate,
+    others: Rate,
+}
+
+impl Rates {
+    fn new(settings: &SipSettings) -> Rates {
+        let rate = || Rate::new(settings.calls_per_s);
+        let trunks = settings.trunks.iter().map(|t| (t.name.clone(), rate())).collect();
+        Rates { trunks, ours: rate(), others: rate() }
+    }
+
+    fn of(&mut self, trunk: Option<&str>, ours: bool) -> &mut Rate {
+        match trunk.and_then(|name| self.trunks.get_mut(name)) {
+            Some(rate) => rate,
+            None if ours => &mut self.ours,
+            None => &mut self.others,
+        }
+    }
 }
 
 /// A locked mutex even if a holder panicked: what it guards is maps, whole after every statement.
@@ -68,6 +92,7 @@ impl Gate {
         let nonce_key: [u8; 32] = Sha256::digest([&secret[..], b"nonce"].concat()).into();
         let state = State {
             admission: Admission::new(settings.requests_per_2s),
+            rates: Rates::new(&settings),
             inside: Admission::new(INSIDE_PER_2S.max(settings.requests_per_2s)),
             registrar: Registrar::new(nonce_key, settings.realm.clone(), &settings.accounts),
             calls: Calls::new(linger),
@@ -276,7 +301,7 @@ impl Gate {
             "OPTIONS" if ids.to_tag.is_empty() => Err(Some(self.options(random))),
             "REGISTER" => Ok(self.register(&mut state, wire, source, transport, now, random)),
             "INVITE" if ids.to_tag.is_empty() => {
-                self.new_call(&mut state, wire, &ids, source, random).map_err(Some).and_then(|call| {
+                self.new_call(&mut state, wire, &ids, source, (now, random)).map_err(Some).and_then(|call| {
                     drop(state);
                     let passed = self.pass(wire, source, transport, Some(call));
                     if passed.is_err() {
@@ -309,13 +334,22 @@ impl Gate {
         wire: &Wire,
         ids: &Ids,
         source: SocketAddr,
-        random: u64,
+        (now, random): (Mono, u64),
     ) -> Result<DialogId, Refusal> {
         let trunk = self.settings.trunk(source.ip()).map(String::from);
         let known = trunk.is_some() || self.settings.trusts(source.ip()) || state.registrar.is_registered_from(source);
         if !self.settings.open && !known {
             bump(&self.counters.strangers);
             return Err(Refusal::new(403, "No trunk has this address"));
+        }
+        let counted = (!known).then(|| super::admission::network(source.ip()));
+        if !state.rates.of(trunk.as_deref(), known).admit(now) {
+            bump(&self.counters.too_fast);
+            return Err(Refusal::new(503, "Too many calls a second").with("Retry-After", retry_after(random)));
+        }
+        if counted.is_some_and(|from| state.calls.of_source(from) >= self.settings.calls_per_source) {
+            bump(&self.counters.crowded);
+            return Err(Refusal::new(503, "Too many calls of yours").with("Retry-After", retry_after(random)));
         }
         if self.draining() || state.calls.active() >= self.settings.max_calls {
             bump(&self.counters.busy);
@@ -331,6 +365,7 @@ impl Gate {
             cseq: ids.number,
             dialled: user,
             identity: Box::new(Identity::of(wire, trunk)),
+            counted,
             adopted: false,
         };
         Ok(state.calls.add(&ids.call_id, kind, None))

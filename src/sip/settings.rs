@@ -130,6 +130,11 @@ pub struct SipSettings {
     pub public_host: Option<IpAddr>,
     /// Calls at once (both directions, ringing included); one more gets 503 with Retry-After.
     pub max_calls: usize,
+    /// New calls a second, for each trunk, for our own networks, and for all others together; one more gets 503. 0: any
+    /// number.
+    pub calls_per_s: u32,
+    /// Calls at once of one address that is neither a trunk's nor ours.
+    pub calls_per_source: usize,
     /// Numbers served.
     pub users: Served,
     /// Phones that may register.
@@ -168,6 +173,8 @@ impl Default for SipSettings {
             listeners: Listeners::default(),
             public_host: None,
             max_calls: 200,
+            calls_per_s: 500,
+            calls_per_source: 20,
             users: Served::All,
             accounts: Vec::new(),
             realm: "zongji".into(),

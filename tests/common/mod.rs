@@ -72,6 +72,8 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         open: true,
         public: None,
         max_calls: 50,
+        calls_per_s: 0,
+        calls_per_source: 50,
         numbers: vec!["400".into()],
         rtp_bind: [127, 0, 0, 1].into(),
         rtp_ports: first..=first + 199,

@@ -16,6 +16,7 @@ pub struct Caller {
     media: UdpSocket,
     to: SocketAddr,
     from: String,
+    user: String,
     to_line: String,
     call_id: String,
     cseq: u32,
@@ -24,15 +25,21 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A caller with a number; nothing is sent yet.
+    /// A caller with a number who dials 400; nothing is sent yet.
     pub async fn new(to: SocketAddr, number: &str) -> Caller {
+        Caller::dialling(to, number, "400").await
+    }
+
+    /// A caller who dials another number.
+    pub async fn dialling(to: SocketAddr, number: &str, user: &str) -> Caller {
         let bind = || UdpSocket::bind("127.0.0.1:0");
         let (sip, media) = (bind().await.expect("a socket"), bind().await.expect("a socket"));
         let here = sip.local_addr().expect("its address");
         Caller {
             to,
             from: format!("<sip:{number}@{here}>;tag=hand"),
-            to_line: format!("<sip:400@{to}>"),
+            to_line: format!("<sip:{user}@{to}>"),
+            user: user.into(),
             call_id: format!("{}-by-hand", here.port()),
             cseq: 1,
             remote: None,
@@ -46,9 +53,9 @@ impl Caller {
     }
 
     async fn send(&self, method: &str, branch: &str, more: &str, body: &str) {
-        let (to, here) = (self.to, self.here());
+        let (to, here, user) = (self.to, self.here(), &self.user);
         let text = format!(
-            "{method} sip:400@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bK{branch};rport\r\nFrom: {}\r\n\
+            "{method} sip:{user}@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bK{branch};rport\r\nFrom: {}\r\n\
              To: {}\r\nCall-ID: {}\r\nCSeq: {} {method}\r\nMax-Forwards: 70\r\nContact: <sip:hand@{here}>\r\n\
              {more}Content-Length: {}\r\n\r\n{body}",
             self.from,
@@ -188,6 +195,17 @@ impl Caller {
             count += 1;
         }
         count
+    }
+
+    /// Times between the packets that come within a time.
+    pub async fn gaps(&self, within: Duration) -> Vec<Duration> {
+        let end = tokio::time::Instant::now() + within;
+        let (mut gaps, mut last, mut buffer) = (Vec::new(), None, vec![0; 2048]);
+        while let Ok(Ok(_)) = tokio::time::timeout_at(end, self.media.recv_from(&mut buffer)).await {
+            let now = std::time::Instant::now();
+            gaps.extend(last.replace(now).map(|before| now - before));
+        }
+        gaps
     }
 
     /// Sequence numbers of the packets with sound that come within a time.
