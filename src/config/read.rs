@@ -1,6 +1,7 @@
 //! From TOML to settings, going on after every mistake.
 
 use super::{Config, ConfigProblem, RecogniserChoice, RouteKind, Seat, Secret, TestRoute};
+use crate::sdp::Codec;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -228,7 +229,11 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.maybe("public_address", &mut c.rtp.public_address, ip);
         s.number("dead_after_s", &mut c.rtp.dead_after_s, 5..=3600);
     });
-    top.section("media", |s| s.number("shards", &mut c.media.shards, 0..=256));
+    top.section("media", |s| {
+        s.number("shards", &mut c.media.shards, 0..=256);
+        s.read("codecs", &mut c.media.codecs, codecs);
+        s.bool("dtx", &mut c.media.dtx);
+    });
     top.section("http", |s| {
         s.read("bind", &mut c.http.bind, |v| match v.as_str().map(str::trim) {
             Some("off") => Ok(None),
@@ -296,6 +301,23 @@ fn test_route(s: &mut Section<'_, '_, '_>) -> TestRoute {
     s.need("user");
     s.need("kind");
     r
+}
+
+/// Codecs by their names in SDP, in order of preference.
+fn codecs(v: &DeValue<'_>) -> Result<Vec<Codec>, String> {
+    let names = Codec::ALL.map(Codec::name);
+    let wanted = format!("a list of codecs, the preferred one first, out of {}", names.join(", "));
+    let items = v.as_array().filter(|items| !items.is_empty()).ok_or_else(|| wanted.clone())?;
+    let mut codecs = Vec::new();
+    for item in items {
+        let name = item.get_ref().as_str().ok_or_else(|| wanted.clone())?.trim();
+        let codec = Codec::named(name)
+            .ok_or_else(|| format!("{wanted}; nobody knows \"{name}\"{}", did_you_mean(name, &names)))?;
+        if !codecs.contains(&codec) {
+            codecs.push(codec);
+        }
+    }
+    Ok(codecs)
 }
 
 fn ports(text: &str) -> Option<RangeInclusive<u16>> {

@@ -13,6 +13,7 @@ use super::time::{now, utc};
 use super::voices::Voices;
 use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile, flowtest};
 use crate::engines::Engines;
+use crate::sdp::Codec;
 use crate::sip::{Account, Network, Served, SipAgent, SipError, SipEvent, SipSettings};
 use crate::store::{Store, StoreError, Writer, WriterHandle};
 use rand::SeedableRng;
@@ -72,6 +73,10 @@ pub struct HotlineSettings {
     pub rtp_ports: RangeInclusive<u16>,
     /// A caller whose RTP stops for this long has gone, in seconds.
     pub dead_after_s: u64,
+    /// Codecs, the preferred one first.
+    pub codecs: Vec<Codec>,
+    /// Whether silence may be told instead of sent, where a peer agrees.
+    pub dtx: bool,
     /// Media threads.
     pub shards: usize,
     /// Recognition threads.

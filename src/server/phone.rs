@@ -437,6 +437,7 @@ pub fn capabilities(addr: IpAddr, port: u16, codecs: Vec<Codec>) -> Capabilities
         rtcp_port: port + 1,
         codecs,
         telephone_event: true,
+        dtx: false,
         direction: Direction::SendRecv,
         session_id: now().0,
         session_version: 1,

@@ -10,6 +10,7 @@ fn ours() -> Capabilities {
         rtcp_port: 40001,
         codecs: vec![Codec::Pcma, Codec::Pcmu],
         telephone_event: true,
+        dtx: false,
         direction: Direction::SendRecv,
         session_id: 77,
         session_version: 1,
@@ -43,7 +44,8 @@ fn a_usual_offer_gets_our_preferred_codec_and_keys() {
             codec: Codec::Pcma,
             payload_type: 8,
             dtmf_pt: Some(96),
-            receive: Formats { pcma: Some(8), pcmu: None, events: Some(96) },
+            receive: Formats { pcma: Some(8), events: Some(96), ..Formats::default() },
+            extras: Extras::default(),
             ptime_ms: 20,
             we_send: true,
             we_receive: true,
@@ -115,7 +117,7 @@ fn the_peer_decides_how_long_our_packets_are() {
 fn a_payload_type_means_what_its_rtpmap_says() {
     let dynamic = planned("m=audio 5004 RTP/AVP 18 97\r\na=rtpmap:97 pcmu/8000/1\r\n");
     assert_eq!((dynamic.codec, dynamic.payload_type), (Codec::Pcmu, 97));
-    assert!(refusal("m=audio 5004 RTP/AVP 8\r\na=rtpmap:8 PCMA/16000\r\n").contains("G.711"));
+    assert!(refusal("m=audio 5004 RTP/AVP 8\r\na=rtpmap:8 PCMA/16000\r\n").contains("PCMA, PCMU"));
     let other_rate = planned("m=audio 5004 RTP/AVP 8 101\r\na=rtpmap:101 telephone-event/48000\r\n");
     assert_eq!(other_rate.dtmf_pt, None);
 }
@@ -142,7 +144,7 @@ fn ipv6_works_both_ways() {
 fn what_cannot_be_done_is_refused_with_a_reason() {
     assert!(refusal("").contains("no audio"));
     assert!(refusal("m=video 5004 RTP/AVP 96\r\n").contains("no audio"));
-    assert!(refusal("m=audio 5004 RTP/AVP 18 9\r\n").contains("G.711"));
+    assert!(refusal("m=audio 5004 RTP/AVP 18 9\r\n").contains("PCMA, PCMU"));
     assert!(refusal("m=audio 5004 RTP/SAVP 8\r\n").contains("RTP/SAVP"));
     assert!(refusal("m=audio 5004 RTP/AVP 8\r\nc=IN IP4 239.1.2.3\r\n").contains("unicast"));
     assert!(refusal("m=audio 5004 RTP/AVP 8\r\nc=IN IP4 239.1.2.3/127\r\n").contains("unicast"));
@@ -223,9 +225,9 @@ fn we_receive_on_the_types_we_offered_and_send_on_those_of_the_answer() {
     let body = "m=audio 5004 RTP/AVP 98 96\r\na=rtpmap:98 PCMU/8000\r\na=rtpmap:96 telephone-event/8000\r\n";
     let plan = accept(&offer(&ours()), &described(body)).unwrap();
     assert_eq!((plan.codec, plan.payload_type, plan.dtmf_pt), (Codec::Pcmu, 98, Some(96)));
-    assert_eq!(plan.receive, Formats { pcma: Some(8), pcmu: Some(0), events: Some(101) });
+    assert_eq!(plan.receive, Formats { pcma: Some(8), pcmu: Some(0), events: Some(101), ..Formats::default() });
     let answered = planned("m=audio 5004 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\n");
-    assert_eq!(answered.receive, Formats { pcma: Some(8), pcmu: None, events: Some(101) });
+    assert_eq!(answered.receive, Formats { pcma: Some(8), events: Some(101), ..Formats::default() });
 }
 
 #[test]
