@@ -13,10 +13,14 @@ type Taps = [f32; SIDE];
 
 /// An ideal half-band filter under a Kaiser window (beta 4.5).
 fn taps() -> Taps {
-    let bessel = |x: f64| (1..25).fold((1.0, 1.0), |(sum, term), k| {
-        let term = term * (x / 2.0 / f64::from(k)).powi(2);
-        (sum + term, term)
-    }).0;
+    let bessel = |x: f64| {
+        (1..25)
+            .fold((1.0, 1.0), |(sum, term), k| {
+                let term = term * (x / 2.0 / f64::from(k)).powi(2);
+                (sum + term, term)
+            })
+            .0
+    };
     let (beta, reach) = (4.5, (2 * SIDE) as f64);
     let ideal: [f64; SIDE] = std::array::from_fn(|m| {
         let distance = (2 * m + 1) as f64;
@@ -121,11 +125,13 @@ mod tests {
 
     fn halved(pcm: &[i16], piece: usize) -> Vec<i16> {
         let mut halver = Halver::default();
-        pcm.chunks(piece).flat_map(|p| {
-            let mut out = vec![0; p.len() / 2];
-            halver.push(p, &mut out);
-            out
-        }).collect()
+        pcm.chunks(piece)
+            .flat_map(|p| {
+                let mut out = vec![0; p.len() / 2];
+                halver.push(p, &mut out);
+                out
+            })
+            .collect()
     }
 
     #[test]

@@ -30,8 +30,7 @@ impl Noise {
     /// As a payload asks for: its level, then any number of reflection coefficients. None for an empty payload.
     pub fn of(payload: &[u8]) -> Option<Noise> {
         let (&level, coefficients) = payload.split_first()?;
-        let mut noise =
-            Noise { width: 0.0, reflection: [0.0; ORDER], back: [0.0; ORDER], order: 0, seed: 0x9E37_79B9 };
+        let mut noise = Noise { width: 0.0, reflection: [0.0; ORDER], back: [0.0; ORDER], order: 0, seed: 0x9E37_79B9 };
         for (to, &n) in noise.reflection.iter_mut().zip(coefficients) {
             *to = ((f32::from(n) - 127.0) / 127.0).clamp(-MOST_REFLECTION, MOST_REFLECTION);
             noise.order += 1;

@@ -63,7 +63,8 @@ mod tests {
     fn silence_is_told_after_a_while_and_then_twice_a_second() {
         let mut silence = Silence::default();
         let (loud, quiet) = ([3000; 160], [3; 160]);
-        let mut judged = |pcm: &[i16; 160], times: usize| -> Vec<Tell> { (0..times).map(|_| silence.judge(pcm)).collect() };
+        let mut judged =
+            |pcm: &[i16; 160], times: usize| -> Vec<Tell> { (0..times).map(|_| silence.judge(pcm)).collect() };
         assert!(judged(&loud, 5).iter().all(|t| *t == Tell::Sound));
         let told = judged(&quiet, 110);
         assert!(told[..10].iter().all(|t| *t == Tell::Sound), "the end of a word");

@@ -113,8 +113,7 @@ fn continues(told: &Told, timestamp: u32, marker: bool, event: Event, now: Mono)
         return false;
     }
     let ahead = timestamp.wrapping_sub(told.timestamp);
-    let segment =
-        told.duration >= u16::MAX - SLACK && ahead.abs_diff(u32::from(told.duration)) <= u32::from(SLACK);
+    let segment = told.duration >= u16::MAX - SLACK && ahead.abs_diff(u32::from(told.duration)) <= u32::from(SLACK);
     let creeping = event.duration > told.duration && ahead <= 4 * u32::from(event.duration - told.duration);
     segment || creeping
 }

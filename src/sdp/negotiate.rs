@@ -258,7 +258,11 @@ fn plan(
     }
     let Some((codec, payload_type)) = choose(media, codecs) else {
         let ours: Vec<&str> = codecs.iter().map(|c| c.name()).collect();
-        return refuse(format!("none of the codecs in \"{}\" is one of ours: {}", media.formats.join(" "), ours.join(", ")));
+        return refuse(format!(
+            "none of the codecs in \"{}\" is one of ours: {}",
+            media.formats.join(" "),
+            ours.join(", ")
+        ));
     };
     let Some(connection) = theirs.connection_of(media) else {
         return refuse("there is no c= line for the audio stream");
@@ -275,7 +279,8 @@ fn plan(
     let nowhere = ip.is_unspecified();
     let they_want = their_direction.receives() && !nowhere;
     let remote = SocketAddr::new(ip, media.port);
-    let (dtmf_pt, event_clock) = events_beside(media, codec).filter(|_| events).map_or((None, EVENT_CLOCK), |(pt, clock)| (Some(pt), clock));
+    let (dtmf_pt, event_clock) =
+        events_beside(media, codec).filter(|_| events).map_or((None, EVENT_CLOCK), |(pt, clock)| (Some(pt), clock));
     let extras = Extras {
         event_clock,
         noise_pt: noise_type(media).filter(|_| dtx && takes_noise(codec)),
@@ -352,9 +357,11 @@ fn dtx_wanted(ours: &Media) -> bool {
 
 /// The payload type of comfort noise at 8 kHz.
 fn noise_type(media: &Media) -> Option<u8> {
-    media.formats.iter().filter_map(|f| f.parse().ok()).filter(|&pt: &u8| pt < 128).find(|&pt| match rtpmap(media, pt) {
-        Some((name, rate, _)) => name.eq_ignore_ascii_case("CN") && rate == "8000",
-        None => pt == NOISE_PAYLOAD_TYPE,
+    media.formats.iter().filter_map(|f| f.parse().ok()).filter(|&pt: &u8| pt < 128).find(|&pt| {
+        match rtpmap(media, pt) {
+            Some((name, rate, _)) => name.eq_ignore_ascii_case("CN") && rate == "8000",
+            None => pt == NOISE_PAYLOAD_TYPE,
+        }
     })
 }
 
@@ -373,9 +380,8 @@ fn rtpmap(media: &Media, payload_type: u8) -> Option<(&str, &str, Option<&str>)>
 /// The payload type of telephone events of a clock.
 fn event_type(media: &Media, clock: u32) -> Option<u8> {
     media.formats.iter().filter_map(|f| f.parse().ok()).filter(|pt| (96..128).contains(pt)).find(|&pt| {
-        rtpmap(media, pt).is_some_and(|(name, rate, _)| {
-            name.eq_ignore_ascii_case("telephone-event") && rate.parse() == Ok(clock)
-        })
+        rtpmap(media, pt)
+            .is_some_and(|(name, rate, _)| name.eq_ignore_ascii_case("telephone-event") && rate.parse() == Ok(clock))
     })
 }
 

@@ -79,8 +79,11 @@ impl Shard {
         if let Carried::Sound(coding) = carried {
             source.other_codec = coding != sink.rtp.coding();
         }
+        // A key lasts so many ticks of a clock: where that is another, it is pressed anew.
+        let clock = |leg: &MediaLeg| leg.rtp.plan().extras.event_clock;
+        let other_clock = carried == Carried::Event && clock(source) != clock(sink);
         // What the tick sends to this leg now is not sent twice.
-        if source.other_codec || sink.rtp.has_keys() {
+        if source.other_codec || other_clock || sink.rtp.has_keys() {
             if let Received::Key(key) = received {
                 sink.rtp.send_key(key);
             }
