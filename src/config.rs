@@ -196,11 +196,15 @@ pub struct Rtp {
     pub dead_after_s: u32,
 }
 
-/// Media threads.
+/// Sound inside the hotline: threads and codecs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Media {
     /// How many; 0: one for every two cores, at least one.
     pub shards: u16,
+    /// Codecs, the preferred one first.
+    pub codecs: Vec<Codec>,
+    /// Whether silence may be told instead of sent, where a peer agrees.
+    pub dtx: bool,
 }
 
 /// Health and metrics.
@@ -404,7 +408,7 @@ impl Default for Config {
                 tls: Tls::default(),
             },
             rtp: Rtp { ports: 20_000..=29_999, bind: everywhere, public_address: None, dead_after_s: 30 },
-            media: Media { shards: 0 },
+            media: Media { shards: 0, codecs: vec![Codec::Pcma, Codec::Pcmu], dtx: false },
             http: Http { bind: Some(SocketAddr::from(([127, 0, 0, 1], 8080))) },
             data: Data { dir: "./data".into(), demo: true },
             models: Models { dir: None, whisper: None },

@@ -10,6 +10,7 @@ mod barge_in;
 mod call_control;
 mod calls_by_keys;
 mod calls_by_voice;
+mod codecs;
 mod command_line;
 mod floods;
 mod hanging_up;

@@ -200,6 +200,8 @@ fn settings(c: &Config) -> HotlineSettings {
         rtp_bind: c.rtp.bind,
         rtp_ports: c.rtp.ports.clone(),
         dead_after_s: u64::from(c.rtp.dead_after_s),
+        codecs: c.media.codecs.clone(),
+        dtx: c.media.dtx,
         shards: or_half(c.media.shards),
         hear_workers: or_half(c.limits.workers),
         data: c.data.dir.clone(),

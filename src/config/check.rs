@@ -20,6 +20,14 @@ pub(super) fn check(c: &Config, problems: &mut Problems<'_>) {
             ),
         );
     }
+    if let Some(codec) = c.media.codecs.iter().find(|c| !crate::rtp::coding(**c).is_built_in()) {
+        let name = codec.name();
+        let what = format!(
+            "media.codecs has {name}, but this program was built without it (cargo feature {}): leave it out or build with it",
+            name.to_lowercase()
+        );
+        problems.add_for("media.codecs", what);
+    }
     if c.speech.recogniser == RecogniserChoice::Whisper && c.models.whisper.is_none() {
         let what = "speech.recogniser is \"whisper\" but models.whisper names no ggml file";
         problems.add_for("speech.recogniser", what);

@@ -256,7 +256,11 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.maybe("public_address", &mut c.rtp.public_address, ip);
         s.number("dead_after_s", &mut c.rtp.dead_after_s, 5..=3600);
     });
-    top.section("media", |s| s.number("shards", &mut c.media.shards, 0..=256));
+    top.section("media", |s| {
+        s.number("shards", &mut c.media.shards, 0..=256);
+        s.read("codecs", &mut c.media.codecs, codecs);
+        s.bool("dtx", &mut c.media.dtx);
+    });
     top.section("http", |s| {
         s.read("bind", &mut c.http.bind, listener);
     });
@@ -336,7 +340,7 @@ fn trunk(s: &mut Section<'_, '_, '_>) -> Trunk {
     s.choice("direction", &mut t.direction, &way);
     s.number("priority", &mut t.priority, 0..=1000);
     s.number("weight", &mut t.weight, 0..=1000);
-    s.items("codecs", &mut t.codecs, "a list of codecs, such as [\"PCMA\", \"PCMU\"]", Codec::from_name);
+    s.items("codecs", &mut t.codecs, "a list of codecs, such as [\"PCMA\", \"PCMU\"]", Codec::named);
     let rules = "a list of changes to the beginning of numbers, such as [\"+86 -> \"]";
     s.items("caller_in", &mut t.caller_in, rules, |text| text.parse().ok());
     s.items("called_out", &mut t.called_out, rules, |text| text.parse().ok());
@@ -386,6 +390,23 @@ fn test_route(s: &mut Section<'_, '_, '_>) -> TestRoute {
     s.need("user");
     s.need("kind");
     r
+}
+
+/// Codecs by their names in SDP, in order of preference.
+fn codecs(v: &DeValue<'_>) -> Result<Vec<Codec>, String> {
+    let names = Codec::ALL.map(Codec::name);
+    let wanted = format!("a list of codecs, the preferred one first, out of {}", names.join(", "));
+    let items = v.as_array().filter(|items| !items.is_empty()).ok_or_else(|| wanted.clone())?;
+    let mut codecs = Vec::new();
+    for item in items {
+        let name = item.get_ref().as_str().ok_or_else(|| wanted.clone())?.trim();
+        let codec = Codec::named(name)
+            .ok_or_else(|| format!("{wanted}; nobody knows \"{name}\"{}", did_you_mean(name, &names)))?;
+        if !codecs.contains(&codec) {
+            codecs.push(codec);
+        }
+    }
+    Ok(codecs)
 }
 
 fn ports(text: &str) -> Option<RangeInclusive<u16>> {

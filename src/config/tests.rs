@@ -162,3 +162,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn codecs_are_taken_in_their_order_and_an_unknown_one_is_named() {
+    let c = Config::parse("[media]\ncodecs = [\"g722\", \"PCMA\", \"PCMA\"]\ndtx = true\n", file()).expect("right");
+    assert_eq!((c.media.codecs, c.media.dtx), (vec![Codec::G722, Codec::Pcma], true));
+    let of = |list: &str| problems(&format!("[media]\ncodecs = {list}\n"));
+    let unknown = of("[\"PCMA\", \"opsu\"]");
+    assert!(unknown[0].contains("\"opsu\"; did you mean opus?") && unknown[0].contains("PCMU"), "{unknown:?}");
+    for wrong in ["[]", "\"PCMA\"", "[8]"] {
+        assert!(of(wrong)[0].contains("a list of codecs"), "{wrong}");
+    }
+    let built_in = |name: &str| Config::parse(&format!("[media]\ncodecs = [\"{name}\"]"), file()).is_ok();
+    assert_eq!((built_in("opus"), built_in("G729")), (cfg!(feature = "opus"), cfg!(feature = "g729")));
+}

@@ -10,7 +10,7 @@ use super::packet::RtpView;
 use super::receiver::{Carried, Ignored, Received, Receiver};
 use super::rtcp::{self, Reporter, Sent};
 use super::sender::Sender;
-use crate::audio::{AudioFrame, FRAME_SAMPLES, Law};
+use crate::audio::{AudioFrame, Coding, FRAME_SAMPLES};
 use crate::clock::Mono;
 use crate::sdp::MediaPlan;
 use std::net::{IpAddr, SocketAddr};
@@ -171,9 +171,9 @@ impl RtpSession {
         self.sender.has_keys()
     }
 
-    /// The curve of the sound that goes to the peer.
-    pub fn law(&self) -> Law {
-        self.sender.law()
+    /// How the sound that goes to the peer is coded.
+    pub fn coding(&self) -> Coding {
+        self.sender.coding()
     }
 
     // --- in

@@ -6,7 +6,7 @@ pub mod session;
 pub mod write;
 
 pub use negotiate::{
-    Capabilities, Formats, MediaPlan, NegotiationError, accept, answer, carry_version, offer, offer_again,
+    Capabilities, Extras, Formats, MediaPlan, NegotiationError, accept, answer, carry_version, offer, offer_again,
 };
 pub use parse::{SdpError, parse};
 pub use session::{Attribute, Codec, Connection, Direction, Media, Origin, Session};

@@ -16,6 +16,7 @@ use super::voices::Voices;
 use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile, flowtest};
 use crate::engines::Engines;
 use crate::sip::{Account, Listeners, Network, Served, SipAgent, SipError, SipEvent, SipSettings, TrunkPeer};
+use crate::sdp::Codec;
 use crate::store::{Store, StoreError, Writer, WriterHandle};
 use rand::SeedableRng;
 use std::collections::HashMap;
@@ -88,6 +89,10 @@ pub struct HotlineSettings {
     pub rtp_ports: RangeInclusive<u16>,
     /// A caller whose RTP stops for this long has gone, in seconds.
     pub dead_after_s: u64,
+    /// Codecs, the preferred one first.
+    pub codecs: Vec<Codec>,
+    /// Whether silence may be told instead of sent, where a peer agrees.
+    pub dtx: bool,
     /// Media threads.
     pub shards: usize,
     /// Recognition threads.

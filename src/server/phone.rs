@@ -108,8 +108,15 @@ pub trait Relay: Send + Sync {
 pub struct PacketSeen {
     /// RTP sequence number.
     pub seq: u16,
-    /// Whether there was sound in it.
+    /// Whether there was sound in it (of G.711: other codecs cannot be told without decoding).
     pub sound: bool,
+    /// A hash of its payload (FNV-1a), to know it again.
+    pub payload: u64,
+}
+
+/// Hash by which a packet's payload is known again.
+pub fn payload_hash(payload: &[u8]) -> u64 {
+    payload.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A phone's own settings.
@@ -437,6 +444,7 @@ pub fn capabilities(addr: IpAddr, port: u16, codecs: Vec<Codec>) -> Capabilities
         rtcp_port: port + 1,
         codecs,
         telephone_event: true,
+        dtx: false,
         direction: Direction::SendRecv,
         session_id: now().0,
         session_version: 1,
@@ -490,7 +498,8 @@ impl Talk {
         if let (true, Ok(view)) = (self.keep, RtpView::parse(packet)) {
             // Both laws write silence as one of two neighbouring codes.
             let sound = view.payload().iter().any(|c| !matches!(c, 0xd5 | 0x55 | 0xff | 0x7f));
-            self.packets.push(PacketSeen { seq: view.sequence(), sound });
+            let payload = payload_hash(view.payload());
+            self.packets.push(PacketSeen { seq: view.sequence(), sound, payload });
         }
     }
 

@@ -717,12 +717,12 @@ impl Switchboard {
             bound if !bound.is_unspecified() => bound,
             _ => local_address(towards),
         });
-        let mut codecs = vec![Codec::Pcma, Codec::Pcmu];
+        let mut codecs = self.p.settings.codecs.clone();
         if let Some(first) = first {
             codecs.retain(|c| *c != first);
             codecs.insert(0, first);
         }
-        super::phone::capabilities(addr, port, codecs)
+        Capabilities { dtx: self.p.settings.dtx, ..super::phone::capabilities(addr, port, codecs) }
     }
 }
 

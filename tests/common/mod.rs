@@ -15,6 +15,7 @@ use std::time::Duration;
 use zongji::call::CallEvent;
 use zongji::dialplan::FlowSet;
 use zongji::engines::Engines;
+use zongji::sdp::Codec;
 use zongji::server::bus::News;
 use zongji::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use zongji::server::phone::{Act, CallResult, Phone, PhoneNews, PhoneSettings, Step, When};
@@ -78,6 +79,8 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         rtp_bind: [127, 0, 0, 1].into(),
         rtp_ports: first..=first + 199,
         dead_after_s: 60,
+        codecs: vec![Codec::Pcma, Codec::Pcmu],
+        dtx: false,
         shards: 1,
         hear_workers: 1,
         data: data.path().to_path_buf(),

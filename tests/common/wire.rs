@@ -20,6 +20,8 @@ pub struct Caller {
     to_line: String,
     call_id: String,
     cseq: u32,
+    /// What it offers: payload types and their rtpmaps, its codec first.
+    pub formats: Vec<(u8, &'static str)>,
     /// Where the hotline takes our sound, once it has said so.
     pub remote: Option<SocketAddr>,
 }
@@ -42,6 +44,7 @@ impl Caller {
             user: user.into(),
             call_id: format!("{}-by-hand", here.port()),
             cseq: 1,
+            formats: vec![(8, "PCMA/8000")],
             remote: None,
             sip,
             media,
@@ -69,9 +72,11 @@ impl Caller {
 
     fn offer(&self, direction: &str) -> String {
         let port = self.media.local_addr().expect("its address").port();
+        let numbers: String = self.formats.iter().map(|(n, _)| format!(" {n}")).collect();
+        let maps: String = self.formats.iter().map(|(n, map)| format!("a=rtpmap:{n} {map}\r\n")).collect();
         format!(
-            "v=0\r\no=- 1 {} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 8\r\n\
-             a=rtpmap:8 PCMA/8000\r\na={direction}\r\n",
+            "v=0\r\no=- 1 {} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP{numbers}\r\n\
+             {maps}a={direction}\r\n",
             self.cseq
         )
     }
@@ -183,6 +188,21 @@ impl Caller {
             packet.extend_from_slice(&(n as u32 * 160).to_be_bytes());
             packet.extend_from_slice(&[0, 0, 0, 7]);
             Law::A.encode(frame, &mut packet);
+            self.media.send_to(&packet, remote).await.expect("sent");
+        }
+    }
+
+    /// Sends coded packets of 20 ms in real time, in the codec it offered; `step` is their length on its clock.
+    pub async fn send_coded(&self, payloads: &[Vec<u8>], step: u32) {
+        let remote = self.remote.expect("the call is answered");
+        let mut clock = tokio::time::interval(Duration::from_millis(20));
+        for (n, payload) in payloads.iter().enumerate() {
+            clock.tick().await;
+            let mut packet = vec![0x80, self.formats[0].0];
+            packet.extend_from_slice(&(n as u16).to_be_bytes());
+            packet.extend_from_slice(&(n as u32 * step).to_be_bytes());
+            packet.extend_from_slice(&[0, 0, 0, 8]);
+            packet.extend_from_slice(payload);
             self.media.send_to(&packet, remote).await.expect("sent");
         }
     }

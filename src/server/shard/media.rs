@@ -76,11 +76,14 @@ impl Shard {
         }
         let Ok(view) = RtpView::parse(bytes) else { return };
         let Some(carried) = source.rtp.carries(&view) else { return };
-        if let Carried::Sound(law) = carried {
-            source.other_law = law != sink.rtp.law();
+        if let Carried::Sound(coding) = carried {
+            source.other_codec = coding != sink.rtp.coding();
         }
+        // A key lasts so many ticks of a clock: where that is another, it is pressed anew.
+        let clock = |leg: &MediaLeg| leg.rtp.plan().extras.event_clock;
+        let other_clock = carried == Carried::Event && clock(source) != clock(sink);
         // What the tick sends to this leg now is not sent twice.
-        if source.other_law || sink.rtp.has_keys() {
+        if source.other_codec || other_clock || sink.rtp.has_keys() {
             if let Received::Key(key) = received {
                 sink.rtp.send_key(key);
             }
@@ -148,10 +151,10 @@ impl Shard {
         let told = from_seat.copied().unwrap_or_else(|| AudioFrame::silence(heard.at));
         if let Some(seat) = &mut slot.seat {
             let apart = !relayed(&slot.caller, seat);
-            if apart || seat.other_law || slot.caller.rtp.has_keys() {
+            if apart || seat.other_codec || slot.caller.rtp.has_keys() {
                 self.send(&mut slot.caller, &told);
             }
-            if apart || slot.caller.other_law || seat.rtp.has_keys() {
+            if apart || slot.caller.other_codec || seat.rtp.has_keys() {
                 self.send(seat, heard);
             }
         }

@@ -135,7 +135,7 @@ impl Shard {
             control: sockets.rtcp,
             port: sockets.port,
             since: at,
-            other_law: false,
+            other_codec: false,
             keys: Keys::default(),
         })
     }

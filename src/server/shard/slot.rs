@@ -7,7 +7,7 @@ use crate::clock::Mono;
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
 use crate::rtp::RtpSession;
-use crate::sdp::MediaPlan;
+use crate::sdp::{Codec, MediaPlan};
 use crate::server::keys::Keys;
 use crate::server::recorder::Tap;
 use std::net::{IpAddr, UdpSocket};
@@ -22,8 +22,8 @@ pub(super) struct MediaLeg {
     pub signalling: IpAddr,
     /// Silence counts from here at the earliest: the leg's beginning, or its last new agreement.
     pub since: Mono,
-    /// Its sound came last in the other curve of G.711 than the leg beside it takes: relaying it would be noise.
-    pub other_law: bool,
+    /// Its sound came last in another codec than the leg beside it takes: relaying it would be noise.
+    pub other_codec: bool,
     pub keys: Keys,
 }
 
@@ -89,9 +89,13 @@ pub(super) fn relayed(a: &MediaLeg, b: &MediaLeg) -> bool {
     alike(a.rtp.plan(), b.rtp.plan())
 }
 
-/// Whether two legs speak the same on the wire, keys included: a peer without RFC 4733 needs tones made for it.
+/// Whether two legs speak the same on the wire, keys included: a peer without RFC 4733 needs tones made for it, and one
+/// that knows no description of noise needs the noise.
 pub(super) fn alike(a: &MediaPlan, b: &MediaPlan) -> bool {
-    a.codec == b.codec && a.ptime_ms == b.ptime_ms && a.dtmf_pt.is_some() == b.dtmf_pt.is_some()
+    let keys = |p: &MediaPlan| p.dtmf_pt.is_some();
+    // What Opus leaves out in silence every Opus decoder bears.
+    let silence = |p: &MediaPlan| (p.extras.noise_pt.is_some(), p.extras.dtx && p.codec != Codec::Opus);
+    a.codec == b.codec && a.ptime_ms == b.ptime_ms && keys(a) == keys(b) && silence(a) == silence(b)
 }
 
 impl App {
@@ -127,7 +131,7 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sdp::Codec;
+    use crate::sdp::Extras;
 
     #[test]
     fn what_comes_for_an_old_order_is_not_taken_for_the_next_seat() {
@@ -158,7 +162,8 @@ mod tests {
             codec: Codec::Pcma,
             payload_type: 8,
             dtmf_pt: Some(101),
-            receive: crate::sdp::Formats { pcma: Some(8), pcmu: None, events: Some(101) },
+            receive: crate::sdp::Formats { pcma: Some(8), events: Some(101), ..Default::default() },
+            extras: Default::default(),
             ptime_ms: 20,
             we_send: true,
             we_receive: true,
@@ -168,5 +173,10 @@ mod tests {
         assert!(!alike(&plan, &MediaPlan { codec: Codec::Pcmu, ..plan.clone() }));
         assert!(!alike(&plan, &MediaPlan { ptime_ms: 30, ..plan.clone() }));
         assert!(!alike(&plan, &MediaPlan { dtmf_pt: None, ..plan.clone() }));
+        let with = |extras| MediaPlan { extras, ..plan.clone() };
+        assert!(!alike(&plan, &with(Extras { noise_pt: Some(13), ..Extras::default() })));
+        assert!(alike(&plan, &with(Extras { event_clock: 48_000, ..Extras::default() })), "its keys are pressed anew");
+        let opus = |dtx| MediaPlan { codec: Codec::Opus, extras: Extras { dtx, ..Extras::default() }, ..plan.clone() };
+        assert!(alike(&opus(true), &opus(false)));
     }
 }
