@@ -12,6 +12,7 @@ mod calls_by_keys;
 mod calls_by_voice;
 mod command_line;
 mod hanging_up;
+mod keys_in_sound;
 mod lossy_speech;
 mod media_security;
 mod simulated_calls;

@@ -2,6 +2,7 @@
 
 pub mod conceal;
 pub mod detect;
+pub mod dtmf;
 pub mod frame;
 pub mod g711;
 pub mod mix;
@@ -11,6 +12,7 @@ pub mod wav;
 
 pub use conceal::Concealer;
 pub use detect::tone_power;
+pub use dtmf::DtmfDetector;
 pub use frame::{AudioFrame, FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE};
 pub use g711::Law;
 pub use mix::Mixer;

@@ -52,12 +52,21 @@ impl Shard {
         }
         let by_sip_only = way == Way::Info && l.rtp.plan().dtmf_pt.is_none();
         if slot.bridged
-            && by_sip_only
             && let Some(other) = slot.leg(leg.other())
+            // Tones go on as sound to a peer that knows nothing else.
+            && (by_sip_only || way == Way::Sound && other.rtp.plan().dtmf_pt.is_some())
         {
             other.rtp.send_key(key);
         }
         self.input(slot, at, CallInput::Key { leg, key });
+    }
+
+    /// Keys in the sound of a leg that sends them in no other way.
+    fn tones(&mut self, slot: &mut Slot, at: Mono, leg: Leg, frame: &AudioFrame) {
+        let heard = slot.leg(leg).and_then(|l| l.tones.as_mut()?.push(&frame.pcm));
+        if let Some(key) = heard {
+            self.key(slot, at, leg, Way::Sound, key);
+        }
     }
 
     /// A packet of a bridged leg, sound or key, goes to the other leg at once when the two agreed on the same; else
@@ -100,6 +109,10 @@ impl Shard {
         let from_seat = slot.seat.as_mut().map(|s| s.rtp.pull(at));
         if let Some(frame) = &from_seat {
             slot.app.hear(at, Leg::Seat, frame);
+        }
+        self.tones(slot, at, Leg::Caller, &heard);
+        if let Some(frame) = &from_seat {
+            self.tones(slot, at, Leg::Seat, frame);
         }
         let told = if slot.bridged {
             self.serve_bridged(slot, &heard, from_seat.as_ref())

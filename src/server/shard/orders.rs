@@ -42,6 +42,7 @@ impl Shard {
                     let signalling = signalling.unwrap_or(l.signalling);
                     l.signalling = signalling;
                     l.rtp.replan(plan, signalling, at);
+                    l.listen_for_tones();
                     l.since = at;
                 }
             }),
@@ -128,7 +129,7 @@ impl Shard {
         }
         let at = now();
         let rtp = RtpSession::new(plan, signalling, seed, at);
-        Some(MediaLeg {
+        let mut leg = MediaLeg {
             signalling,
             rtp,
             socket: sockets.rtp,
@@ -137,7 +138,10 @@ impl Shard {
             since: at,
             other_law: false,
             keys: Keys::default(),
-        })
+            tones: None,
+        };
+        leg.listen_for_tones();
+        Some(leg)
     }
 
     /// What signalling, models and the back office tell.

@@ -1,7 +1,7 @@
 //! A call in a shard: its legs, what runs on it, and which seat it waits for.
 
 use super::App;
-use crate::audio::AudioFrame;
+use crate::audio::{AudioFrame, DtmfDetector};
 use crate::call::CallInput;
 use crate::clock::Mono;
 use crate::dialplan::FlowSet;
@@ -25,6 +25,19 @@ pub(super) struct MediaLeg {
     /// Its sound came last in the other curve of G.711 than the leg beside it takes: relaying it would be noise.
     pub other_law: bool,
     pub keys: Keys,
+    /// Listens for keys in the sound, where they come in no other way.
+    pub tones: Option<Box<DtmfDetector>>,
+}
+
+impl MediaLeg {
+    /// Listens for keys in the sound or not, as the agreement that is in force now wants it.
+    pub(super) fn listen_for_tones(&mut self) {
+        if self.rtp.plan().dtmf_pt.is_some() {
+            self.tones = None;
+        } else if self.tones.is_none() {
+            self.tones = Some(Box::default());
+        }
+    }
 }
 
 /// Which of a call's orders for a seat is in force. A seat's answer may cross the call's giving up on it; what comes
