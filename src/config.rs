@@ -42,6 +42,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[[seat]]`
     pub seats: Vec<Seat>,
+    /// `[[supervisor]]`
+    pub supervisors: Vec<Supervisor>,
     /// `[[test_route]]`
     pub test_routes: Vec<TestRoute>,
 }
@@ -79,6 +81,8 @@ pub struct Rtp {
 pub struct Media {
     /// How many; 0: one for every two cores, at least one.
     pub shards: u16,
+    /// Heard by who is held or waits for a seat: a WAV file; `None`: a made chime.
+    pub hold_music: Option<PathBuf>,
 }
 
 /// Health and metrics.
@@ -187,6 +191,15 @@ pub struct Seat {
     pub skills: Vec<String>,
 }
 
+/// A supervisor's phone: it may listen at every seat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Supervisor {
+    /// Its user name.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+}
+
 /// What a test route does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteKind {
@@ -275,7 +288,7 @@ impl Default for Config {
                 realm: "zongji".into(),
             },
             rtp: Rtp { ports: 20_000..=29_999, bind: everywhere, public_address: None, dead_after_s: 30 },
-            media: Media { shards: 0 },
+            media: Media { shards: 0, hold_music: None },
             http: Http { bind: Some(SocketAddr::from(([127, 0, 0, 1], 8080))) },
             data: Data { dir: "./data".into(), demo: true },
             models: Models { dir: None, whisper: None },
@@ -284,6 +297,7 @@ impl Default for Config {
             record: Record { on: true },
             limits: Limits { max_call_s: 1800, workers: 0, write_queue: 20_000, min_free_mb: 200 },
             seats: Vec::new(),
+            supervisors: Vec::new(),
             test_routes: Vec::new(),
         }
     }

@@ -22,4 +22,5 @@ mod sip_phones;
 mod sip_torture;
 mod sipp_peers;
 mod store_durability;
+mod supervising;
 mod tidy;

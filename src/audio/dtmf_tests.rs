@@ -6,6 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use std::path::{Path, PathBuf};
 
 const KEYS: &str = "0123456789*#ABCD";
+/// A sine of full scale (ITU-T G.711).
+const FULL_SCALE_DBM0: f32 = 3.17;
 
 /// How a key is played: levels in dBm0 for each tone, frequencies off by a part, silence and tones in samples.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +30,7 @@ impl Played {
     fn add_to(self, pcm: &mut Vec<i16>) {
         let [low, high] = Tone::key(self.key).unwrap().hz;
         let (low, high) = (low * (1.0 + self.row_off), high * (1.0 + self.column_off));
-        // A sine of full scale is +3.14 dBm0.
-        let amplitude = |dbm0: f32| 32767.0 * 10f32.powf((dbm0 - 3.14) / 20.0);
+        let amplitude = |dbm0: f32| 32767.0 * 10f32.powf((dbm0 - FULL_SCALE_DBM0) / 20.0);
         let (a, b) = (amplitude(self.row_dbm0), amplitude(self.column_dbm0));
         pcm.extend(std::iter::repeat_n(0, self.before));
         pcm.extend((0..self.length).map(|n| {

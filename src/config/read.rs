@@ -1,6 +1,6 @@
 //! From TOML to settings, going on after every mistake.
 
-use super::{Config, ConfigProblem, RecogniserChoice, RouteKind, Seat, Secret, TestRoute};
+use super::{Config, ConfigProblem, RecogniserChoice, RouteKind, Seat, Secret, Supervisor, TestRoute};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -206,6 +206,7 @@ pub(super) fn config(text: &str, problems: &mut Problems<'_>) -> Config {
     network(&mut top, &mut c);
     inside(&mut top, &mut c);
     top.sections("seat", |s| c.seats.push(seat(s)));
+    top.sections("supervisor", |s| c.supervisors.push(supervisor(s)));
     top.sections("test_route", |s| c.test_routes.push(test_route(s)));
     top.finish();
     c
@@ -228,7 +229,10 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.maybe("public_address", &mut c.rtp.public_address, ip);
         s.number("dead_after_s", &mut c.rtp.dead_after_s, 5..=3600);
     });
-    top.section("media", |s| s.number("shards", &mut c.media.shards, 0..=256));
+    top.section("media", |s| {
+        s.number("shards", &mut c.media.shards, 0..=256);
+        s.maybe_path("hold_music", &mut c.media.hold_music);
+    });
     top.section("http", |s| {
         s.read("bind", &mut c.http.bind, |v| match v.as_str().map(str::trim) {
             Some("off") => Ok(None),
@@ -276,6 +280,15 @@ fn seat(s: &mut Section<'_, '_, '_>) -> Seat {
     s.need("password");
     seat.password = Secret::new(password);
     seat
+}
+
+fn supervisor(s: &mut Section<'_, '_, '_>) -> Supervisor {
+    let (mut user, mut password) = (String::new(), String::new());
+    s.text("user", &mut user);
+    s.text("password", &mut password);
+    s.need("user");
+    s.need("password");
+    Supervisor { user, password: Secret::new(password) }
 }
 
 fn test_route(s: &mut Section<'_, '_, '_>) -> TestRoute {

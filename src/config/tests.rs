@@ -29,7 +29,7 @@ fn what_the_example_file_offers_in_comments_is_right_too() {
     let on: String =
         text.lines().map(|l| l.strip_prefix("# ").filter(|l| is_setting(l)).unwrap_or(l).to_string() + "\n").collect();
     let c = Config::parse(&on, file()).expect("every offer holds");
-    assert_eq!((c.seats.len(), c.test_routes.len()), (1, 1));
+    assert_eq!((c.seats.len(), c.supervisors.len(), c.test_routes.len()), (1, 1, 1));
     assert_eq!(c.seats[0].skills, ["订单"]);
     assert!(
         c.models.dir.is_some()

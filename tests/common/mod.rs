@@ -78,12 +78,14 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         seed_demo: true,
         speech: true,
         seats: vec![Seat { user: SEAT.0.into(), password: SEAT.1.into(), queues: Vec::new(), skills: Vec::new() }],
+        supervisors: Vec::new(),
         routes: Vec::<TestRoute>::new(),
         trusted: Vec::new(),
         realm: "zongji".into(),
         max_call_s: 600,
         write_queue: 4096,
         min_free_mb: 0,
+        hold_music: None,
         answer_delay_ms: 0,
     }
 }

@@ -46,6 +46,11 @@ impl Shard {
                     l.since = at;
                 }
             }),
+            ShardCommand::Supervise { call, user, mode, leg } => self.supervise(call, user, mode, *leg),
+            ShardCommand::SuperviseAs { call, mode } => {
+                self.with(call, |shard, slot| shard.supervise_as(slot, mode));
+            }
+            ShardCommand::SupervisorLeft { call } => self.with(call, |shard, slot| shard.drop_supervisor(slot)),
             ShardCommand::Stop => self.stopping = true,
         }
     }
@@ -69,6 +74,7 @@ impl Shard {
             flows,
             caller,
             seat: None,
+            supervisor: None,
             order: SeatOrder::default(),
             tap,
             bridged: false,

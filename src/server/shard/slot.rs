@@ -1,6 +1,7 @@
 //! A call in a shard: its legs, what runs on it, and which seat it waits for.
 
 use super::App;
+use super::supervise::Supervisor;
 use crate::audio::{AudioFrame, DtmfDetector};
 use crate::call::CallInput;
 use crate::clock::Mono;
@@ -69,6 +70,7 @@ pub(super) struct Slot {
     pub flows: Option<Arc<FlowSet>>,
     pub caller: MediaLeg,
     pub seat: Option<MediaLeg>,
+    pub supervisor: Option<Supervisor>,
     pub order: SeatOrder,
     pub tap: Option<Tap>,
     pub bridged: bool,
@@ -87,6 +89,7 @@ impl Slot {
         match leg {
             Leg::Caller => Some(&mut self.caller),
             Leg::Seat => self.seat.as_mut(),
+            Leg::Supervisor => self.supervisor.as_mut().map(|s| &mut s.leg),
         }
     }
 }
