@@ -50,6 +50,8 @@ pub struct Config {
     pub trunks: Vec<Trunk>,
     /// `[[outbound]]`
     pub outbound: Vec<Outbound>,
+    /// `[[supervisor]]`
+    pub supervisors: Vec<Supervisor>,
     /// `[[test_route]]`
     pub test_routes: Vec<TestRoute>,
 }
@@ -205,6 +207,8 @@ pub struct Media {
     pub codecs: Vec<Codec>,
     /// Whether silence may be told instead of sent, where a peer agrees.
     pub dtx: bool,
+    /// Heard by who is held or waits for a seat: a WAV file; `None`: a made chime.
+    pub hold_music: Option<PathBuf>,
 }
 
 /// Health and metrics.
@@ -315,6 +319,15 @@ pub struct Seat {
     pub phone: Option<String>,
 }
 
+/// A supervisor's phone: it may listen at every seat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Supervisor {
+    /// Its user name.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+}
+
 /// What a test route does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteKind {
@@ -408,7 +421,7 @@ impl Default for Config {
                 tls: Tls::default(),
             },
             rtp: Rtp { ports: 20_000..=29_999, bind: everywhere, public_address: None, dead_after_s: 30 },
-            media: Media { shards: 0, codecs: vec![Codec::Pcma, Codec::Pcmu], dtx: false },
+            media: Media { shards: 0, codecs: vec![Codec::Pcma, Codec::Pcmu], dtx: false, hold_music: None },
             http: Http { bind: Some(SocketAddr::from(([127, 0, 0, 1], 8080))) },
             data: Data { dir: "./data".into(), demo: true },
             models: Models { dir: None, whisper: None },
@@ -419,6 +432,7 @@ impl Default for Config {
             seats: Vec::new(),
             trunks: Vec::new(),
             outbound: Vec::new(),
+            supervisors: Vec::new(),
             test_routes: Vec::new(),
         }
     }

@@ -22,6 +22,7 @@ pub mod machine;
 pub mod mouth;
 pub mod output;
 pub mod settings;
+pub mod supervise;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -37,4 +38,5 @@ pub use life::{Stage, State};
 pub use machine::Call;
 pub use output::CallOutput;
 pub use settings::{CallSettings, Phrases};
+pub use supervise::Supervision;
 pub use turn::Phase;

@@ -6,6 +6,7 @@ use crate::config::{
 };
 use crate::dialplan::{FlowSet, SourceFile, flowtest};
 use crate::engines::{EngineSettings, Engines};
+use crate::server::Supervisor;
 use crate::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use crate::server::outbound::Rule;
 use crate::server::routes::{Listening, RouteKind};
@@ -219,12 +220,18 @@ fn settings(c: &Config) -> HotlineSettings {
                 phone: s.phone.clone(),
             })
             .collect(),
+        supervisors: c
+            .supervisors
+            .iter()
+            .map(|s| Supervisor { user: s.user.clone(), password: s.password.expose().into() })
+            .collect(),
         routes: c.test_routes.iter().map(route).collect(),
         trusted: Vec::new(),
         realm: c.sip.realm.clone(),
         max_call_s: c.limits.max_call_s,
         write_queue: c.limits.write_queue as usize,
         min_free_mb: c.limits.min_free_mb,
+        hold_music: c.media.hold_music.clone(),
         answer_delay_ms: 0,
     }
 }

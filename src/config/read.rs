@@ -1,6 +1,6 @@
 //! From TOML to settings, going on after every mistake.
 
-use super::{Config, ConfigProblem, Direction, Outbound, RecogniserChoice, RouteKind, Seat, Secret, TestRoute, Trunk};
+use super::{Config, ConfigProblem, Direction, Outbound, RecogniserChoice, RouteKind, Seat, Secret, Supervisor, TestRoute, Trunk};
 use crate::sdp::Codec;
 use crate::server::outbound::Role;
 use std::collections::BTreeMap;
@@ -222,6 +222,7 @@ pub(super) fn config(text: &str, problems: &mut Problems<'_>) -> Config {
     top.sections("seat", |s| c.seats.push(seat(s)));
     top.sections("trunk", |s| c.trunks.push(trunk(s)));
     top.sections("outbound", |s| c.outbound.push(outbound(s)));
+    top.sections("supervisor", |s| c.supervisors.push(supervisor(s)));
     top.sections("test_route", |s| c.test_routes.push(test_route(s)));
     top.finish();
     c
@@ -260,6 +261,7 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.number("shards", &mut c.media.shards, 0..=256);
         s.read("codecs", &mut c.media.codecs, codecs);
         s.bool("dtx", &mut c.media.dtx);
+        s.maybe_path("hold_music", &mut c.media.hold_music);
     });
     top.section("http", |s| {
         s.read("bind", &mut c.http.bind, listener);
@@ -369,6 +371,15 @@ fn outbound(s: &mut Section<'_, '_, '_>) -> Outbound {
     s.need("role");
     s.need("allow");
     o
+}
+
+fn supervisor(s: &mut Section<'_, '_, '_>) -> Supervisor {
+    let (mut user, mut password) = (String::new(), String::new());
+    s.text("user", &mut user);
+    s.text("password", &mut password);
+    s.need("user");
+    s.need("password");
+    Supervisor { user, password: Secret::new(password) }
 }
 
 fn test_route(s: &mut Section<'_, '_, '_>) -> TestRoute {

@@ -9,6 +9,7 @@ use super::ports::PortPool;
 use super::recorder::Recorder;
 use super::routes::{Listening, RouteKind};
 use super::shard::{self, ShardCommand, ShardHandle, ShardSettings};
+use super::supervisors::{self, Supervisor};
 use super::switchboard::{Switchboard, SwitchboardParts};
 use super::time::{now, utc};
 use super::trunks::{Trunk, Trunks};
@@ -107,6 +108,8 @@ pub struct HotlineSettings {
     pub speech: bool,
     /// Seats.
     pub seats: Vec<Seat>,
+    /// Who may listen at the seats.
+    pub supervisors: Vec<Supervisor>,
     /// Test routes.
     pub routes: Vec<TestRoute>,
     /// Addresses that are never rate-limited.
@@ -119,6 +122,8 @@ pub struct HotlineSettings {
     pub write_queue: usize,
     /// Recordings stop while fewer MiB than this are free on the data folder's disk.
     pub min_free_mb: u32,
+    /// Heard by who is held or waits for a seat: a WAV file; a made chime without one.
+    pub hold_music: Option<PathBuf>,
     /// How long a call rings before it is answered, in milliseconds.
     pub answer_delay_ms: u32,
 }
@@ -140,6 +145,8 @@ pub enum StartError {
     Io(String, std::io::Error),
 }
 
+/// Sound of test routes by file, and the music on hold.
+type Sounds = (HashMap<Option<PathBuf>, Arc<[i16]>>, Option<Arc<[i16]>>);
 /// Tells the switchboard to stop; it ends when it has.
 type Ending = (oneshot::Sender<()>, tokio::task::JoinHandle<()>);
 
@@ -197,14 +204,15 @@ impl Hotline {
         engines: Engines,
     ) -> Result<Hotline, StartError> {
         let prompts = route_prompts(&settings.routes)?;
+        let hold_music = hold_music(settings.hold_music.as_deref())?;
         // Else every call would be refused, one by one.
         std::net::UdpSocket::bind((settings.rtp_bind, 0)).map_err(|e| {
             StartError::Io(format!("[rtp] bind = \"{}\": give an address of this machine", settings.rtp_bind), e)
         })?;
         // The port before the database: a second hotline must not close the records of the first one's calls.
         let (agent, sip_events) = SipAgent::start(sip_settings(&settings)).await?;
-        let trunks = Trunks::new(settings.trunks.clone());
-        let started = Hotline::assemble(settings, flows, engines, (agent.clone(), sip_events), (prompts, trunks)).await;
+        let sounds = (prompts, hold_music);
+        let started = Hotline::assemble(settings, flows, engines, (agent.clone(), sip_events), sounds).await;
         if started.is_err() {
             agent.shutdown().await;
         }
@@ -216,8 +224,9 @@ impl Hotline {
         flows: Arc<FlowSet>,
         engines: Engines,
         (agent, sip_events): (SipAgent, mpsc::Receiver<SipEvent>),
-        (prompts, trunks): (HashMap<Option<PathBuf>, Arc<[i16]>>, Trunks),
+        (prompts, hold_music): Sounds,
     ) -> Result<Hotline, StartError> {
+        let trunks = Trunks::new(settings.trunks.clone());
         let store = open_store(&settings).await?;
         let names = engines.names();
         let problems = engines.problems.clone();
@@ -259,6 +268,7 @@ impl Hotline {
             recorder: recorder.clone(),
             settings,
             prompts,
+            hold_music,
             refused: refused.clone(),
             rng,
         });
@@ -502,6 +512,14 @@ fn open_recorder(settings: &HotlineSettings) -> Result<Option<Recorder>, StartEr
     Recorder::start(&root).map(Some).map_err(|e| StartError::Io(root.display().to_string(), e))
 }
 
+/// Read at the start too.
+fn hold_music(file: Option<&Path>) -> Result<Option<Arc<[i16]>>, StartError> {
+    let Some(file) = file else { return Ok(None) };
+    let pcm = super::sound::read(file)
+        .map_err(|e| StartError::Io("[media] hold_music: name a WAV file".into(), std::io::Error::other(e)))?;
+    Ok(Some(pcm.into()))
+}
+
 /// Read at the start, so that a missing file stops it instead of a caller hearing nothing.
 fn route_prompts(routes: &[TestRoute]) -> Result<HashMap<Option<PathBuf>, Arc<[i16]>>, StartError> {
     let mut prompts = HashMap::new();
@@ -533,6 +551,9 @@ fn peer(trunk: &Trunk) -> TrunkPeer {
 fn sip_settings(settings: &HotlineSettings) -> SipSettings {
     let mut users = settings.numbers.clone();
     users.extend(settings.routes.iter().map(|r| r.user.clone()));
+    if !settings.supervisors.is_empty() {
+        users.extend(supervisors::numbers(settings.seats.iter().map(|s| s.user.as_str())));
+    }
     SipSettings {
         bind: settings.sip,
         public_host: settings.public,
@@ -545,7 +566,9 @@ fn sip_settings(settings: &HotlineSettings) -> SipSettings {
             .seats
             .iter()
             .filter(|s| !s.password.is_empty())
-            .map(|s| Account { user: s.user.clone(), password: s.password.clone() })
+            .map(|s| (&s.user, &s.password))
+            .chain(settings.supervisors.iter().map(|s| (&s.user, &s.password)))
+            .map(|(user, password)| Account { user: user.clone(), password: password.clone() })
             .collect(),
         realm: settings.realm.clone(),
         trusted: settings.trusted.clone(),

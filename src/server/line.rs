@@ -4,6 +4,7 @@ use super::hotline::TestRoute;
 use super::ports::MediaSockets;
 use super::shard::{App, ShardHandle};
 use super::trunks::Way;
+use super::supervisors::SupervisorLine;
 use crate::call::{CallRecord, EndReason, HungUpBy};
 use crate::clock::Mono;
 use crate::dialplan::{FlowSet, Outcome, TransferOrder, TransferResult};
@@ -41,6 +42,7 @@ pub(super) struct Line {
     pub recorded_route: bool,
     pub flow_set: String,
     pub seat: Option<SeatLine>,
+    pub supervisor: Option<SupervisorLine>,
     /// Orders for a seat so far; the shard counts them too.
     pub orders: u32,
     pub transfer: Option<NewTransfer>,
@@ -113,6 +115,7 @@ impl Line {
             recorded_route: route.is_some_and(|r| r.record),
             flow_set: String::new(),
             seat: None,
+            supervisor: None,
             orders: 0,
             transfer: None,
             seat_failure: TransferResult::Timeout,

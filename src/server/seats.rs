@@ -379,6 +379,7 @@ impl Switchboard {
 
     /// A seat hung up.
     pub(super) fn seat_left(&mut self, call: CallId) {
+        self.end_supervisor(call);
         if let Some(line) = self.lines.get_mut(&call)
             && let Some(mut seat) = line.seat.take()
         {

@@ -63,6 +63,8 @@ pub struct SwitchboardParts {
     pub settings: HotlineSettings,
     /// Sound of test routes, by file.
     pub prompts: HashMap<Option<PathBuf>, Arc<[i16]>>,
+    /// What callers hear who are held or wait, when it is not the made chime.
+    pub hold_music: Option<Arc<[i16]>>,
     /// Counts calls refused for want of room.
     pub refused: Arc<AtomicU64>,
     /// Ids and seeds.
@@ -180,7 +182,7 @@ impl Switchboard {
                 tokio::spawn(async move { agent.answer_reinvite(dialog, request, answer).await });
             }
             SipEvent::Info { dialog, key: Some(key) } => match self.dialogs.get(&dialog) {
-                Some(&(call, leg @ Leg::Caller)) => self.tell(call, CallInput::Key { leg, key }),
+                Some(&(call, leg @ (Leg::Caller | Leg::Supervisor))) => self.tell(call, CallInput::Key { leg, key }),
                 Some(&(call, leg @ Leg::Seat)) => self.tell_seat(call, CallInput::Key { leg, key }),
                 None => {}
             },
@@ -237,6 +239,9 @@ impl Switchboard {
         body: Option<String>,
         call_id: &str,
     ) -> Result<(), (u16, Option<u32>)> {
+        if let Some(wish) = self.supervises(to) {
+            return self.admit_supervisor(dialog, from, wish, source, body.as_deref());
+        }
         let no_room = |why: &str| {
             self.p.refused.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("a call was refused: {why}");
@@ -321,6 +326,7 @@ impl Switchboard {
             speech: self.p.settings.speech,
             answer_delay_ms: self.p.settings.answer_delay_ms,
             max_call_s: self.p.settings.max_call_s,
+            hold_music: self.p.hold_music.clone(),
             phrases: Phrases::of(flows.hotline().lang),
             ..CallSettings::default()
         };
@@ -422,6 +428,7 @@ impl Switchboard {
         let asked = match leg {
             Leg::Caller => line.asked.take(),
             Leg::Seat => line.seat.as_mut().and_then(|s| s.asked.take()),
+            Leg::Supervisor => line.supervisor.as_mut().and_then(|s| s.asked.take()),
         };
         match asked {
             Some(offer) => {
@@ -429,17 +436,21 @@ impl Switchboard {
                     self.replan(call, leg, plan, None);
                 }
             }
-            None if leg == Leg::Caller => self.tell(call, CallInput::Established),
-            None => {}
+            None => match leg {
+                Leg::Caller => self.tell(call, CallInput::Established),
+                Leg::Seat => {}
+                Leg::Supervisor => self.supervisor_acknowledged(call),
+            },
         }
     }
 
     /// A dialog is over: the other side hung up, or `why` it ended without that.
     fn gone(&mut self, dialog: DialogId, why: Option<EndWhy>) {
         let Some((call, leg)) = self.dialogs.remove(&dialog) else { return };
-        if leg == Leg::Seat {
-            self.seat_left(call);
-            return;
+        match leg {
+            Leg::Caller => {}
+            Leg::Seat => return self.seat_left(call),
+            Leg::Supervisor => return self.end_supervisor(call),
         }
         let parked = self.lines.get(&call).is_some_and(|l| l.parked.is_some());
         if parked || self.waiting.contains_key(&call) {
@@ -499,6 +510,10 @@ impl Switchboard {
                 (&mut seat.caps, &mut seat.asked, described)
             }
             (Leg::Seat, None) => return Err(481),
+            (Leg::Supervisor, _) => {
+                let s = line.supervisor.as_mut().ok_or(481u16)?;
+                (&mut s.caps, &mut s.asked, &mut s.described)
+            }
         };
         let mut next = caps.clone();
         next.session_version += 1;
@@ -530,6 +545,7 @@ impl Switchboard {
         match leg {
             Leg::Caller => self.tell(call, input),
             Leg::Seat => self.tell_seat(call, input),
+            Leg::Supervisor => {}
         }
     }
 
@@ -586,6 +602,9 @@ impl Switchboard {
     }
 
     pub(super) fn hang_up(&mut self, call: CallId, leg: Leg) {
+        if leg != Leg::Caller {
+            self.end_supervisor(call); // he is there for the seat
+        }
         let Some(line) = self.lines.get_mut(&call) else { return };
         let dialog = match leg {
             Leg::Caller => Some(line.dialog),
@@ -593,6 +612,7 @@ impl Switchboard {
                 self.release(&mut seat);
                 seat.dialog
             }),
+            Leg::Supervisor => None,
         };
         if let Some(dialog) = dialog
             && self.dialogs.remove(&dialog).is_some()

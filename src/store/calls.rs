@@ -387,8 +387,12 @@ pub(super) fn describe(event: &CallEvent) -> (&'static str, Json) {
             let leg = match leg {
                 Leg::Caller => "caller",
                 Leg::Seat => "seat",
+                Leg::Supervisor => "supervisor",
             };
             ("hold", json!({"leg": leg, "held": held}))
+        }
+        CallEvent::Supervisor { user, mode } => {
+            ("supervisor", json!({"user": user, "mode": mode.map_or("left", |m| m.name())}))
         }
         CallEvent::Trouble(what) => ("trouble", json!({"what": what})),
         CallEvent::Ended(r) => ("ended", json!({"cause": r.cause, "by": by_name(r.by), "reason": r.sentence})),

@@ -94,12 +94,14 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
             skills: Vec::new(),
             phone: None,
         }],
+        supervisors: Vec::new(),
         routes: Vec::<TestRoute>::new(),
         trusted: Vec::new(),
         realm: "zongji".into(),
         max_call_s: 600,
         write_queue: 4096,
         min_free_mb: 0,
+        hold_music: None,
         answer_delay_ms: 0,
     }
 }

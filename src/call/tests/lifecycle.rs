@@ -19,7 +19,7 @@ fn inputs() -> Vec<CallInput> {
         CallInput::CallerLost,
         CallInput::Terminate,
     ];
-    for leg in [Leg::Caller, Leg::Seat] {
+    for leg in [Leg::Caller, Leg::Seat, Leg::Supervisor] {
         all.push(CallInput::HungUp(leg));
         all.push(CallInput::Key { leg, key: '1' });
         all.push(CallInput::Hold { leg, held: true });

@@ -1,6 +1,6 @@
 //! The door of a media shard: what it is told, what it tells, and the handle that both pass through.
 
-use crate::call::{Call, CallEvent, CallInput, CallOutput};
+use crate::call::{Call, CallEvent, CallInput, CallOutput, Supervision};
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
 use crate::rtp::Stats;
@@ -90,6 +90,29 @@ pub enum ShardCommand {
         plan: MediaPlan,
         /// Where it was signalled from, when that is known.
         signalling: Option<IpAddr>,
+    },
+    /// A supervisor takes part in a call. One who was there before leaves.
+    Supervise {
+        /// Which call.
+        call: CallId,
+        /// His user, for the record.
+        user: String,
+        /// How he begins.
+        mode: Supervision,
+        /// His media.
+        leg: Box<NewLeg>,
+    },
+    /// A call's supervisor takes part in another way.
+    SuperviseAs {
+        /// Which call.
+        call: CallId,
+        /// How.
+        mode: Supervision,
+    },
+    /// A call's supervisor hung up.
+    SupervisorLeft {
+        /// Which call.
+        call: CallId,
     },
     /// The thread ends when its calls are gone.
     Stop,
@@ -193,7 +216,7 @@ pub struct ShardSettings {
 pub(super) fn is_news(report: &ShardReport) -> bool {
     match report {
         ShardReport::Output { output: CallOutput::Event(event), .. } => {
-            !matches!(event, CallEvent::TurnDone(_) | CallEvent::Transfer { .. })
+            !matches!(event, CallEvent::TurnDone(_) | CallEvent::Transfer { .. } | CallEvent::Supervisor { .. })
         }
         _ => false,
     }

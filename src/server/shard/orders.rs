@@ -42,9 +42,15 @@ impl Shard {
                     let signalling = signalling.unwrap_or(l.signalling);
                     l.signalling = signalling;
                     l.rtp.replan(plan, signalling, at);
+                    l.listen_for_tones();
                     l.since = at;
                 }
             }),
+            ShardCommand::Supervise { call, user, mode, leg } => self.supervise(call, user, mode, *leg),
+            ShardCommand::SuperviseAs { call, mode } => {
+                self.with(call, |shard, slot| shard.supervise_as(slot, mode));
+            }
+            ShardCommand::SupervisorLeft { call } => self.with(call, |shard, slot| shard.drop_supervisor(slot)),
             ShardCommand::Stop => self.stopping = true,
         }
     }
@@ -68,6 +74,7 @@ impl Shard {
             flows,
             caller,
             seat: None,
+            supervisor: None,
             order: SeatOrder::default(),
             tap,
             bridged: false,
@@ -128,7 +135,7 @@ impl Shard {
         }
         let at = now();
         let rtp = RtpSession::new(plan, signalling, seed, at);
-        Some(MediaLeg {
+        let mut leg = MediaLeg {
             signalling,
             rtp,
             socket: sockets.rtp,
@@ -137,7 +144,10 @@ impl Shard {
             since: at,
             other_codec: false,
             keys: Keys::default(),
-        })
+            tones: None,
+        };
+        leg.listen_for_tones();
+        Some(leg)
     }
 
     /// What signalling, models and the back office tell.

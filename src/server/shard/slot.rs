@@ -1,7 +1,8 @@
 //! A call in a shard: its legs, what runs on it, and which seat it waits for.
 
 use super::App;
-use crate::audio::AudioFrame;
+use super::supervise::Supervisor;
+use crate::audio::{AudioFrame, DtmfDetector};
 use crate::call::CallInput;
 use crate::clock::Mono;
 use crate::dialplan::FlowSet;
@@ -25,6 +26,19 @@ pub(super) struct MediaLeg {
     /// Its sound came last in another codec than the leg beside it takes: relaying it would be noise.
     pub other_codec: bool,
     pub keys: Keys,
+    /// Listens for keys in the sound, where they come in no other way.
+    pub tones: Option<Box<DtmfDetector>>,
+}
+
+impl MediaLeg {
+    /// Listens for keys in the sound or not, as the agreement that is in force now wants it.
+    pub(super) fn listen_for_tones(&mut self) {
+        if self.rtp.plan().dtmf_pt.is_some() {
+            self.tones = None;
+        } else if self.tones.is_none() {
+            self.tones = Some(Box::default());
+        }
+    }
 }
 
 /// Which of a call's orders for a seat is in force. A seat's answer may cross the call's giving up on it; what comes
@@ -56,6 +70,7 @@ pub(super) struct Slot {
     pub flows: Option<Arc<FlowSet>>,
     pub caller: MediaLeg,
     pub seat: Option<MediaLeg>,
+    pub supervisor: Option<Supervisor>,
     pub order: SeatOrder,
     pub tap: Option<Tap>,
     pub bridged: bool,
@@ -74,6 +89,7 @@ impl Slot {
         match leg {
             Leg::Caller => Some(&mut self.caller),
             Leg::Seat => self.seat.as_mut(),
+            Leg::Supervisor => self.supervisor.as_mut().map(|s| &mut s.leg),
         }
     }
 }
