@@ -9,6 +9,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use crate::sdp::SrtpPolicy;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -74,11 +75,13 @@ pub struct Rtp {
     pub dead_after_s: u32,
 }
 
-/// Media threads.
+/// Media threads and what they do to the packets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Media {
     /// How many; 0: one for every two cores, at least one.
     pub shards: u16,
+    /// Whether calls are encrypted.
+    pub srtp: SrtpPolicy,
 }
 
 /// Health and metrics.
@@ -275,7 +278,7 @@ impl Default for Config {
                 realm: "zongji".into(),
             },
             rtp: Rtp { ports: 20_000..=29_999, bind: everywhere, public_address: None, dead_after_s: 30 },
-            media: Media { shards: 0 },
+            media: Media { shards: 0, srtp: SrtpPolicy::Optional },
             http: Http { bind: Some(SocketAddr::from(([127, 0, 0, 1], 8080))) },
             data: Data { dir: "./data".into(), demo: true },
             models: Models { dir: None, whisper: None },

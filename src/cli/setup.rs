@@ -192,6 +192,7 @@ fn settings(c: &Config) -> HotlineSettings {
         rtp_ports: c.rtp.ports.clone(),
         dead_after_s: u64::from(c.rtp.dead_after_s),
         shards: or_half(c.media.shards),
+        srtp: c.media.srtp,
         hear_workers: or_half(c.limits.workers),
         data: c.data.dir.clone(),
         record: c.record.on,

@@ -1,6 +1,7 @@
 //! From TOML to settings, going on after every mistake.
 
 use super::{Config, ConfigProblem, RecogniserChoice, RouteKind, Seat, Secret, TestRoute};
+use crate::sdp::SrtpPolicy;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -228,7 +229,12 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.maybe("public_address", &mut c.rtp.public_address, ip);
         s.number("dead_after_s", &mut c.rtp.dead_after_s, 5..=3600);
     });
-    top.section("media", |s| s.number("shards", &mut c.media.shards, 0..=256));
+    top.section("media", |s| {
+        s.number("shards", &mut c.media.shards, 0..=256);
+        let policies =
+            [("off", SrtpPolicy::Off), ("optional", SrtpPolicy::Optional), ("required", SrtpPolicy::Required)];
+        s.choice("srtp", &mut c.media.srtp, &policies);
+    });
     top.section("http", |s| {
         s.read("bind", &mut c.http.bind, |v| match v.as_str().map(str::trim) {
             Some("off") => Ok(None),

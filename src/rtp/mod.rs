@@ -11,6 +11,7 @@ pub mod rtcp;
 pub mod sender;
 pub mod session;
 pub mod source;
+pub mod srtp;
 pub mod telephone_event;
 
 pub use packet::{RtpError, RtpView};

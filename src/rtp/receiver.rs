@@ -58,11 +58,13 @@ pub enum Ignored {
     KeyGoesOn,
     /// We put the peer on hold.
     NotReceiving,
+    /// On an encrypted leg: not made with the peer's key. However many come, the call goes on.
+    Unauthentic,
 }
 
 impl Ignored {
     /// Every reason, in the order of [`Ignored::index`].
-    pub const ALL: [Ignored; 11] = [
+    pub const ALL: [Ignored; 12] = [
         Ignored::Malformed,
         Ignored::Stranger,
         Ignored::Rtcp,
@@ -74,11 +76,12 @@ impl Ignored {
         Ignored::OldSource,
         Ignored::KeyGoesOn,
         Ignored::NotReceiving,
+        Ignored::Unauthentic,
     ];
 
     /// Whether the datagram was no part of the peer's stream at all.
     pub const fn is_foreign(self) -> bool {
-        matches!(self, Ignored::Malformed | Ignored::Stranger | Ignored::PayloadType)
+        matches!(self, Ignored::Malformed | Ignored::Stranger | Ignored::PayloadType | Ignored::Unauthentic)
     }
 
     /// Place in a table of counters.
@@ -100,6 +103,7 @@ impl Ignored {
             Ignored::OldSource => "old_source",
             Ignored::KeyGoesOn => "key_goes_on",
             Ignored::NotReceiving => "not_receiving",
+            Ignored::Unauthentic => "unauthentic",
         }
     }
 }
@@ -285,6 +289,12 @@ impl Receiver {
             Received::Audio => {}
         }
         received
+    }
+
+    /// Counts a datagram that was not even looked into.
+    pub(super) fn ignore(&mut self, why: Ignored) -> Received {
+        self.counts.ignored[why.index()] += 1;
+        Received::Ignored(why)
     }
 
     fn judge(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Received {

@@ -66,7 +66,9 @@ impl Sender {
     pub(super) fn new(plan: &MediaPlan, numbers: &mut Mixed) -> Self {
         Sender {
             ssrc: numbers.next() as u32,
-            sequence: numbers.next() as u16,
+            // From the lower half: encrypted, a peer that misses the first packets before a wrap would count its turns
+            // wrongly for ever (RFC 3711, 3.3.1).
+            sequence: numbers.next() as u16 & 0x7FFF,
             timestamp: numbers.next() as u32,
             payload_type: plan.payload_type,
             event_type: plan.dtmf_pt,

@@ -13,6 +13,7 @@ use super::time::{now, utc};
 use super::voices::Voices;
 use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile, flowtest};
 use crate::engines::Engines;
+use crate::sdp::SrtpPolicy;
 use crate::sip::{Account, Network, Served, SipAgent, SipError, SipEvent, SipSettings};
 use crate::store::{Store, StoreError, Writer, WriterHandle};
 use rand::SeedableRng;
@@ -74,6 +75,8 @@ pub struct HotlineSettings {
     pub dead_after_s: u64,
     /// Media threads.
     pub shards: usize,
+    /// Whether calls are encrypted (SRTP, keys in the session description).
+    pub srtp: SrtpPolicy,
     /// Recognition threads.
     pub hear_workers: usize,
     /// Database, recordings, prompt cache.

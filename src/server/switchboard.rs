@@ -15,7 +15,7 @@ use crate::call::{Call, CallEvent, CallInput, CallOutput, CallSettings, HungUpBy
 use crate::dialplan::{ActionCall, FlowSet, Run, Session as FlowSession, TicketDraft, Value};
 use crate::ids::{CallId, Leg, RequestId};
 use crate::pii::Pii;
-use crate::sdp::{self, Capabilities, Codec, MediaPlan};
+use crate::sdp::{self, Capabilities, Codec, MediaPlan, Srtp};
 use crate::sip::{DialogId, EndWhy, SipAgent, SipError, SipEvent};
 use crate::store::{CallExtras, NewCall as NewCallRow, Store, WriteJob, WriterHandle};
 use rand::RngExt;
@@ -232,8 +232,8 @@ impl Switchboard {
             return Err(no_room("there is no media thread"));
         };
         let sockets = self.p.ports.take(now()).map_err(|e| no_room(&e.to_string()))?;
-        let caps = self.capabilities(source.ip(), sockets.port, None);
-        let agreed = match negotiate_caller(&caps, body.as_deref()) {
+        let mut caps = self.capabilities(source.ip(), sockets.port, None);
+        let agreed = match negotiate_caller(&mut caps, body.as_deref()) {
             Ok(agreed) => agreed,
             Err(code) => {
                 self.rest(Some(sockets));
@@ -380,6 +380,7 @@ impl Switchboard {
                 // The machine begins only now: it is told of this ACK when it says `Answer`.
                 Some(plan) => {
                     line.codec = Some(plan.codec);
+                    line.caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
                     self.begin_media(call, app, flows, sockets, plan, signalling);
                 }
                 // The ACK cannot be refused: the call is answered, so it is ended.
@@ -390,13 +391,15 @@ impl Switchboard {
             }
             return;
         }
-        let asked = match leg {
-            Leg::Caller => line.asked.take(),
-            Leg::Seat => line.seat.as_mut().and_then(|s| s.asked.take()),
+        let (asked, caps) = match (leg, line.seat.as_mut()) {
+            (Leg::Caller, _) => (line.asked.take(), &mut line.caps),
+            (Leg::Seat, Some(seat)) => (seat.asked.take(), &mut seat.caps),
+            (Leg::Seat, None) => return,
         };
         match asked {
             Some(offer) => {
                 if let Some(plan) = accepted(&offer, body) {
+                    caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
                     self.replan(call, leg, plan, None);
                 }
             }
@@ -483,7 +486,7 @@ impl Switchboard {
             described.clone_from(&offer.to_string());
             return Ok(asked.insert(offer).to_string());
         };
-        let (answer, plan) = answer_to(&next, body)?;
+        let (answer, plan) = answer_to(&mut next, body)?;
         described.clone_from(&answer);
         *caps = next;
         self.replan(call, leg, plan, Some(source));
@@ -694,7 +697,9 @@ impl Switchboard {
             codecs.retain(|c| *c != first);
             codecs.insert(0, first);
         }
-        super::phone::capabilities(addr, port, codecs)
+        let mut caps = super::phone::capabilities(addr, port, codecs);
+        caps.srtp = Srtp::new(self.p.settings.srtp, rand::fill);
+        caps
     }
 }
 

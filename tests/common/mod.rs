@@ -72,6 +72,7 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         rtp_ports: first..=first + 199,
         dead_after_s: 60,
         shards: 1,
+        srtp: zongji::sdp::SrtpPolicy::Optional,
         hear_workers: 1,
         data: data.path().to_path_buf(),
         record: true,

@@ -74,7 +74,7 @@ impl Shard {
             }
             return;
         }
-        let Ok(view) = RtpView::parse(bytes) else { return };
+        let Ok(view) = RtpView::parse(source.rtp.opened(bytes)) else { return };
         let Some(carried) = source.rtp.carries(&view) else { return };
         if let Carried::Sound(law) = carried {
             source.other_law = law != sink.rtp.law();
