@@ -6,6 +6,7 @@
 
 pub mod jitter;
 pub mod packet;
+pub mod quality;
 pub mod receiver;
 pub mod rtcp;
 pub mod sender;
@@ -15,6 +16,7 @@ pub mod srtp;
 pub mod telephone_event;
 
 pub use packet::{RtpError, RtpView};
+pub use quality::Quality;
 pub use receiver::{Carried, Ignored, Received};
 pub use session::{RtpSession, Stats};
 

@@ -2,6 +2,7 @@
 
 use super::jitter::{JitterBuffer, LONGEST, Placed};
 use super::packet::{RtpError, RtpView};
+use super::quality::{LossTrack, Losses};
 use super::source::SourceLatch;
 use super::telephone_event::EventReceiver;
 use crate::audio::{FRAME_SAMPLES, Law};
@@ -246,6 +247,7 @@ pub struct Receiver {
     event_source: Option<Source>,
     formats: Formats,
     receives: bool,
+    losses: LossTrack,
     counts: ReceiverCounts,
 }
 
@@ -269,6 +271,7 @@ impl Receiver {
             event_source: None,
             formats: plan.receive,
             receives: plan.we_receive,
+            losses: LossTrack::default(),
             counts: ReceiverCounts::default(),
         }
     }
@@ -284,7 +287,12 @@ impl Receiver {
     pub fn receive(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Received {
         let received = self.judge(now, from, datagram);
         match received {
-            Received::Ignored(why) => self.counts.ignored[why.index()] += 1,
+            Received::Ignored(why) => {
+                self.counts.ignored[why.index()] += 1;
+                if let (Ignored::Late, Ok(packet)) = (why, RtpView::parse(datagram)) {
+                    self.losses.late(packet.sequence());
+                }
+            }
             Received::Key(_) => self.counts.keys += 1,
             Received::Audio => {}
         }
@@ -320,6 +328,10 @@ impl Receiver {
         self.counts.packets += 1;
         self.counts.bytes += datagram.len() as u64;
         self.counts.last_packet = Some(now);
+        // Keys under a number of their own are no part of the sound.
+        if self.source.is_some_and(|s| s.ssrc == packet.ssrc()) {
+            self.losses.came(packet.ssrc(), packet.sequence());
+        }
         if !self.receives {
             return Received::Ignored(Ignored::NotReceiving);
         }
@@ -435,6 +447,11 @@ impl Receiver {
     /// Packets lost so far.
     pub fn lost(&self) -> u64 {
         self.counts.lost_before + self.source.map_or(0, |s| s.lost().max(0) as u64)
+    }
+
+    /// What became of the packets so far, those too late to be played among the missing.
+    pub fn losses(&self) -> Losses {
+        self.losses.so_far()
     }
 
     /// Interarrival jitter in milliseconds.

@@ -100,6 +100,11 @@ impl Sender {
         self.ssrc
     }
 
+    /// The next packet's number.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
     /// Timestamp that a sample sent at `now` would have, for reports.
     pub fn timestamp_at(&self, now: Mono) -> u32 {
         let since = self.last_tick.map_or(0, |last| now.since(last).as_micros() as u64 / 125);

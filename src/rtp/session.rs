@@ -7,6 +7,7 @@
 
 use super::Mixed;
 use super::packet::{RtpView, is_rtcp};
+use super::quality::Quality;
 use super::receiver::{Carried, Ignored, Received, Receiver};
 use super::rtcp::{self, Reporter, Sent};
 use super::sender::Sender;
@@ -63,6 +64,10 @@ pub struct Stats {
     pub last_report: Option<Mono>,
     /// The peer ended its stream (RTCP BYE).
     pub goodbye: bool,
+    /// How the peer's sound is heard here; none before a second of it came.
+    pub heard: Option<Quality>,
+    /// How our sound is heard at the peer, by its reports.
+    pub told: Option<Quality>,
 }
 
 impl Stats {
@@ -86,6 +91,8 @@ pub struct RtpSession {
     reporter: Reporter,
     /// Encrypts and opens, where that was agreed.
     srtp: Option<Srtp>,
+    /// Sequence number of our first packet.
+    first: u16,
     /// The packet that was opened last.
     opened: Bytes,
     /// Where the peer's reports come from, if another port than described.
@@ -101,9 +108,11 @@ impl RtpSession {
     /// SSRC, first sequence number and timestamp, so it must not be guessable.
     pub fn new(plan: MediaPlan, signalling_source: IpAddr, seed: u64, now: Mono) -> Self {
         let mut numbers = Mixed::new(seed);
+        let sender = Sender::new(&plan, &mut numbers);
         RtpSession {
             receiver: Receiver::new(&plan, signalling_source, now),
-            sender: Sender::new(&plan, &mut numbers),
+            first: sender.sequence(),
+            sender,
             reporter: Reporter::new(numbers, now),
             srtp: plan.srtp.and_then(Srtp::new),
             opened: Bytes::new(),
@@ -131,6 +140,7 @@ impl RtpSession {
     pub fn stats(&self) -> Stats {
         let (counts, buffer, sent) = (self.receiver.counts(), self.receiver.buffer(), self.sender.counts());
         let played = buffer.counts();
+        let rtt_ms = self.reporter.round_trip().map(|r| r.as_secs_f32() * 1000.0);
         Stats {
             packets_in: counts.packets,
             bytes_in: counts.bytes,
@@ -141,7 +151,7 @@ impl RtpSession {
             duplicates: counts.ignored[Ignored::Duplicate.index()],
             jitter_ms: self.receiver.jitter_ms(),
             delay_ms: buffer.target_ms(),
-            rtt_ms: self.reporter.round_trip().map(|r| r.as_secs_f32() * 1000.0),
+            rtt_ms,
             remote_loss: self.reporter.remote().map(|b| f32::from(b.fraction_lost) / 256.0),
             concealed_ms: played.concealed / 8,
             resyncs: played.resyncs,
@@ -153,7 +163,21 @@ impl RtpSession {
             last_packet: counts.last_packet,
             last_report: self.last_report,
             goodbye: self.reporter.said_goodbye(),
+            heard: Quality::here(self.plan.codec, self.receiver.losses(), buffer.target_ms(), rtt_ms),
+            told: self.told(rtt_ms),
         }
+    }
+
+    /// By the peer's last report. What it expected is counted from our first packet: a relayed stream has gaps of its
+    /// own, which it counts as lost, and so do its listeners.
+    fn told(&self, rtt_ms: Option<f32>) -> Option<Quality> {
+        let report = self.reporter.remote()?;
+        let expected = u64::from(report.highest.wrapping_sub(u32::from(self.first)).wrapping_add(1));
+        // A peer that counts its turns in another way is believed in what it says of the last seconds.
+        let odd = expected > 2 * self.sender.counts().packets + 1000 || i64::from(report.lost) > expected as i64;
+        let (lost, expected) = if odd { (i32::from(report.fraction_lost), 256) } else { (report.lost, expected) };
+        let clock = if self.plan.codec.name() == "opus" { 48.0 } else { 8.0 };
+        Quality::there(self.plan.codec, lost, expected, report.jitter as f32 / clock, rtt_ms)
     }
 
     // --- commands

@@ -4,6 +4,7 @@ use super::bus::Bus;
 use super::disk::DiskWatch;
 use super::inference::Inference;
 use super::metrics::MetricsText;
+use super::mos::MosFigures;
 use super::ports::PortPool;
 use super::recorder::Recorder;
 use super::routes::{Listening, RouteKind};
@@ -138,6 +139,7 @@ pub struct Hotline {
     writer: WriterHandle,
     free_ports: Arc<AtomicUsize>,
     refused: Arc<AtomicU64>,
+    mos: Arc<MosFigures>,
     disk: DiskWatch,
     watching: tokio::task::AbortHandle,
     started: crate::clock::Mono,
@@ -223,6 +225,7 @@ impl Hotline {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(rand::random());
         let ports = PortPool::new(settings.rtp_bind, settings.rtp_ports.clone(), &mut rng);
         let (free_ports, refused) = (ports.gauge(), Arc::new(AtomicU64::new(0)));
+        let mos = Arc::new(MosFigures::default());
         let (stop, stopped) = oneshot::channel();
         let board = Switchboard::new(SwitchboardParts {
             agent: agent.clone(),
@@ -236,6 +239,7 @@ impl Hotline {
             settings,
             prompts,
             refused: refused.clone(),
+            mos: mos.clone(),
             rng,
         });
         let done = tokio::spawn(board.run(sip_events, from_shards, stopped));
@@ -251,6 +255,7 @@ impl Hotline {
             writer,
             free_ports,
             refused,
+            mos,
             disk,
             watching,
             started: now(),
@@ -358,7 +363,7 @@ impl Hotline {
         let text = text
             .gauge("zongji_hear_backlog", "Chunks of speech that wait for recognition.", backlog as f64)
             .counter("zongji_recording_lost_seconds_total", "Sound that a slow or full disk cost.", lost);
-        self.sip_metrics(self.writer_metrics(text)).finish()
+        self.mos.write(self.sip_metrics(self.writer_metrics(text))).finish()
     }
 
     fn writer_metrics(&self, text: MetricsText) -> MetricsText {

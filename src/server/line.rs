@@ -46,6 +46,8 @@ pub(super) struct Line {
     pub seat_failure: TransferResult,
     pub finished: Option<Box<CallRecord>>,
     pub stats: Option<Box<Stats>>,
+    /// Of the last seat's leg.
+    pub seat_stats: Option<Box<Stats>>,
 }
 
 /// A seat that is being called or has answered.
@@ -111,6 +113,7 @@ impl Line {
             seat_failure: TransferResult::Timeout,
             finished: None,
             stats: None,
+            seat_stats: None,
         }
     }
 

@@ -17,6 +17,7 @@ pub mod inference;
 mod keys;
 mod line;
 mod metrics;
+mod mos;
 mod pace;
 pub mod phone;
 pub mod ports;

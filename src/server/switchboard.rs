@@ -5,6 +5,7 @@
 use super::bus::{Bus, News, Notice};
 use super::hotline::{HotlineSettings, TestRoute};
 use super::line::{Line, accepted, answer_to, negotiate_caller};
+use super::mos::MosFigures;
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
 use super::routes::{Listening, Route, RouteParts};
@@ -57,6 +58,8 @@ pub struct SwitchboardParts {
     pub settings: HotlineSettings,
     /// Sound of test routes, by file.
     pub prompts: HashMap<Option<PathBuf>, Arc<[i16]>>,
+    /// How the legs sounded.
+    pub(super) mos: Arc<MosFigures>,
     /// Counts calls refused for want of room.
     pub refused: Arc<AtomicU64>,
     /// Ids and seeds.
@@ -512,9 +515,15 @@ impl Switchboard {
     async fn report(&mut self, report: ShardReport) {
         match report {
             ShardReport::Output { call, output } => self.output(call, output).await,
-            ShardReport::Released { call, ports, last } => {
+            ShardReport::Released { call, ports, last, seat } => {
                 for port in ports {
                     self.rest_port(port);
+                }
+                for stats in [&last, &seat].into_iter().flatten() {
+                    self.p.mos.add(stats);
+                }
+                if let (Some(line), Some(_)) = (self.lines.get_mut(&call), &seat) {
+                    line.seat_stats = seat;
                 }
                 let Some(stats) = last else { return };
                 if let Some(line) = self.lines.get_mut(&call) {
@@ -666,7 +675,11 @@ impl Switchboard {
                     let ms = record.ended.ms_since(record.offered);
                     (p.display().to_string(), ms as u32)
                 }),
-                rtp: line.stats.take().map(|s| crate::store::rtp_figures(&s)),
+                media: line.stats.take().map(|s| crate::store::CallMedia {
+                    codec: line.codec.map_or("", Codec::name),
+                    caller: s,
+                    seat: line.seat_stats.take(),
+                }),
             };
             self.write(WriteJob::End(call, record, extras));
         }
