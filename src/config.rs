@@ -9,7 +9,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use crate::sdp::Codec;
+use crate::sdp::{Codec, SrtpPolicy};
 use crate::server::outbound::Role;
 use crate::server::trunks::Rewrite;
 use crate::sip::Network;
@@ -198,7 +198,7 @@ pub struct Rtp {
     pub dead_after_s: u32,
 }
 
-/// Sound inside the hotline: threads and codecs.
+/// Sound inside the hotline: threads, codecs, encryption.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Media {
     /// How many; 0: one for every two cores, at least one.
@@ -209,6 +209,8 @@ pub struct Media {
     pub dtx: bool,
     /// Heard by who is held or waits for a seat: a WAV file; `None`: a made chime.
     pub hold_music: Option<PathBuf>,
+    /// Whether calls are encrypted.
+    pub srtp: SrtpPolicy,
 }
 
 /// Health and metrics.
@@ -421,7 +423,13 @@ impl Default for Config {
                 tls: Tls::default(),
             },
             rtp: Rtp { ports: 20_000..=29_999, bind: everywhere, public_address: None, dead_after_s: 30 },
-            media: Media { shards: 0, codecs: vec![Codec::Pcma, Codec::Pcmu], dtx: false, hold_music: None },
+            media: Media {
+                shards: 0,
+                codecs: vec![Codec::Pcma, Codec::Pcmu],
+                dtx: false,
+                hold_music: None,
+                srtp: SrtpPolicy::Optional,
+            },
             http: Http { bind: Some(SocketAddr::from(([127, 0, 0, 1], 8080))) },
             data: Data { dir: "./data".into(), demo: true },
             models: Models { dir: None, whisper: None },

@@ -90,6 +90,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rtp", &["rtp"]),
     ("rtcp", &["rtp"]),
     ("webrtc_util", &["rtp"]),
+    ("webrtc_srtp", &["rtp"]),
     ("sqlx", &["store"]),
     ("rten", &["engines"]),
     ("rten_tensor", &["engines"]),

@@ -204,6 +204,7 @@ fn settings(c: &Config) -> HotlineSettings {
         codecs: c.media.codecs.clone(),
         dtx: c.media.dtx,
         shards: or_half(c.media.shards),
+        srtp: c.media.srtp,
         hear_workers: or_half(c.limits.workers),
         data: c.data.dir.clone(),
         record: c.record.on,

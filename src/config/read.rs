@@ -1,7 +1,9 @@
 //! From TOML to settings, going on after every mistake.
 
-use super::{Config, ConfigProblem, Direction, Outbound, RecogniserChoice, RouteKind, Seat, Secret, Supervisor, TestRoute, Trunk};
-use crate::sdp::Codec;
+use super::{
+    Config, ConfigProblem, Direction, Outbound, RecogniserChoice, RouteKind, Seat, Secret, Supervisor, TestRoute, Trunk,
+};
+use crate::sdp::{Codec, SrtpPolicy};
 use crate::server::outbound::Role;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -262,6 +264,9 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.read("codecs", &mut c.media.codecs, codecs);
         s.bool("dtx", &mut c.media.dtx);
         s.maybe_path("hold_music", &mut c.media.hold_music);
+        let policies =
+            [("off", SrtpPolicy::Off), ("optional", SrtpPolicy::Optional), ("required", SrtpPolicy::Required)];
+        s.choice("srtp", &mut c.media.srtp, &policies);
     });
     top.section("http", |s| {
         s.read("bind", &mut c.http.bind, listener);

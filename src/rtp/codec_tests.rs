@@ -22,6 +22,7 @@ fn at(text: &str) -> SocketAddr {
 fn plan(remote: &str, codec: Codec) -> MediaPlan {
     let remote = at(remote);
     MediaPlan {
+        srtp: None,
         remote,
         remote_rtcp: SocketAddr::new(remote.ip(), remote.port() + 1),
         codec,

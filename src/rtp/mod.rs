@@ -8,15 +8,18 @@
 mod coded;
 pub mod jitter;
 pub mod packet;
+pub mod quality;
 pub mod receiver;
 pub mod rtcp;
 pub mod sender;
 pub mod session;
 mod silence;
 pub mod source;
+pub mod srtp;
 pub mod telephone_event;
 
 pub use packet::{RtpError, RtpView};
+pub use quality::Quality;
 pub use receiver::{Carried, Ignored, Received, coding};
 pub use session::{RtpSession, Stats};
 

@@ -74,6 +74,7 @@ fn played(capture: &[Datagram], codec: Codec) -> (RtpSession, Vec<i16>, String) 
         we_send: true,
         we_receive: true,
         held_by_remote: false,
+        srtp: None,
     };
     let mut leg = RtpSession::new(plan, peer.ip(), 1, Mono(0));
     let (mut heard, mut keys) = (Vec::new(), String::new());

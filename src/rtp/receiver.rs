@@ -2,6 +2,7 @@
 
 use super::jitter::{JitterBuffer, Placed};
 use super::packet::{RtpError, RtpView};
+use super::quality::{LossTrack, Losses};
 use super::source::SourceLatch;
 use super::telephone_event::EventReceiver;
 use crate::audio::{Coding, FRAME_SAMPLES, Law};
@@ -58,11 +59,13 @@ pub enum Ignored {
     KeyGoesOn,
     /// We put the peer on hold.
     NotReceiving,
+    /// On an encrypted leg: not made with the peer's key. However many come, the call goes on.
+    Unauthentic,
 }
 
 impl Ignored {
     /// Every reason, in the order of [`Ignored::index`].
-    pub const ALL: [Ignored; 11] = [
+    pub const ALL: [Ignored; 12] = [
         Ignored::Malformed,
         Ignored::Stranger,
         Ignored::Rtcp,
@@ -74,11 +77,12 @@ impl Ignored {
         Ignored::OldSource,
         Ignored::KeyGoesOn,
         Ignored::NotReceiving,
+        Ignored::Unauthentic,
     ];
 
     /// Whether the datagram was no part of the peer's stream at all.
     pub const fn is_foreign(self) -> bool {
-        matches!(self, Ignored::Malformed | Ignored::Stranger | Ignored::PayloadType)
+        matches!(self, Ignored::Malformed | Ignored::Stranger | Ignored::PayloadType | Ignored::Unauthentic)
     }
 
     /// Place in a table of counters.
@@ -100,6 +104,7 @@ impl Ignored {
             Ignored::OldSource => "old_source",
             Ignored::KeyGoesOn => "key_goes_on",
             Ignored::NotReceiving => "not_receiving",
+            Ignored::Unauthentic => "unauthentic",
         }
     }
 }
@@ -244,6 +249,7 @@ pub struct Receiver {
     receives: bool,
     /// Ticks of the sound's clock in a sample.
     ticks: u32,
+    losses: LossTrack,
     counts: ReceiverCounts,
 }
 
@@ -271,6 +277,7 @@ impl Receiver {
             formats: plan.receive,
             receives: plan.we_receive,
             ticks: 1,
+            losses: LossTrack::default(),
             counts: ReceiverCounts::default(),
         }
     }
@@ -286,11 +293,22 @@ impl Receiver {
     pub fn receive(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Received {
         let received = self.judge(now, from, datagram);
         match received {
-            Received::Ignored(why) => self.counts.ignored[why.index()] += 1,
+            Received::Ignored(why) => {
+                self.counts.ignored[why.index()] += 1;
+                if let (Ignored::Late, Ok(packet)) = (why, RtpView::parse(datagram)) {
+                    self.losses.late(packet.sequence());
+                }
+            }
             Received::Key(_) => self.counts.keys += 1,
             Received::Audio => {}
         }
         received
+    }
+
+    /// Counts a datagram that was not even looked into.
+    pub(super) fn ignore(&mut self, why: Ignored) -> Received {
+        self.counts.ignored[why.index()] += 1;
+        Received::Ignored(why)
     }
 
     fn judge(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Received {
@@ -316,6 +334,10 @@ impl Receiver {
         self.counts.packets += 1;
         self.counts.bytes += datagram.len() as u64;
         self.counts.last_packet = Some(now);
+        // Keys under a number of their own are no part of the sound.
+        if self.source.is_some_and(|s| s.ssrc == packet.ssrc()) {
+            self.losses.came(packet.ssrc(), packet.sequence());
+        }
         if !self.receives {
             return Received::Ignored(Ignored::NotReceiving);
         }
@@ -434,6 +456,11 @@ impl Receiver {
     /// Packets lost so far.
     pub fn lost(&self) -> u64 {
         self.counts.lost_before + self.source.map_or(0, |s| s.lost().max(0) as u64)
+    }
+
+    /// What became of the packets so far, those too late to be played among the missing.
+    pub fn losses(&self) -> Losses {
+        self.losses.so_far()
     }
 
     /// Interarrival jitter in milliseconds.

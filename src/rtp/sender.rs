@@ -75,7 +75,9 @@ impl Sender {
         let (coding, options) = (coding(plan.codec), options(plan));
         Sender {
             ssrc: numbers.next() as u32,
-            sequence: numbers.next() as u16,
+            // From the lower half: encrypted, a peer that misses the first packets before a wrap would count its turns
+            // wrongly for ever (RFC 3711, 3.3.1).
+            sequence: numbers.next() as u16 & 0x7FFF,
             timestamp: numbers.next() as u32,
             payload_type: plan.payload_type,
             event_type: plan.dtmf_pt,
@@ -114,6 +116,11 @@ impl Sender {
     /// Our source number.
     pub fn ssrc(&self) -> u32 {
         self.ssrc
+    }
+
+    /// The next packet's number.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
     }
 
     /// Timestamp that a sample sent at `now` would have, for reports.

@@ -29,6 +29,7 @@ fn plan(remote: &str) -> MediaPlan {
         we_send: true,
         we_receive: true,
         held_by_remote: false,
+        srtp: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Offer and answer (RFC 3264) for one audio stream: its codec, telephone events (RFC 4733), comfort noise (RFC 3389).
 
+use super::crypto::{self, Protection, Srtp, SrtpPolicy};
 use super::session::{Attribute, Codec, Connection, Direction, Media, Origin, Session, kind_of};
 use std::net::{IpAddr, SocketAddr};
 
@@ -38,6 +39,8 @@ pub struct Capabilities {
     pub session_id: u64,
     /// `o=` version: to be raised when the description changes ([`carry_version`] does it).
     pub session_version: u64,
+    /// Whether the stream is encrypted, and our keys.
+    pub srtp: Srtp,
 }
 
 /// The payload types that our own description gave a meaning: what a packet to us may carry (RFC 3264, 5.1 and 6.1).
@@ -105,6 +108,8 @@ pub struct MediaPlan {
     pub we_receive: bool,
     /// The peer put us on hold: it does not want our sound.
     pub held_by_remote: bool,
+    /// How the packets are encrypted; none: they are not.
+    pub srtp: Option<Protection>,
 }
 
 /// What goes with a codec.
@@ -142,30 +147,49 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, NegotiationError> {
 /// their order. The answer names one codec, so that none changes within the call.
 pub fn answer(offer: &Session, ours: &Capabilities) -> Result<(Session, MediaPlan), NegotiationError> {
     let mut why = String::from("no audio stream is offered");
-    let mut taken: Option<(usize, MediaPlan)> = None;
+    let mut taken: Option<(usize, MediaPlan, Option<Attribute>)> = None;
     for (index, media) in offer.media.iter().enumerate() {
-        match plan(offer, media, (&ours.codecs, ours.telephone_event, ours.dtx), ours.direction) {
-            Ok(plan) => {
-                taken = Some((index, plan));
+        match plan(offer, media, (&ours.codecs, ours.telephone_event, ours.dtx), ours.direction)
+            .and_then(|p| secured(p, media, ours))
+        {
+            Ok((plan, key)) => {
+                taken = Some((index, plan, key));
                 break;
             }
             Err(NegotiationError::NotAcceptable(reason)) if media.kind == "audio" => why = reason,
             Err(_) => {}
         }
     }
-    let Some((chosen, mut plan)) = taken else { return refuse(why) };
+    let Some((chosen, mut plan, key)) = taken else { return refuse(why) };
     let media = offer.media.iter().enumerate();
-    let media: Vec<Media> =
+    let mut media: Vec<Media> =
         media.map(|(i, m)| if i == chosen { accepted(m, &plan, ours) } else { refused(m) }).collect();
+    media[chosen].attributes.extend(key);
     plan.receive = Formats::of(&media[chosen]);
     // RFC 3264, 6: the answer's t= equals the offer's.
     let answer = Session { times: offer.times.clone(), media, ..frame(ours) };
     Ok((answer, plan))
 }
 
+/// The plan with the keys that both sides have, and the line of our answer that tells ours.
+fn secured(
+    plan: MediaPlan,
+    media: &Media,
+    ours: &Capabilities,
+) -> Result<(MediaPlan, Option<Attribute>), NegotiationError> {
+    match crypto::answer(media, &ours.srtp).map_err(NegotiationError::NotAcceptable)? {
+        Some((protection, line)) => Ok((MediaPlan { srtp: Some(protection), ..plan }, Some(line))),
+        None => Ok((plan, None)),
+    }
+}
+
 /// Our offer: one audio stream.
 pub fn offer(ours: &Capabilities) -> Session {
-    let mut media = audio(ours, "RTP/AVP", PTIME_MS);
+    let secure = ours.srtp.policy() == SrtpPolicy::Required;
+    let mut media = audio(ours, if secure { "RTP/SAVP" } else { "RTP/AVP" }, PTIME_MS);
+    if secure {
+        media.attributes.extend(ours.srtp.lines());
+    }
     for codec in &ours.codecs {
         add_codec(&mut media, *codec, codec.static_payload_type(), ours.dtx);
     }
@@ -191,6 +215,8 @@ pub fn offer_again(ours: &Capabilities, previous: &Session) -> Session {
     for (i, media) in previous.media.iter().enumerate() {
         next.media.push(if used == Some(i) {
             audio.protocol.clone_from(&media.protocol);
+            audio.attributes.retain(|a| a.name != "crypto");
+            audio.attributes.extend(crypto::kept(media));
             audio.attributes.extend(media.attributes.iter().filter(|a| a.name == "mid").cloned());
             audio.clone()
         } else {
@@ -226,6 +252,7 @@ pub fn accept(offer: &Session, answer: &Session) -> Result<MediaPlan, Negotiatio
     let silent = receive.noise.is_some() || dtx_wanted(ours);
     let mut plan = plan(answer, media, (&codecs, events, silent), offer.direction_of(ours))?;
     plan.receive = receive;
+    plan.srtp = crypto::accept(ours, media).map_err(NegotiationError::NotAcceptable)?;
     Ok(plan)
 }
 
@@ -253,8 +280,8 @@ fn plan(
     if media.port == 0 {
         return refuse("the audio stream is refused (port 0)");
     }
-    if !matches!(media.protocol.as_str(), "RTP/AVP" | "RTP/AVPF") {
-        return refuse(format!("transport {} is not supported, only RTP/AVP", media.protocol));
+    if !matches!(media.protocol.as_str(), "RTP/AVP" | "RTP/AVPF") && !crypto::is_secure(&media.protocol) {
+        return refuse(format!("transport {} is not supported, only RTP/AVP and RTP/SAVP", media.protocol));
     }
     let Some((codec, payload_type)) = choose(media, codecs) else {
         let ours: Vec<&str> = codecs.iter().map(|c| c.name()).collect();
@@ -299,6 +326,7 @@ fn plan(
         we_send: our_direction.sends() && they_want,
         we_receive: our_direction.receives() && their_direction.sends(),
         held_by_remote: !they_want,
+        srtp: None, // so does what encrypts it
     })
 }
 

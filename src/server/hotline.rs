@@ -4,6 +4,7 @@ use super::bus::Bus;
 use super::disk::DiskWatch;
 use super::inference::Inference;
 use super::metrics::MetricsText;
+use super::mos::MosFigures;
 use super::outbound::{Outbound, Rule};
 use super::ports::PortPool;
 use super::recorder::Recorder;
@@ -16,8 +17,8 @@ use super::trunks::{Trunk, Trunks};
 use super::voices::Voices;
 use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile, flowtest};
 use crate::engines::Engines;
+use crate::sdp::{Codec, SrtpPolicy};
 use crate::sip::{Account, Listeners, Network, Served, SipAgent, SipError, SipEvent, SipSettings, TrunkPeer};
-use crate::sdp::Codec;
 use crate::store::{Store, StoreError, Writer, WriterHandle};
 use rand::SeedableRng;
 use std::collections::HashMap;
@@ -96,6 +97,8 @@ pub struct HotlineSettings {
     pub dtx: bool,
     /// Media threads.
     pub shards: usize,
+    /// Whether calls are encrypted (SRTP, keys in the session description).
+    pub srtp: SrtpPolicy,
     /// Recognition threads.
     pub hear_workers: usize,
     /// Database, recordings, prompt cache.
@@ -163,6 +166,7 @@ pub struct Hotline {
     writer: WriterHandle,
     free_ports: Arc<AtomicUsize>,
     refused: Arc<AtomicU64>,
+    mos: Arc<MosFigures>,
     disk: DiskWatch,
     watching: [tokio::task::AbortHandle; 2],
     trunks: Trunks,
@@ -253,6 +257,7 @@ impl Hotline {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(rand::random());
         let ports = PortPool::new(settings.rtp_bind, settings.rtp_ports.clone(), &mut rng);
         let (free_ports, refused) = (ports.gauge(), Arc::new(AtomicU64::new(0)));
+        let mos = Arc::new(MosFigures::default());
         let (stop, stopped) = oneshot::channel();
         let outbound = Arc::new(Mutex::new(Outbound::new(settings.outbound.clone())));
         let board = Switchboard::new(SwitchboardParts {
@@ -270,6 +275,7 @@ impl Hotline {
             prompts,
             hold_music,
             refused: refused.clone(),
+            mos: mos.clone(),
             rng,
         });
         let calling = tokio::spawn(trunks.clone().watch(agent.clone())).abort_handle();
@@ -286,6 +292,7 @@ impl Hotline {
             writer,
             free_ports,
             refused,
+            mos,
             disk,
             watching: [watching, calling],
             trunks,
@@ -401,7 +408,7 @@ impl Hotline {
         let text = text
             .gauge("zongji_hear_backlog", "Chunks of speech that wait for recognition.", backlog as f64)
             .counter("zongji_recording_lost_seconds_total", "Sound that a slow or full disk cost.", lost);
-        self.sip_metrics(self.trunk_metrics(self.writer_metrics(text))).finish()
+        self.mos.write(self.sip_metrics(self.trunk_metrics(self.writer_metrics(text)))).finish()
     }
 
     fn writer_metrics(&self, text: MetricsText) -> MetricsText {

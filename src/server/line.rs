@@ -3,8 +3,8 @@
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
 use super::shard::{App, ShardHandle};
-use super::trunks::Way;
 use super::supervisors::SupervisorLine;
+use super::trunks::Way;
 use crate::call::{CallRecord, EndReason, HungUpBy};
 use crate::clock::Mono;
 use crate::dialplan::{FlowSet, Outcome, TransferOrder, TransferResult};
@@ -50,6 +50,8 @@ pub(super) struct Line {
     pub seat_failure: TransferResult,
     pub finished: Option<Box<CallRecord>>,
     pub stats: Option<Box<Stats>>,
+    /// Of the last seat's leg.
+    pub seat_stats: Option<Box<Stats>>,
 }
 
 /// A seat that is being called or has answered.
@@ -121,6 +123,7 @@ impl Line {
             seat_failure: TransferResult::Timeout,
             finished: None,
             stats: None,
+            seat_stats: None,
         }
     }
 
@@ -144,7 +147,7 @@ impl Line {
 }
 
 /// The answer to a caller's offer, or an offer of ours; else the status that refuses it.
-pub(super) fn negotiate_caller(caps: &Capabilities, body: Option<&str>) -> Result<Agreed, u16> {
+pub(super) fn negotiate_caller(caps: &mut Capabilities, body: Option<&str>) -> Result<Agreed, u16> {
     let Some(body) = body else {
         let offer = sdp::offer(caps);
         return Ok(Agreed { answer: offer.to_string(), plan: None, our_offer: Some(offer) });
@@ -154,9 +157,10 @@ pub(super) fn negotiate_caller(caps: &Capabilities, body: Option<&str>) -> Resul
 }
 
 /// Our answer to an offer, or the status that refuses it.
-pub(super) fn answer_to(caps: &Capabilities, body: &str) -> Result<(String, MediaPlan), u16> {
+pub(super) fn answer_to(caps: &mut Capabilities, body: &str) -> Result<(String, MediaPlan), u16> {
     let offer = sdp::parse(body.as_bytes()).map_err(|_| 400u16)?;
     let (answer, plan) = sdp::answer(&offer, caps).map_err(|_| 488u16)?;
+    caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
     Ok((answer.to_string(), plan))
 }
 
@@ -172,18 +176,18 @@ mod tests {
 
     #[test]
     fn an_unusable_offer_is_refused_with_the_status_that_says_why() {
-        let caps = super::super::phone::capabilities([127, 0, 0, 1].into(), 4000, vec![Codec::Pcma]);
-        assert_eq!(negotiate_caller(&caps, Some("no description")).err(), Some(400));
+        let mut caps = super::super::phone::capabilities([127, 0, 0, 1].into(), 4000, vec![Codec::Pcma]);
+        assert_eq!(negotiate_caller(&mut caps, Some("no description")).err(), Some(400));
         let video =
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 4002 RTP/AVP 99\r\n";
-        assert_eq!(negotiate_caller(&caps, Some(video)).err(), Some(488));
-        let late = negotiate_caller(&caps, None).ok().unwrap();
+        assert_eq!(negotiate_caller(&mut caps, Some(video)).err(), Some(488));
+        let late = negotiate_caller(&mut caps, None).ok().unwrap();
         assert!(late.plan.is_none());
         let offer = late.our_offer.unwrap();
         assert!(accepted(&offer, None).is_none(), "an ACK without an answer agrees on nothing");
         let mut theirs = caps.clone();
         theirs.port = 5000;
-        let (answer, _) = answer_to(&theirs, &late.answer).unwrap();
+        let (answer, _) = answer_to(&mut theirs, &late.answer).unwrap();
         assert_eq!(accepted(&offer, Some(&answer)).unwrap().remote.port(), 5000);
     }
 }

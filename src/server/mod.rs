@@ -17,6 +17,7 @@ pub mod inference;
 mod keys;
 mod line;
 mod metrics;
+mod mos;
 pub mod outbound;
 mod pace;
 pub mod phone;

@@ -65,6 +65,7 @@ mod tests {
             we_send: true,
             we_receive: true,
             held_by_remote: false,
+            srtp: None,
         };
         let start = Mono::from_ms(1000);
         let (mut rtp, mut pace) = (RtpSession::new(plan, [127, 0, 0, 1].into(), 1, start), Pace::new(start));

@@ -330,6 +330,7 @@ impl Switchboard {
             return;
         };
         let Some(sockets) = seat.sockets.take() else { return };
+        seat.caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
         seat.answered = true;
         let signalling = seat.source.unwrap_or(plan.remote.ip());
         let leg = Box::new(NewLeg { sockets, plan, signalling, seed });

@@ -72,8 +72,8 @@ impl Switchboard {
         let codec = line.codec;
         let body = body.ok_or((488, None))?;
         let sockets = self.p.ports.take(now()).map_err(|_| (503, None))?;
-        let caps = self.capabilities(source.ip(), sockets.port, codec);
-        let (described, plan) = match answer_to(&caps, body) {
+        let mut caps = self.capabilities(source.ip(), sockets.port, codec);
+        let (described, plan) = match answer_to(&mut caps, body) {
             Ok(agreed) => agreed,
             Err(code) => {
                 self.rest(Some(sockets));

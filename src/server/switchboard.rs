@@ -5,6 +5,7 @@
 use super::bus::{Bus, News, Notice};
 use super::hotline::{HotlineSettings, TestRoute};
 use super::line::{Line, accepted, answer_to, negotiate_caller};
+use super::mos::MosFigures;
 use super::outbound::Outbound;
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
@@ -17,7 +18,7 @@ use crate::call::{Call, CallEvent, CallInput, CallOutput, CallSettings, HungUpBy
 use crate::dialplan::{ActionCall, FlowSet, Run, Session as FlowSession, TicketDraft, Value};
 use crate::ids::{CallId, Leg, RequestId};
 use crate::pii::Pii;
-use crate::sdp::{self, Capabilities, Codec, MediaPlan};
+use crate::sdp::{self, Capabilities, Codec, MediaPlan, Srtp};
 use crate::sip::{DialogId, EndWhy, Identity, SipAgent, SipError, SipEvent};
 use crate::store::{CallExtras, NewCall as NewCallRow, Store, WriteJob, WriterHandle};
 use rand::RngExt;
@@ -65,6 +66,8 @@ pub struct SwitchboardParts {
     pub prompts: HashMap<Option<PathBuf>, Arc<[i16]>>,
     /// What callers hear who are held or wait, when it is not the made chime.
     pub hold_music: Option<Arc<[i16]>>,
+    /// How the legs sounded.
+    pub(super) mos: Arc<MosFigures>,
     /// Counts calls refused for want of room.
     pub refused: Arc<AtomicU64>,
     /// Ids and seeds.
@@ -267,7 +270,7 @@ impl Switchboard {
         if let Some(trunk) = trunk.filter(|t| !t.codecs.is_empty()) {
             caps.codecs.clone_from(&trunk.codecs);
         }
-        let agreed = match negotiate_caller(&caps, body.as_deref()) {
+        let agreed = match negotiate_caller(&mut caps, body.as_deref()) {
             Ok(agreed) => agreed,
             Err(code) => {
                 self.rest(Some(sockets));
@@ -415,6 +418,7 @@ impl Switchboard {
                 // The machine begins only now: it is told of this ACK when it says `Answer`.
                 Some(plan) => {
                     line.codec = Some(plan.codec);
+                    line.caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
                     self.begin_media(call, app, flows, sockets, plan, signalling);
                 }
                 // The ACK cannot be refused: the call is answered, so it is ended.
@@ -425,14 +429,16 @@ impl Switchboard {
             }
             return;
         }
-        let asked = match leg {
-            Leg::Caller => line.asked.take(),
-            Leg::Seat => line.seat.as_mut().and_then(|s| s.asked.take()),
-            Leg::Supervisor => line.supervisor.as_mut().and_then(|s| s.asked.take()),
+        let (asked, caps) = match (leg, line.seat.as_mut(), line.supervisor.as_mut()) {
+            (Leg::Caller, ..) => (line.asked.take(), &mut line.caps),
+            (Leg::Seat, Some(seat), _) => (seat.asked.take(), &mut seat.caps),
+            (Leg::Supervisor, _, Some(supervisor)) => (supervisor.asked.take(), &mut supervisor.caps),
+            (Leg::Seat | Leg::Supervisor, ..) => return,
         };
         match asked {
             Some(offer) => {
                 if let Some(plan) = accepted(&offer, body) {
+                    caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
                     self.replan(call, leg, plan, None);
                 }
             }
@@ -527,7 +533,7 @@ impl Switchboard {
             described.clone_from(&offer.to_string());
             return Ok(asked.insert(offer).to_string());
         };
-        let (answer, plan) = answer_to(&next, body)?;
+        let (answer, plan) = answer_to(&mut next, body)?;
         described.clone_from(&answer);
         *caps = next;
         self.replan(call, leg, plan, Some(source));
@@ -554,9 +560,15 @@ impl Switchboard {
     async fn report(&mut self, report: ShardReport) {
         match report {
             ShardReport::Output { call, output } => self.output(call, output).await,
-            ShardReport::Released { call, ports, last } => {
+            ShardReport::Released { call, ports, last, seat } => {
                 for port in ports {
                     self.rest_port(port);
+                }
+                for stats in [&last, &seat].into_iter().flatten() {
+                    self.p.mos.add(stats);
+                }
+                if let (Some(line), Some(_)) = (self.lines.get_mut(&call), &seat) {
+                    line.seat_stats = seat;
                 }
                 let Some(stats) = last else { return };
                 if let Some(line) = self.lines.get_mut(&call) {
@@ -711,7 +723,11 @@ impl Switchboard {
                     let ms = record.ended.ms_since(record.offered);
                     (p.display().to_string(), ms as u32)
                 }),
-                rtp: line.stats.take().map(|s| crate::store::rtp_figures(&s)),
+                media: line.stats.take().map(|s| crate::store::CallMedia {
+                    codec: line.codec.map_or("", Codec::name),
+                    caller: s,
+                    seat: line.seat_stats.take(),
+                }),
             };
             self.write(WriteJob::End(call, record, extras));
         }
@@ -742,7 +758,10 @@ impl Switchboard {
             codecs.retain(|c| *c != first);
             codecs.insert(0, first);
         }
-        Capabilities { dtx: self.p.settings.dtx, ..super::phone::capabilities(addr, port, codecs) }
+        let mut caps = super::phone::capabilities(addr, port, codecs);
+        caps.dtx = self.p.settings.dtx;
+        caps.srtp = Srtp::new(self.p.settings.srtp, rand::fill);
+        caps
     }
 }
 

@@ -82,6 +82,7 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         codecs: vec![Codec::Pcma, Codec::Pcmu],
         dtx: false,
         shards: 1,
+        srtp: zongji::sdp::SrtpPolicy::Optional,
         hear_workers: 1,
         data: data.path().to_path_buf(),
         record: true,

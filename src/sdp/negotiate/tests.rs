@@ -14,6 +14,7 @@ fn ours() -> Capabilities {
         direction: Direction::SendRecv,
         session_id: 77,
         session_version: 1,
+        srtp: crate::sdp::Srtp::off(),
     }
 }
 
@@ -50,6 +51,7 @@ fn a_usual_offer_gets_our_preferred_codec_and_keys() {
             we_send: true,
             we_receive: true,
             held_by_remote: false,
+            srtp: None,
         }
     );
     assert_eq!(

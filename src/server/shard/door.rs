@@ -135,6 +135,8 @@ pub enum ShardReport {
         ports: Vec<u16>,
         /// The caller's RTP figures when the whole call has left the shard; none for a seat's leg.
         last: Option<Box<Stats>>,
+        /// The RTP figures of a seat's leg that had media.
+        seat: Option<Box<Stats>>,
     },
 }
 
@@ -232,6 +234,6 @@ mod tests {
         let output = |output| ShardReport::Output { call, output };
         assert!(is_news(&output(CallOutput::Event(CallEvent::Key('1')))));
         assert!(!is_news(&output(CallOutput::Hangup(Leg::Caller))));
-        assert!(!is_news(&ShardReport::Released { call, ports: vec![4000], last: None }));
+        assert!(!is_news(&ShardReport::Released { call, ports: vec![4000], last: None, seat: None }));
     }
 }

@@ -89,7 +89,7 @@ impl Shard {
             }
             return;
         }
-        let Ok(view) = RtpView::parse(bytes) else { return };
+        let Ok(view) = RtpView::parse(source.rtp.opened(bytes)) else { return };
         let Some(carried) = source.rtp.carries(&view) else { return };
         if let Carried::Sound(coding) = carried {
             source.other_codec = coding != sink.rtp.coding();

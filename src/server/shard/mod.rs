@@ -239,13 +239,14 @@ impl Shard {
             self.say_goodbye(leg);
         }
         let stats = Box::new(slot.caller.rtp.stats());
+        let seat = slot.seat.as_ref().map(|s| Box::new(s.rtp.stats()));
         let mut ports = vec![slot.caller.port];
         ports.extend(slot.seat.as_ref().map(|s| s.port));
         let call = slot.call;
         drop(slot); // closes the sockets (which leaves epoll) and the recording, before the ports are given back
         self.index.remove(&call);
         self.me.load.store(self.index.len(), Ordering::Relaxed);
-        self.report(ShardReport::Released { call, ports, last: Some(stats) });
+        self.report(ShardReport::Released { call, ports, last: Some(stats), seat });
     }
 
     /// Tells the switchboard, in order. While it stands still, what ends calls and frees ports is kept (a handful for

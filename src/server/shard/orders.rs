@@ -65,7 +65,7 @@ impl Shard {
         let port = caller.sockets.port;
         let Some(caller) = self.open_leg(index, Leg::Caller, caller) else {
             self.report(ShardReport::Output { call, output: CallOutput::Reject(503) });
-            self.report(ShardReport::Released { call, ports: vec![port], last: Some(Box::default()) });
+            self.report(ShardReport::Released { call, ports: vec![port], last: Some(Box::default()), seat: None });
             return;
         };
         self.slots[index] = Some(Slot {
@@ -96,7 +96,7 @@ impl Shard {
         let wanted = slot.filter(|&i| self.slots[i].as_ref().is_some_and(|s| s.order.is(order)));
         let Some(index) = wanted else {
             drop(leg);
-            self.report(ShardReport::Released { call, ports: vec![port], last: None });
+            self.report(ShardReport::Released { call, ports: vec![port], last: None, seat: None });
             return;
         };
         match self.open_leg(index, Leg::Seat, leg) {
@@ -105,7 +105,7 @@ impl Shard {
                 slot.seat = Some(leg);
             }),
             None => {
-                self.report(ShardReport::Released { call, ports: vec![port], last: None });
+                self.report(ShardReport::Released { call, ports: vec![port], last: None, seat: None });
                 self.with(call, |shard, slot| {
                     shard.carry_out(slot, now(), CallOutput::Hangup(Leg::Seat));
                     shard.input(slot, now(), CallInput::SeatFailed(LegFailure::Failed(500)));
@@ -119,8 +119,9 @@ impl Shard {
         if let Some(mut seat) = slot.seat.take() {
             self.say_goodbye(&mut seat);
             let ports = vec![seat.port];
+            let stats = Some(Box::new(seat.rtp.stats()));
             drop(seat);
-            self.report(ShardReport::Released { call: slot.call, ports, last: None });
+            self.report(ShardReport::Released { call: slot.call, ports, last: None, seat: stats });
         }
     }
 

@@ -184,6 +184,7 @@ mod tests {
             we_send: true,
             we_receive: true,
             held_by_remote: false,
+            srtp: None,
         };
         assert!(alike(&plan, &MediaPlan { dtmf_pt: Some(96), payload_type: 98, ..plan.clone() }));
         assert!(!alike(&plan, &MediaPlan { codec: Codec::Pcmu, ..plan.clone() }));

@@ -46,7 +46,7 @@ impl Shard {
         };
         let Some(leg) = opened else {
             self.report(ShardReport::Output { call, output: CallOutput::Hangup(Leg::Supervisor) });
-            self.report(ShardReport::Released { call, ports: vec![port], last: None });
+            self.report(ShardReport::Released { call, ports: vec![port], last: None, seat: None });
             return;
         };
         self.with(call, |shard, slot| {
@@ -73,7 +73,7 @@ impl Shard {
         let call = slot.call;
         let left = CallEvent::Supervisor { user, mode: None };
         self.report(ShardReport::Output { call, output: CallOutput::Event(left) });
-        self.report(ShardReport::Released { call, ports, last: None });
+        self.report(ShardReport::Released { call, ports, last: None, seat: None });
     }
 
     /// His 20 ms: all the others.
