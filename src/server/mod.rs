@@ -27,6 +27,7 @@ pub mod shard;
 pub mod sound;
 pub mod switchboard;
 pub mod time;
+mod transfers;
 pub mod voices;
 
 pub use bus::{Bus, Notice};

@@ -12,8 +12,11 @@ use crate::sdp;
 use crate::sip::{Contact, Dial, DialogId, SipError};
 use crate::store::{NewTransfer, WriteJob};
 use rand::RngExt;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+
+/// Before a seat's user, in the place of a queue: that seat and no other.
+pub(super) const ONE: &str = "seat:";
 
 /// Where a seat can be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +29,8 @@ pub(super) struct Reach {
 /// Which seats are on a call, and in which order they were last called.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    busy: HashSet<String>,
+    /// And on how many.
+    busy: HashMap<String, u32>,
     called: HashMap<String, u64>,
     count: u64,
 }
@@ -41,6 +45,11 @@ impl Roster {
         tried: &[String],
         reach: impl Fn(&str) -> Option<Reach>,
     ) -> Result<(String, Reach), LegFailure> {
+        if let Some(user) = queue.strip_prefix(ONE) {
+            let seat = reach(user).filter(|_| seats.iter().any(|s| s.user == user)).ok_or(LegFailure::Nobody)?;
+            let had = tried.iter().any(|t| t == user) || self.busy.contains_key(user);
+            return if had { Err(LegFailure::Busy) } else { Ok((user.to_owned(), seat)) };
+        }
         if queue.starts_with("sip:") {
             let again = tried.iter().any(|t| t == queue);
             let reach = Reach { uri: queue.to_owned(), source: None, tcp: false };
@@ -50,7 +59,7 @@ impl Roster {
         let there: Vec<(&Seat, Reach)> =
             seats.iter().filter(serves).filter_map(|s| Some((s, reach(&s.user)?))).collect();
         let nobody = there.is_empty();
-        let free = there.into_iter().filter(|(s, _)| !tried.contains(&s.user) && !self.busy.contains(&s.user));
+        let free = there.into_iter().filter(|(s, _)| !tried.contains(&s.user) && !self.busy.contains_key(&s.user));
         let lacks = |s: &Seat| skill.is_some_and(|wanted| !s.skills.iter().any(|k| k == wanted));
         match free.min_by_key(|(s, _)| (lacks(s), self.called.get(&s.user).copied().unwrap_or(0))) {
             Some((seat, reach)) => Ok((seat.user.clone(), reach)),
@@ -65,13 +74,23 @@ impl Roster {
             return; // an address, not one of our seats: it may take many calls
         }
         self.count += 1;
-        self.busy.insert(user.to_owned());
+        self.engage(user);
         self.called.insert(user.to_owned(), self.count);
+    }
+
+    /// A seat is on a call, whoever called whom.
+    pub fn engage(&mut self, user: &str) {
+        *self.busy.entry(user.to_owned()).or_default() += 1;
     }
 
     /// A seat's call is over.
     pub fn free(&mut self, user: &str) {
-        self.busy.remove(user);
+        if let Some(calls) = self.busy.get_mut(user) {
+            *calls -= 1;
+            if *calls == 0 {
+                self.busy.remove(user);
+            }
+        }
     }
 }
 
@@ -81,6 +100,16 @@ pub(super) const fn failure_of(code: u16) -> LegFailure {
         486 | 600 | 603 => LegFailure::Busy,
         408 | 480 | 487 => LegFailure::NoAnswer,
         other => LegFailure::Failed(other),
+    }
+}
+
+/// The same for the seat that handed the caller on.
+const fn status_of(failure: LegFailure) -> u16 {
+    match failure {
+        LegFailure::Busy => 486,
+        LegFailure::NoAnswer => 480,
+        LegFailure::Nobody => 404,
+        LegFailure::Failed(code) => code,
     }
 }
 
@@ -97,6 +126,7 @@ impl Switchboard {
     /// The call wants a seat.
     pub(super) fn dial_seat(&mut self, call: CallId, order: TransferOrder) {
         self.hang_up(call, Leg::Seat); // none is left by now, unless something went wrong
+        self.end_transfer(call); // the last one's, when its seat hands the caller on
         let Some(line) = self.lines.get_mut(&call) else { return };
         line.orders += 1;
         line.seat_failure = TransferResult::Timeout;
@@ -126,6 +156,7 @@ impl Switchboard {
             if let Some(line) = self.lines.get_mut(&call) {
                 line.seat_failure = result_of(failure);
             }
+            self.handed_on(call, status_of(failure));
             self.tell_seat(call, CallInput::SeatFailed(failure));
         }
     }
@@ -138,10 +169,17 @@ impl Switchboard {
             let contact = agent.contacts(user).into_iter().rfind(left)?;
             Some(Reach { uri: contact.target(), source: Some(contact.source), tcp: contact.tcp })
         };
-        let (user, reach) =
-            self.roster.choose(&self.p.settings.seats, (&order.queue, order.skill.as_deref()), &tried, reach)?;
+        let attended = self.lines.get_mut(&call).and_then(|l| l.attended.take());
+        let (user, reach, replaces) = match attended {
+            Some((user, reach, dialog)) => (user, reach, Some(dialog)),
+            None => {
+                let wanted = (order.queue.as_str(), order.skill.as_deref());
+                let (user, reach) = self.roster.choose(&self.p.settings.seats, wanted, &tried, reach)?;
+                (user, reach, None)
+            }
+        };
         let Some(line) = self.lines.get(&call) else { return Err(LegFailure::Failed(481)) };
-        let (codec, from) = (line.codec, line.from.clone());
+        let (codec, from, hops) = (line.codec, line.from.clone(), line.hops);
         let sockets = self.p.ports.take(now()).map_err(|e| {
             tracing::warn!(%call, "no seat can be called: {e}");
             LegFailure::Failed(503)
@@ -157,6 +195,9 @@ impl Switchboard {
             headers: vec![("X-Zongji-Call".into(), call.to_string())],
             destination: reach.source,
             tcp: reach.tcp,
+            seat: (!user.starts_with("sip:")).then(|| user.clone()),
+            replaces,
+            hops: Some(hops),
             ..Dial::default()
         };
         let attempt = self.dial(call, dial);
@@ -242,6 +283,7 @@ impl Switchboard {
         let leg = Box::new(NewLeg { sockets, plan, signalling, seed });
         line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg });
         self.tell_seat(call, CallInput::SeatAnswered);
+        self.handed_on(call, 200);
     }
 
     /// A seat that is busy or does not answer: the next one, or the call is told.
@@ -376,6 +418,19 @@ mod tests {
         roster.take("sip:x@h");
         assert_eq!(chosen(&roster, "sip:x@h", &[]).unwrap(), "sip:x@h");
         assert!(chosen(&roster, "sip:x@h", &["sip:x@h"]).is_err());
+    }
+
+    #[test]
+    fn one_seat_asked_for_by_name_is_called_or_nobody_is() {
+        let mut roster = Roster::default();
+        assert_eq!(chosen(&roster, "seat:8002", &[]).unwrap(), "8002");
+        assert_eq!(chosen(&roster, "seat:9999", &[]), Err(LegFailure::Nobody));
+        roster.engage("8002");
+        roster.take("8002");
+        roster.free("8002");
+        assert_eq!(chosen(&roster, "seat:8002", &[]), Err(LegFailure::Busy), "on one of two calls still");
+        roster.free("8002");
+        assert_eq!(chosen(&roster, "seat:8002", &["8002"]), Err(LegFailure::Busy));
     }
 
     #[test]

@@ -158,11 +158,23 @@ impl Switchboard {
             return;
         }
         match event {
-            SipEvent::Invite { dialog, from_user, to_user, source, sdp, call_id, .. } => {
-                if let Err((code, retry)) = self.invite(dialog, &from_user, &to_user, source, sdp, &call_id) {
-                    self.reject(dialog, code, retry);
+            SipEvent::Invite { dialog, replaces: Some(old), source, sdp, seat, .. } => {
+                if let Err(code) = self.take_place(dialog, old, seat, source.ip(), sdp.as_deref()) {
+                    self.reject(dialog, code, None);
                 }
             }
+            SipEvent::Invite { dialog, from_user, to_user, source, sdp, call_id, seat, hops, .. } => {
+                match self.invite(dialog, (&from_user, &to_user, &call_id), source, sdp, (seat.as_deref(), hops)) {
+                    Ok(()) => {}
+                    Err((code, retry)) => self.reject(dialog, code, retry),
+                }
+            }
+            SipEvent::Refer { dialog, request, seat, to_user, replaces } => {
+                let answer = self.refer(dialog, &seat, &to_user, replaces);
+                let agent = self.p.agent.clone();
+                tokio::spawn(async move { agent.answer_refer(dialog, request, answer).await });
+            }
+            SipEvent::Message { .. } => {} // nobody reads texts here yet
             SipEvent::Ack { dialog, sdp } => self.acknowledged(dialog, sdp.as_deref()),
             SipEvent::Cancelled { dialog } | SipEvent::Bye { dialog } => self.gone(dialog, None),
             SipEvent::Ended { dialog, why } => self.gone(dialog, Some(why)),
@@ -210,11 +222,10 @@ impl Switchboard {
     fn invite(
         &mut self,
         dialog: DialogId,
-        from: &str,
-        to: &str,
+        (from, to, call_id): (&str, &str, &str),
         source: SocketAddr,
         body: Option<String>,
-        call_id: &str,
+        (seat, hops): (Option<&str>, u8),
     ) -> Result<(), (u16, Option<u32>)> {
         let no_room = |why: &str| {
             self.p.refused.fetch_add(1, Ordering::Relaxed);
@@ -241,10 +252,15 @@ impl Switchboard {
             }
         };
         let route = self.p.settings.routes.iter().find(|r| r.user == to).cloned();
+        let route = route.or_else(|| seat.and_then(|_| self.inside(to)));
         let call = CallId::new(utc().0, self.p.rng.random());
         let plan = agreed.plan.clone();
         self.dialogs.insert(dialog, (call, Leg::Caller));
-        self.lines.insert(call, Line::new(dialog, shard, from, (caps, agreed), route.as_ref(), now()));
+        let mut line = Line::new(dialog, shard, from, (caps, agreed), route.as_ref(), now());
+        line.hops = hops;
+        line.seat_calling = seat.map(String::from);
+        self.lines.insert(call, line);
+        seat.into_iter().for_each(|s| self.roster.engage(s));
         match route {
             Some(route) => self.begin_route(call, &route, sockets, plan, source.ip()),
             None => {
@@ -417,7 +433,9 @@ impl Switchboard {
             let (by, sentence) = match why {
                 None => (HungUpBy::Caller, "the caller gave up before the call began"),
                 Some(EndWhy::NoAck) => (HungUpBy::Us, "our offer was never acknowledged: look for NAT or a lost ACK"),
-                Some(EndWhy::Lost) => (HungUpBy::Us, "the caller's signalling broke off before the call began"),
+                Some(EndWhy::Lost | EndWhy::Expired) => {
+                    (HungUpBy::Us, "the caller's signalling broke off before the call began")
+                }
                 Some(EndWhy::HungUp | EndWhy::Rejected) => (HungUpBy::Us, "the call was ended before it began"),
             };
             self.end_early(call, by, sentence);
@@ -425,7 +443,7 @@ impl Switchboard {
         }
         let input = match why {
             None => CallInput::HungUp(leg),
-            Some(EndWhy::NoAck | EndWhy::Lost) => CallInput::CallerLost,
+            Some(EndWhy::NoAck | EndWhy::Lost | EndWhy::Expired) => CallInput::CallerLost,
             Some(EndWhy::HungUp | EndWhy::Rejected) => CallInput::Terminate,
         };
         self.tell(call, input);
@@ -667,6 +685,7 @@ impl Switchboard {
             };
             self.write(WriteJob::End(call, record, extras));
         }
+        self.handed_on(call, 487);
         self.hang_up(call, Leg::Seat);
         self.hang_up(call, Leg::Caller);
         self.forget(call);
@@ -675,6 +694,7 @@ impl Switchboard {
     fn forget(&mut self, call: CallId) {
         if let Some(line) = self.lines.remove(&call) {
             self.dialogs.remove(&line.dialog);
+            line.seat_calling.iter().for_each(|s| self.roster.free(s));
         }
     }
 
@@ -719,7 +739,9 @@ fn dialog_of(event: &SipEvent) -> Option<DialogId> {
         | SipEvent::Progress { dialog, .. }
         | SipEvent::Answered { dialog, .. }
         | SipEvent::Failed { dialog, .. }
+        | SipEvent::Refer { dialog, .. }
         | SipEvent::Ended { dialog, .. } => Some(*dialog),
+        SipEvent::Message { dialog, .. } => *dialog,
         SipEvent::Registered { .. } => None,
     }
 }

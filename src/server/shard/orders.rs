@@ -96,6 +96,9 @@ impl Shard {
             Some(leg) => self.with(call, |shard, slot| {
                 shard.drop_seat(slot);
                 slot.seat = Some(leg);
+                if slot.bridged {
+                    shard.bridge(slot, true); // another phone takes the place of the seat's
+                }
             }),
             None => {
                 self.report(ShardReport::Released { call, ports: vec![port], last: None });
