@@ -11,6 +11,7 @@ mod call_control;
 mod calls_by_keys;
 mod calls_by_voice;
 mod command_line;
+mod early_media;
 mod hanging_up;
 mod lossy_speech;
 mod media_security;

@@ -277,13 +277,41 @@ impl Switchboard {
             self.seat_lost(call, LegFailure::Failed(488));
             return;
         };
-        let Some(sockets) = seat.sockets.take() else { return };
         seat.answered = true;
         let signalling = seat.source.unwrap_or(plan.remote.ip());
-        let leg = Box::new(NewLeg { sockets, plan, signalling, seed });
-        line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg });
+        match seat.sockets.take() {
+            Some(sockets) => {
+                let leg = Box::new(NewLeg { sockets, plan, signalling, seed });
+                line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg, early: false });
+            }
+            // It had early media: its leg is there, and the answer may describe another place.
+            None => {
+                let signalling = Some(signalling);
+                line.shard.send(ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling });
+            }
+        }
         self.tell_seat(call, CallInput::SeatAnswered);
         self.handed_on(call, 200);
+    }
+
+    /// An address that is called (a trunk, another exchange) has early media: the caller hears its ringback or
+    /// announcement instead of ours. It never counts as answered.
+    pub(super) fn seat_sounds(&mut self, dialog: DialogId, body: Option<&str>) {
+        let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) else { return };
+        let seed = self.p.rng.random();
+        let Some(line) = self.lines.get_mut(&call) else { return };
+        let Some(seat) = line.seat.as_mut().filter(|s| !s.answered && s.user.starts_with("sip:")) else { return };
+        let Some(plan) = body.and_then(|b| accepted(&seat.offer, Some(b))) else { return };
+        let signalling = seat.source.unwrap_or(plan.remote.ip());
+        let order = line.orders;
+        line.shard.send(match seat.sockets.take() {
+            Some(sockets) => {
+                let leg = Box::new(NewLeg { sockets, plan, signalling, seed });
+                ShardCommand::SeatLeg { call, order, leg, early: true }
+            }
+            // Another branch of the call sounds now.
+            None => ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling: Some(signalling) },
+        });
     }
 
     /// A seat that is busy or does not answer: the next one, or the call is told.
@@ -297,6 +325,11 @@ impl Switchboard {
     fn seat_lost(&mut self, call: CallId, why: LegFailure) {
         let Some(mut seat) = self.lines.get_mut(&call).and_then(|l| l.seat.take()) else { return };
         self.roster.free(&seat.user);
+        if seat.sockets.is_none()
+            && let Some(line) = self.lines.get(&call)
+        {
+            line.shard.send(ShardCommand::SeatGone { call, order: line.orders });
+        }
         self.rest(seat.sockets);
         // A person who is busy or does not answer is so on all his phones.
         seat.tried.push(if matches!(why, LegFailure::Failed(_)) { seat.address } else { seat.user });

@@ -188,7 +188,8 @@ impl Switchboard {
                 Some(&(call, leg @ Leg::Seat)) => self.tell_seat(call, CallInput::Key { leg, key }),
                 None => {}
             },
-            SipEvent::Progress { dialog, .. } => {
+            SipEvent::Progress { dialog, sdp, .. } => {
+                self.seat_sounds(dialog, sdp.as_deref());
                 if let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) {
                     self.tell_seat(call, CallInput::SeatRinging);
                 }
