@@ -203,7 +203,7 @@ async fn a_caller_who_stops_refreshing_is_hung_up() {
     c.send(&c.request("ACK", "400", "timer", 1, &tag, "", "")).await;
     assert_eq!(b.next().await, SipEvent::Ack { dialog, sdp: None });
     let begun = tokio::time::Instant::now();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(c.hears_nothing(1500).await, "nobody is hung up early");
     c.send(&c.request("UPDATE", "400", "timer", 2, &tag, wish, "")).await;
     let ok = c.final_answer().await;
     assert!(ok.starts_with("SIP/2.0 200") && header(&ok, "Session-Expires") == "3;refresher=uac", "{ok}");

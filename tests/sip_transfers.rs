@@ -1,10 +1,11 @@
 //! Transfers by the seat's own phone, texts from seats, and who may ask for neither.
 
 use crate::common::sip::*;
-use crate::common::{self, SEAT, hang_up, keys};
+use crate::common::{self, SEAT, hang_up, keys_into};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use zongji::server::hotline::Seat;
-use zongji::server::phone::{Act, Phone, PhoneNews, PhoneSettings, Step, When};
+use zongji::server::phone::{Phone, PhoneNews, PhoneSettings};
 use zongji::sip::*;
 
 const OTHER: (&str, &str) = ("8002", "secret-8002");
@@ -40,12 +41,16 @@ impl Desk {
 
     /// The next request that is no OPTIONS; those are answered.
     async fn asked(&self) -> String {
+        let mut buffer = vec![0u8; 65_536];
         loop {
-            let text = self.c.request_heard().await;
-            if !text.starts_with("OPTIONS ") {
-                return text;
+            let patience = Duration::from_secs(40);
+            let got = tokio::time::timeout(patience, self.c.socket.recv_from(&mut buffer)).await.expect("a request");
+            let text = String::from_utf8_lossy(&buffer[..got.unwrap().0]).into_owned();
+            match text.split(' ').next() {
+                Some("SIP/2.0") => {}
+                Some("OPTIONS") => self.reply(&text, "200 OK", "").await,
+                _ => return text,
             }
-            self.reply(&text, "200 OK", "").await;
         }
     }
 
@@ -98,22 +103,24 @@ impl Desk {
     }
 }
 
-/// A caller who asks for a person and stays so long.
-async fn caller(running: &common::Running, stays_ms: u32) -> tokio::task::JoinHandle<()> {
+/// A caller who asks for a person and stays until he is told to hang up.
+async fn caller(running: &common::Running) -> (CancellationToken, tokio::task::JoinHandle<()>) {
     let to = running.sip;
-    tokio::spawn(async move {
-        let mut phone = Phone::start(PhoneSettings::new(([127, 0, 0, 1], 0).into(), common::STRANGER)).await.unwrap();
-        let script = vec![keys("0"), Step { when: When::After(stays_ms), act: Act::HangUp }, hang_up(100)];
+    let mut phone = Phone::start(PhoneSettings::new(([127, 0, 0, 1], 0).into(), common::ONE_ORDER)).await.unwrap();
+    let enough = phone.stopper();
+    let calling = tokio::spawn(async move {
         let mut news = |_: PhoneNews| {};
+        let script = vec![keys_into(600, "4"), hang_up(90_000)];
         phone.call(&format!("sip:400@{to}"), script, &mut news).await.expect("the call is placed");
-    })
+    });
+    (enough, calling)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seat_hands_its_caller_on_to_another_seat_and_hears_that_it_worked() {
     let running = two_seats().await;
     let mut a = Desk::new(running.sip, SEAT).await;
-    let ringing = caller(&running, 12_000).await;
+    let (enough, calling) = caller(&running).await;
     a.answer().await;
     let mut b = Desk::new(running.sip, OTHER).await;
     let refused = a.ask_proved("REFER", 10, "Refer-To: <sip:13900001111@anywhere>\r\n").await;
@@ -132,10 +139,11 @@ async fn a_seat_hands_its_caller_on_to_another_seat_and_hears_that_it_worked() {
     let bye = a.asked().await;
     assert!(bye.starts_with("BYE "), "{bye}");
     a.reply(&bye, "200 OK", "").await;
+    enough.cancel();
     let end = b.asked().await;
     assert!(end.starts_with("BYE "), "the caller hangs up on the second seat: {end}");
     b.reply(&end, "200 OK", "").await;
-    ringing.await.unwrap();
+    calling.await.unwrap();
     running.settle().await;
 }
 
@@ -143,7 +151,7 @@ async fn a_seat_hands_its_caller_on_to_another_seat_and_hears_that_it_worked() {
 async fn an_attended_transfer_tells_the_other_phone_which_call_to_end() {
     let running = two_seats().await;
     let mut a = Desk::new(running.sip, SEAT).await;
-    let ringing = caller(&running, 15_000).await;
+    let (enough, calling) = caller(&running).await;
     a.answer().await;
     let mut b = Desk::new(running.sip, OTHER).await;
     // The seat asks its colleague first.
@@ -172,7 +180,8 @@ async fn an_attended_transfer_tells_the_other_phone_which_call_to_end() {
     let from = header(&consulted, "From").split(";tag=").nth(1).unwrap();
     let wanted = format!("{};to-tag=d8002;from-tag={from}", header(&consulted, "Call-ID"));
     assert_eq!(header(&b.invite, "Replaces"), wanted, "{}", b.invite);
-    ringing.await.unwrap();
+    enough.cancel();
+    calling.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
