@@ -304,6 +304,8 @@ pub struct Limits {
     pub write_queue: u32,
     /// Recording stops when less than this many MiB are free.
     pub min_free_mb: u32,
+    /// How long calls may go on after the signal to stop, in seconds; 0: they are ended at once.
+    pub drain_s: u32,
 }
 
 /// A seat's phone.
@@ -436,7 +438,7 @@ impl Default for Config {
             dialplans: Dialplans { dir: None },
             speech: Speech { recogniser: RecogniserChoice::Auto, vad: true, prompt_cache_mb: 256 },
             record: Record { on: true },
-            limits: Limits { max_call_s: 1800, workers: 0, write_queue: 20_000, min_free_mb: 200 },
+            limits: Limits { max_call_s: 1800, workers: 0, write_queue: 20_000, min_free_mb: 200, drain_s: 60 },
             seats: Vec::new(),
             trunks: Vec::new(),
             outbound: Vec::new(),

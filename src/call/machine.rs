@@ -370,6 +370,7 @@ impl Call {
             CallInput::Heard { turn, heard } => self.heard(now, turn, heard),
             CallInput::ActionDone { request, outcome, data } => self.action_done(now, request, outcome, data),
             CallInput::TicketDone { request, ticket } => self.ticket_done(now, request, ticket),
+            CallInput::HandOn(order) => self.hand_on(now, *order),
             CallInput::Established
             | CallInput::SeatRinging
             | CallInput::SeatAnswered
@@ -570,6 +571,7 @@ pub(super) const fn signal_of(input: &CallInput) -> Signal {
         CallInput::SeatRinging => Signal::SeatRinging,
         CallInput::SeatAnswered => Signal::SeatAnswered,
         CallInput::SeatFailed(_) => Signal::SeatFailed,
+        CallInput::HandOn(_) => Signal::HandedOn,
         CallInput::HungUp(Leg::Caller) => Signal::CallerLeft,
         CallInput::CallerLost => Signal::CallerLost,
         CallInput::HungUp(Leg::Seat | Leg::Supervisor) => Signal::SeatLeft,

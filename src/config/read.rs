@@ -306,6 +306,7 @@ fn inside(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.number("workers", &mut c.limits.workers, 0..=256);
         s.number("write_queue", &mut c.limits.write_queue, 100..=10_000_000);
         s.number("min_free_mb", &mut c.limits.min_free_mb, 0..=10_000_000);
+        s.number("drain_s", &mut c.limits.drain_s, 0..=86_400);
     });
 }
 

@@ -442,6 +442,8 @@ impl Hotline {
             ("registered", "Registrations of seats.", sip.registered),
             ("silent_phones", "Phones of seats that answered no OPTIONS any more.", sip.silent_phones),
             ("unauthorized", "Requests without the right password.", sip.unauthorized),
+            ("not_allowed", "Transfers, texts and pick-ups of those who may not.", sip.not_allowed),
+            ("loops", "Calls of ours that came back to us.", sip.loops),
         ]
         .into_iter()
         .fold(text, |text, (name, help, value)| text.counter(&format!("zongji_sip_{name}_total"), help, value))
@@ -450,6 +452,11 @@ impl Hotline {
     /// Waits until every record so far is on disk. `Err`: so many were not within the limit.
     pub async fn flush(&self, limit: Duration) -> Result<(), u64> {
         self.writer.flush(limit).await
+    }
+
+    /// Takes no new calls from now on; those there are go on.
+    pub fn drain(&self) {
+        self.agent.drain();
     }
 
     /// Ends: no new calls, those there are hung up, recordings and records on disk, database closed. A second time does nothing.

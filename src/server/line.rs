@@ -2,6 +2,7 @@
 
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
+use super::seats::Reach;
 use super::shard::{App, ShardHandle};
 use super::supervisors::SupervisorLine;
 use super::trunks::Way;
@@ -52,6 +53,14 @@ pub(super) struct Line {
     pub stats: Option<Box<Stats>>,
     /// Of the last seat's leg.
     pub seat_stats: Option<Box<Stats>>,
+    /// The seat that called, when a seat did.
+    pub seat_calling: Option<String>,
+    /// The dialog of the seat that handed the caller on: it waits for what becomes of it.
+    pub referrer: Option<DialogId>,
+    /// Whom to call next instead of choosing, and which dialog that phone shall end for it.
+    pub attended: Option<(String, Reach, DialogId)>,
+    /// Hops left for the calls that follow from this one.
+    pub hops: u8,
 }
 
 /// A seat that is being called or has answered.
@@ -124,6 +133,10 @@ impl Line {
             finished: None,
             stats: None,
             seat_stats: None,
+            seat_calling: None,
+            referrer: None,
+            attended: None,
+            hops: 70,
         }
     }
 

@@ -30,6 +30,7 @@ pub mod sound;
 mod supervisors;
 pub mod switchboard;
 pub mod time;
+mod transfers;
 pub mod trunks;
 pub mod voices;
 

@@ -87,6 +87,15 @@ pub(super) struct Dialled {
     pub result: Result<DialogId, SipError>,
 }
 
+/// Who calls whom, as a call says it.
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    from: &'a str,
+    to: &'a str,
+    call_id: &'a str,
+    trunk: Option<&'a str>,
+}
+
 /// The switchboard.
 pub struct Switchboard {
     pub(super) p: SwitchboardParts,
@@ -169,13 +178,24 @@ impl Switchboard {
             return;
         }
         match event {
-            SipEvent::Invite { dialog, from_user, to_user, source, sdp, call_id, identity, .. } => {
+            SipEvent::Invite { dialog, replaces: Some(old), source, sdp, seat, .. } => {
+                if let Err(code) = self.take_place(dialog, old, seat, source.ip(), sdp.as_deref()) {
+                    self.reject(dialog, code, None);
+                }
+            }
+            SipEvent::Invite { dialog, from_user, to_user, source, sdp, call_id, seat, hops, identity, .. } => {
                 let from = self.caller_of(from_user, &identity);
-                let trunk = identity.trunk.as_deref();
-                if let Err((code, retry)) = self.invite(dialog, (&from, trunk), &to_user, source, sdp, &call_id) {
+                let names = Names { from: &from, to: &to_user, call_id: &call_id, trunk: identity.trunk.as_deref() };
+                if let Err((code, retry)) = self.invite(dialog, names, source, sdp, (seat.as_deref(), hops)) {
                     self.reject(dialog, code, retry);
                 }
             }
+            SipEvent::Refer { dialog, request, seat, to_user, replaces } => {
+                let answer = self.refer(dialog, &seat, &to_user, replaces);
+                let agent = self.p.agent.clone();
+                tokio::spawn(async move { agent.answer_refer(dialog, request, answer).await });
+            }
+            SipEvent::Message { .. } => {} // nobody reads texts here yet
             SipEvent::Ack { dialog, sdp } => self.acknowledged(dialog, sdp.as_deref()),
             SipEvent::Cancelled { dialog } | SipEvent::Bye { dialog } => self.gone(dialog, None),
             SipEvent::Ended { dialog, why } => self.gone(dialog, Some(why)),
@@ -189,7 +209,8 @@ impl Switchboard {
                 Some(&(call, leg @ Leg::Seat)) => self.tell_seat(call, CallInput::Key { leg, key }),
                 None => {}
             },
-            SipEvent::Progress { dialog, .. } => {
+            SipEvent::Progress { dialog, sdp, .. } => {
+                self.seat_sounds(dialog, sdp.as_deref());
                 if let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) {
                     if let Some(seat) = self.lines.get_mut(&call).and_then(|l| l.seat.as_mut()) {
                         seat.rang = true;
@@ -236,11 +257,10 @@ impl Switchboard {
     fn invite(
         &mut self,
         dialog: DialogId,
-        (from, trunk): (&str, Option<&str>),
-        to: &str,
+        Names { from, to, call_id, trunk }: Names<'_>,
         source: SocketAddr,
         body: Option<String>,
-        call_id: &str,
+        (seat, hops): (Option<&str>, u8),
     ) -> Result<(), (u16, Option<u32>)> {
         if let Some(wish) = self.supervises(to) {
             return self.admit_supervisor(dialog, from, wish, source, body.as_deref());
@@ -278,10 +298,15 @@ impl Switchboard {
             }
         };
         let route = self.p.settings.routes.iter().find(|r| r.user == to).cloned();
+        let route = route.or_else(|| seat.and_then(|_| self.inside(to)));
         let call = CallId::new(utc().0, self.p.rng.random());
         let plan = agreed.plan.clone();
         self.dialogs.insert(dialog, (call, Leg::Caller));
-        self.lines.insert(call, Line::new(dialog, shard, from, (caps, agreed), route.as_ref(), now()));
+        let mut line = Line::new(dialog, shard, from, (caps, agreed), route.as_ref(), now());
+        line.hops = hops;
+        line.seat_calling = seat.map(String::from);
+        self.lines.insert(call, line);
+        seat.into_iter().for_each(|s| self.roster.engage(s));
         match route {
             Some(route) => self.begin_route(call, &route, sockets, plan, source.ip()),
             None => {
@@ -463,7 +488,9 @@ impl Switchboard {
             let (by, sentence) = match why {
                 None => (HungUpBy::Caller, "the caller gave up before the call began"),
                 Some(EndWhy::NoAck) => (HungUpBy::Us, "our offer was never acknowledged: look for NAT or a lost ACK"),
-                Some(EndWhy::Lost) => (HungUpBy::Us, "the caller's signalling broke off before the call began"),
+                Some(EndWhy::Lost | EndWhy::Expired) => {
+                    (HungUpBy::Us, "the caller's signalling broke off before the call began")
+                }
                 Some(EndWhy::HungUp | EndWhy::Rejected) => (HungUpBy::Us, "the call was ended before it began"),
             };
             self.end_early(call, by, sentence);
@@ -471,7 +498,7 @@ impl Switchboard {
         }
         let input = match why {
             None => CallInput::HungUp(leg),
-            Some(EndWhy::NoAck | EndWhy::Lost) => CallInput::CallerLost,
+            Some(EndWhy::NoAck | EndWhy::Lost | EndWhy::Expired) => CallInput::CallerLost,
             Some(EndWhy::HungUp | EndWhy::Rejected) => CallInput::Terminate,
         };
         self.tell(call, input);
@@ -731,6 +758,7 @@ impl Switchboard {
             };
             self.write(WriteJob::End(call, record, extras));
         }
+        self.handed_on(call, 487);
         self.hang_up(call, Leg::Seat);
         self.hang_up(call, Leg::Caller);
         self.forget(call);
@@ -739,6 +767,7 @@ impl Switchboard {
     fn forget(&mut self, call: CallId) {
         if let Some(line) = self.lines.remove(&call) {
             self.dialogs.remove(&line.dialog);
+            line.seat_calling.iter().for_each(|s| self.roster.free(s));
         }
     }
 
@@ -786,7 +815,9 @@ fn dialog_of(event: &SipEvent) -> Option<DialogId> {
         | SipEvent::Progress { dialog, .. }
         | SipEvent::Answered { dialog, .. }
         | SipEvent::Failed { dialog, .. }
+        | SipEvent::Refer { dialog, .. }
         | SipEvent::Ended { dialog, .. } => Some(*dialog),
+        SipEvent::Message { dialog, .. } => *dialog,
         SipEvent::Registered { .. } => None,
     }
 }

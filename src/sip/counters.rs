@@ -62,6 +62,10 @@ counters! {
     options,
     /// Challenges of servers we do not give our password to.
     foreign_challenges,
+    /// REFER, MESSAGE and INVITE with Replaces of those who may not send them.
+    not_allowed,
+    /// Calls of ours that came back to us.
+    loops,
     /// Calls that came in.
     calls_in,
     /// Calls we placed.

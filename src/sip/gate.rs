@@ -4,14 +4,15 @@
 //! ask, is there a line free. What fails is answered from here without any state, or not at all.
 
 use super::admission::{Admission, Rate};
-use super::calls::{Calls, Kind};
+use super::calls::{Calls, Kind, SeatEnd};
 use super::counters::{Counters, bump};
 use super::digest::hex;
 use super::event::{DialogId, SipEvent};
 use super::identity::Identity;
 use super::registrar::{Contact, Registrar, Round};
-use super::reply::{canonical, stateless};
-use super::sanity::{ALLOW, Refusal, Verdict, check, cseq};
+use super::reply::{canonical, stateless, tokens};
+use super::sanity::{ALLOW, Refusal, SUPPORTED, Verdict, check, cseq};
+use super::session_timer::Asked;
 use super::settings::{Served, SipSettings};
 use super::transport::Transport;
 use super::uri::SipUri;
@@ -257,7 +258,45 @@ impl Gate {
             bare.headers.retain(|(n, _)| !n.ends_with("-authenticate"));
             return self.pass(&bare, source, transport, None);
         }
-        self.pass(wire, source, transport, None)
+        let renumbered = self.renumbered(wire, call_id);
+        let wire = renumbered.as_ref().unwrap_or(wire);
+        let passed = self.pass(wire, source, transport, None);
+        let escaped = wire.get("contact").is_some_and(|c| c.contains('%'));
+        if let (Ok(Outcome::Pass { bytes, .. }), true, Start::Response { code: 200..=299, .. }) =
+            (&passed, escaped, &wire.start)
+        {
+            self.note_target(bytes, call_id);
+        }
+        passed
+    }
+
+    /// A response with the number the library knows its request by, where that is another one.
+    fn renumbered<'w>(&self, wire: &Wire<'w>, call_id: &str) -> Option<Wire<'w>> {
+        let (number, method) = cseq(wire).filter(|(_, method)| method != "PRACK")?;
+        let from = NameAddr::parse(wire.get("from")?)?;
+        let known = lock(&self.state).calls.in_the_library(call_id, from.tag()?, number)?;
+        let mut changed = wire.clone();
+        let header = changed.headers.iter_mut().find(|(name, _)| name == "cseq")?;
+        header.1 = format!("{known} {method}");
+        Some(changed)
+    }
+
+    /// Refuses a session that is to be refreshed too often (RFC 4028 section 9).
+    fn too_brief(&self, wire: &Wire, method: &str) -> Result<(), Refusal> {
+        let supported =
+            tokens(wire, "supported").chain(tokens(wire, "require")).any(|t| t.eq_ignore_ascii_case("timer"));
+        let asked = Asked::of(wire.get("session-expires"), wire.get("min-se"), supported);
+        let min = asked.too_brief(self.settings.session_min_s).filter(|_| matches!(method, "INVITE" | "UPDATE"));
+        min.map_or(Ok(()), |min| Err(Refusal::new(422, "Session Interval Too Small").with("Min-SE", min.to_string())))
+    }
+
+    /// The library escapes an escaped user again when it writes the ACK: [`super::hub::Mend`] needs what was said.
+    fn note_target(&self, canonical: &[u8], call_id: &str) -> Option<()> {
+        let wire = Wire::parse(canonical).ok()?;
+        let contact = NameAddr::parse(wire.get("contact")?)?;
+        let to = NameAddr::parse(wire.get("to")?)?;
+        lock(&self.state).calls.aim(call_id, to.tag()?, &contact.uri);
+        Some(())
     }
 
     fn request(
@@ -282,11 +321,17 @@ impl Gate {
         let trusted = self.settings.trusts(source.ip());
         if ours {
             let allowed = trusted || state.inside.admit(source.ip(), now);
+            let entitled = match method {
+                "REFER" | "MESSAGE" if allowed => self.entitled(&mut state, wire, &ids, (source.ip(), now, random)),
+                _ => Ok(()),
+            };
             drop(state);
+            entitled.map_err(Some)?;
             if !allowed {
                 bump(&self.counters.limited);
                 return Ok(Outcome::Drop { close: false });
             }
+            self.too_brief(wire, method).map_err(Some)?;
             return self.pass(wire, source, transport, None);
         }
         if method == "ACK" {
@@ -299,6 +344,7 @@ impl Gate {
         }
         match method {
             "OPTIONS" if ids.to_tag.is_empty() => Err(Some(self.options(random))),
+            "MESSAGE" if ids.to_tag.is_empty() => Ok(self.message(&mut state, wire, source, (now, random))),
             "REGISTER" => Ok(self.register(&mut state, wire, source, transport, now, random)),
             "INVITE" if ids.to_tag.is_empty() => {
                 self.new_call(&mut state, wire, &ids, source, (now, random)).map_err(Some).and_then(|call| {
@@ -326,6 +372,75 @@ impl Gate {
             .with("Allow", ALLOW)
             .with("Accept", "application/sdp")
             .with("Accept-Encoding", "identity")
+            .with("Supported", SUPPORTED)
+    }
+
+    /// The seat a request comes from: one whose From is a seat's address must prove it, whoever may forge it.
+    fn seat_of(
+        &self,
+        state: &mut State,
+        wire: &Wire,
+        (source, now, random): (IpAddr, Mono, u64),
+    ) -> Result<Option<String>, Refusal> {
+        let from = wire.get("from").and_then(NameAddr::parse).and_then(|a| SipUri::parse(&a.uri).ok());
+        let Some(user) = from.and_then(|u| u.user).filter(|u| state.registrar.has_account(u)) else { return Ok(None) };
+        let proved = state.registrar.authenticate(wire, source, now, random);
+        if !matches!(&proved, Ok(p) if *p == user) {
+            bump(&self.counters.unauthorized);
+        }
+        match proved? {
+            proved if proved == user => Ok(Some(user)),
+            _ => Err(Refusal::new(403, "Not your address")),
+        }
+    }
+
+    /// Only a seat may transfer a call or send a text inside one, and it proves its password once in each dialog.
+    fn entitled(
+        &self,
+        state: &mut State,
+        wire: &Wire,
+        ids: &Ids,
+        (source, now, random): (IpAddr, Mono, u64),
+    ) -> Result<(), Refusal> {
+        let id = state.calls.find(&ids.call_id, &ids.to_tag);
+        let seat = id.and_then(|id| state.calls.seat(id).map(|seat| (id, seat)));
+        let Some((id, seat)) = seat else { return Err(self.not_allowed("Not a seat's call")) };
+        if seat.proved {
+            return Ok(());
+        }
+        let user = state.registrar.authenticate(wire, source, now, random).inspect_err(|_| {
+            bump(&self.counters.unauthorized);
+        })?;
+        if user != seat.user {
+            return Err(self.not_allowed("Not your call"));
+        }
+        state.calls.set_seat(id, SeatEnd { user, proved: true });
+        Ok(())
+    }
+
+    fn not_allowed(&self, reason: &str) -> Refusal {
+        bump(&self.counters.not_allowed);
+        Refusal::new(403, reason)
+    }
+
+    /// A text outside any call: from a registered seat only.
+    fn message(&self, state: &mut State, wire: &Wire, source: SocketAddr, (now, random): (Mono, u64)) -> Outcome {
+        let key = (source, branch_and_number(wire));
+        if let Some((bytes, _)) = state.answers.get(&key) {
+            return Outcome::Reply { bytes: bytes.clone(), close: false, event: None };
+        }
+        let seat = match self.seat_of(state, wire, (source.ip(), now, random)) {
+            Ok(seat) => seat.filter(|s| !state.registrar.contacts(s, now).is_empty()),
+            Err(refusal) => return self.refuse(wire, source, refusal),
+        };
+        let Some(seat) = seat else { return self.refuse(wire, source, self.not_allowed("Seats only")) };
+        let bytes = stateless(wire, source, &self.tag(wire), &self.settings.user_agent, &Refusal::new(200, "OK"));
+        if state.answers.len() < MAX_ANSWERS {
+            state.answers.insert(key, (bytes.clone(), now));
+        }
+        let text = String::from_utf8_lossy(wire.body()).into_owned();
+        let to_user = request_user(wire).unwrap_or_default();
+        Outcome::Reply { bytes, close: false, event: Some(SipEvent::Message { dialog: None, seat, to_user, text }) }
     }
 
     fn new_call(
@@ -355,8 +470,18 @@ impl Gate {
             bump(&self.counters.busy);
             return Err(Refusal::new(503, "All lines are taken").with("Retry-After", retry_after(random)));
         }
+        self.too_brief(wire, "INVITE")?;
+        if state.calls.has_dialog(&ids.call_id, &ids.from_tag) {
+            bump(&self.counters.loops);
+            return Err(Refusal::new(482, "Loop Detected"));
+        }
+        let seat = self.seat_of(state, wire, (source.ip(), now, random))?;
+        if wire.get("replaces").is_some() && seat.is_none() {
+            return Err(self.not_allowed("Replaces is for seats"));
+        }
         let user = request_user(wire).unwrap_or_default();
-        if !lock(&self.served).serves(&user) {
+        let inside = seat.is_some() && state.registrar.has_account(&user);
+        if !inside && !lock(&self.served).serves(&user) {
             bump(&self.counters.unknown_user);
             return Err(Refusal::new(404, "Not Found"));
         }
@@ -368,7 +493,11 @@ impl Gate {
             counted,
             adopted: false,
         };
-        Ok(state.calls.add(&ids.call_id, kind, None))
+        let id = state.calls.add(&ids.call_id, kind, None);
+        if let Some(user) = seat {
+            state.calls.set_seat(id, SeatEnd { user, proved: true });
+        }
+        Ok(id)
     }
 
     fn register(
@@ -380,10 +509,7 @@ impl Gate {
         now: Mono,
         random: u64,
     ) -> Outcome {
-        let branch = Via::all(wire).and_then(|v| v.first().map(|v| v.branch().to_string())).unwrap_or_default();
-        let ids =
-            format!("{branch} {} {}", wire.get("call-id").unwrap_or_default(), wire.get("cseq").unwrap_or_default());
-        let key = (source, ids);
+        let key = (source, branch_and_number(wire));
         if let Some((bytes, _)) = state.answers.get(&key) {
             return Outcome::Reply { bytes: bytes.clone(), close: false, event: None };
         }
@@ -405,6 +531,12 @@ impl Gate {
 /// Seconds to wait, spread over 1-10 so that the refused do not all come back at once.
 pub(super) fn retry_after(random: u64) -> String {
     (1 + random % 10).to_string()
+}
+
+/// What a retransmission has in common with its request.
+fn branch_and_number(wire: &Wire) -> String {
+    let branch = Via::all(wire).and_then(|v| v.first().map(|v| v.branch().to_string())).unwrap_or_default();
+    format!("{branch} {} {}", wire.get("call-id").unwrap_or_default(), wire.get("cseq").unwrap_or_default())
 }
 
 /// User part of the Request-URI, escapes resolved.

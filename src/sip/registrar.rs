@@ -6,7 +6,7 @@ use super::sanity::{Refusal, cseq};
 use super::settings::Account;
 use super::transport::Transport;
 use super::uri::{SipUri, escape_user};
-use super::wire::{NameAddr, Wire, split_outside};
+use super::wire::{NameAddr, Start, Wire, split_outside};
 use crate::clock::Mono;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -113,11 +113,10 @@ impl Registrar {
         if self.banned(source.ip(), now) {
             return Registered { answer: Refusal::new(403, "Too many failures"), user: None, refused: true };
         }
-        let proof = self.prove(wire, source.ip(), now);
-        let user = match proof {
+        let user = match self.prove(wire, &["authorization"], source.ip(), now) {
             Proof::Right(user) => user,
-            Proof::Stale => return self.challenge(source.ip(), now, random, true),
-            Proof::Wrong => return self.challenge(source.ip(), now, random, false),
+            Proof::Stale => return self.unproved(source.ip(), now, random, true),
+            Proof::Wrong => return self.unproved(source.ip(), now, random, false),
         };
         self.failures.remove(&source.ip());
         if user != aor {
@@ -133,14 +132,38 @@ impl Registrar {
         }
     }
 
-    fn prove(&mut self, wire: &Wire, source: IpAddr, now: Mono) -> Proof {
+    /// Whether a user may register: he has a phone of ours.
+    pub fn has_account(&self, user: &str) -> bool {
+        self.accounts.contains_key(user)
+    }
+
+    /// The seat that a request other than REGISTER proves to come from, or what to answer: a challenge (407, RFC 3261
+    /// section 22.3), or 403 to a source that failed too often.
+    pub fn authenticate(&mut self, wire: &Wire, source: IpAddr, now: Mono, random: u64) -> Result<String, Refusal> {
+        if self.banned(source, now) {
+            return Err(Refusal::new(403, "Too many failures"));
+        }
+        let stale = match self.prove(wire, &["proxy-authorization", "authorization"], source, now) {
+            Proof::Right(user) => {
+                self.failures.remove(&source);
+                return Ok(user);
+            }
+            proof => proof == Proof::Stale,
+        };
+        let challenges = self.digester.challenge(source, now, random, stale);
+        let refusal = Refusal::new(407, "Proxy Authentication Required");
+        Err(challenges.into_iter().fold(refusal, |r, c| r.with("Proxy-Authenticate", c)))
+    }
+
+    fn prove(&mut self, wire: &Wire, headers: &[&str], source: IpAddr, now: Mono) -> Proof {
         let mut best = Proof::Wrong;
         let mut tried = false;
+        let Start::Request { method, uri, .. } = &wire.start else { return best };
         // A phone may send several; one for our realm is enough, and only the first few are looked at.
-        for header in wire.all("authorization").take(3) {
+        for header in headers.iter().flat_map(|h| wire.all(h)).take(3) {
             tried = true;
             let book = |u: &str| self.accounts.get(u).cloned();
-            match self.digester.check(header, "REGISTER", source, now, book) {
+            match self.digester.check(header, (method, uri), source, now, book) {
                 Proof::Wrong => {}
                 better => {
                     best = better;
@@ -154,7 +177,7 @@ impl Registrar {
         best
     }
 
-    fn challenge(&self, source: IpAddr, now: Mono, random: u64, stale: bool) -> Registered {
+    fn unproved(&self, source: IpAddr, now: Mono, random: u64, stale: bool) -> Registered {
         let [strong, old] = self.digester.challenge(source, now, random, stale);
         let answer = Refusal::new(401, "Unauthorized").with("WWW-Authenticate", strong).with("WWW-Authenticate", old);
         Registered { answer, user: None, refused: true }

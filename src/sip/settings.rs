@@ -164,6 +164,10 @@ pub struct SipSettings {
     pub t1: Duration,
     /// Events waiting for the reader before new calls get 503.
     pub event_queue: usize,
+    /// Session-Expires that is offered and the longest agreed to, s (RFC 4028).
+    pub session_expires_s: u32,
+    /// The shortest that is agreed to, s; less gets 422. 90 but in tests.
+    pub session_min_s: u32,
 }
 
 impl Default for SipSettings {
@@ -189,6 +193,8 @@ impl Default for SipSettings {
             keep_alive: Duration::from_secs(25),
             t1: Duration::from_millis(500),
             event_queue: 1024,
+            session_expires_s: 1800,
+            session_min_s: 90,
         }
     }
 }

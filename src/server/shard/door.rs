@@ -79,6 +79,15 @@ pub enum ShardCommand {
         order: u32,
         /// Its media.
         leg: Box<NewLeg>,
+        /// Before the seat answered (early media).
+        early: bool,
+    },
+    /// The leg of a seat that will not answer goes; another one is tried.
+    SeatGone {
+        /// The call.
+        call: CallId,
+        /// Which of its orders for a seat.
+        order: u32,
     },
     /// A re-INVITE changed a leg's media.
     Replan {

@@ -131,7 +131,7 @@ impl Shard {
             self.serve_supervisor(slot, &heard, &seat);
             self.serve_bridged(slot, &heard, &seat, from_supervisor.as_ref())
         } else {
-            let told = self.serve_apart(slot, at);
+            let told = self.serve_apart(slot, at, from_seat.as_ref());
             self.serve_supervisor(slot, &heard, &told);
             told
         };
@@ -155,8 +155,11 @@ impl Shard {
         self.outputs(slot, at);
     }
 
-    pub(super) fn serve_apart(&mut self, slot: &mut Slot, at: Mono) -> AudioFrame {
+    pub(super) fn serve_apart(&mut self, slot: &mut Slot, at: Mono, from_seat: Option<&AudioFrame>) -> AudioFrame {
+        // Our own ringback goes on underneath, for the moment that the other side's stops.
         let told = slot.app.speak(at, Leg::Caller);
+        let sounds = slot.early && slot.seat.as_ref().is_some_and(|s| s.rtp.stats().last_packet.is_some());
+        let told = from_seat.filter(|_| sounds).map_or(told, |early| AudioFrame { at: told.at, ..*early });
         if slot.answered && slot.established {
             self.send(&mut slot.caller, &told);
         }

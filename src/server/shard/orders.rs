@@ -35,7 +35,15 @@ impl Shard {
                     shard.told(slot, input);
                 }
             }),
-            ShardCommand::SeatLeg { call, order, leg } => self.seat_leg(call, order, *leg),
+            ShardCommand::SeatLeg { call, order, leg, early } => {
+                self.seat_leg(call, order, *leg);
+                self.with(call, |_, slot| slot.early = early && slot.order.is(order) && slot.seat.is_some());
+            }
+            ShardCommand::SeatGone { call, order } => self.with(call, |shard, slot| {
+                if slot.order.is(order) {
+                    shard.drop_seat(slot);
+                }
+            }),
             ShardCommand::Replan { call, leg, plan, signalling } => self.with(call, |_, slot| {
                 if let Some(l) = slot.leg(leg) {
                     let at = now();
@@ -78,6 +86,7 @@ impl Shard {
             order: SeatOrder::default(),
             tap,
             bridged: false,
+            early: false,
             answered: false,
             established: false,
             holed: None,
@@ -103,6 +112,9 @@ impl Shard {
             Some(leg) => self.with(call, |shard, slot| {
                 shard.drop_seat(slot);
                 slot.seat = Some(leg);
+                if slot.bridged {
+                    shard.bridge(slot, true); // another phone takes the place of the seat's
+                }
             }),
             None => {
                 self.report(ShardReport::Released { call, ports: vec![port], last: None, seat: None });
@@ -116,6 +128,7 @@ impl Shard {
 
     /// Closes the seat's media and gives its port back.
     pub(super) fn drop_seat(&mut self, slot: &mut Slot) {
+        slot.early = false;
         if let Some(mut seat) = slot.seat.take() {
             self.say_goodbye(&mut seat);
             let ports = vec![seat.port];
@@ -166,6 +179,7 @@ impl Shard {
             self.drop_seat(slot);
         }
         slot.established |= input == CallInput::Established;
+        slot.early &= input != CallInput::SeatAnswered;
         match &mut slot.app {
             App::Hotline(call) => call.handle(at, input),
             App::Route(route) => route.handle(at, input),

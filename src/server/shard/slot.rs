@@ -74,6 +74,8 @@ pub(super) struct Slot {
     pub order: SeatOrder,
     pub tap: Option<Tap>,
     pub bridged: bool,
+    /// The seat's leg is there before its answer: the caller hears what comes from it.
+    pub early: bool,
     pub answered: bool,
     /// The caller acknowledged our answer. Before that the address in the description may be anybody's, and nothing is
     /// sent there.
