@@ -3,6 +3,8 @@
 pub mod conceal;
 pub mod detect;
 pub mod dtmf;
+#[cfg(test)]
+mod dtmf_tests;
 pub mod fax;
 pub mod frame;
 pub mod g711;
