@@ -236,7 +236,3 @@ fn tones(all: f32, now: (Strongest, Strongest), before: (Strongest, Strongest)) 
     let loud = row.power >= WEAKEST && column.power >= WEAKEST;
     (alone && loud && (TWIST.0..=TWIST.1).contains(&twist)).then_some((row, column))
 }
-
-#[cfg(test)]
-#[path = "dtmf_tests.rs"]
-mod tests;

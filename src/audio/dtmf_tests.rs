@@ -1,5 +1,6 @@
-use super::super::{Law, Tone, ToneGenerator, wav};
-use super::*;
+//! Keys in the sound: what ITU-T Q.24 asks of a detector, and speech that must not talk it into keys.
+
+use super::{DtmfDetector, Law, Tone, ToneGenerator, wav};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -38,6 +39,11 @@ impl Played {
             sum.clamp(-32768.0, 32767.0) as i16
         }));
     }
+}
+
+/// Radians that a frequency turns in one sample.
+fn radians(hz: f32) -> f32 {
+    std::f32::consts::TAU * hz / 8000.0
 }
 
 /// Through A-law, as on a line, in frames.

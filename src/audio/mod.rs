@@ -4,6 +4,8 @@ pub mod codec;
 pub mod conceal;
 pub mod detect;
 pub mod dtmf;
+#[cfg(test)]
+mod dtmf_tests;
 pub mod fax;
 pub mod frame;
 pub mod g711;
