@@ -382,6 +382,9 @@ impl Gate {
         wire: &Wire,
         (source, now, random): (IpAddr, Mono, u64),
     ) -> Result<Option<String>, Refusal> {
+        if self.settings.trunk(source).is_some() {
+            return Ok(None); // a carrier's caller may have a short number that is also a seat's name
+        }
         let from = wire.get("from").and_then(NameAddr::parse).and_then(|a| SipUri::parse(&a.uri).ok());
         let Some(user) = from.and_then(|u| u.user).filter(|u| state.registrar.has_account(u)) else { return Ok(None) };
         let proved = state.registrar.authenticate(wire, source, now, random);

@@ -300,7 +300,7 @@ mod tests {
         let text = invite("");
         let w = Wire::parse(text.as_bytes()).unwrap();
         let source: SocketAddr = "127.0.0.1:7".parse().unwrap();
-        let refusal = Refusal::new(404, "Not Found").with("X-Other", "a\r\nInjected: b");
+        let refusal = Refusal::new(404, "Not Found").with("X-Note", "a\r\nInjected: b");
         let out = String::from_utf8(stateless(&w, source, "t1", "zj", &refusal)).unwrap();
         assert!(out.starts_with("SIP/2.0 404 Not Found\r\n"));
         assert!(
