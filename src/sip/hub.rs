@@ -207,7 +207,7 @@ impl Hub {
             Ok(Outcome::Pass { bytes, call }) => (bytes, call),
             Ok(Outcome::Reply { bytes, close, event }) => {
                 if let Some(event) = event {
-                    self.tell_or_lose(event);
+                    self.tell_or_lose(*event);
                 }
                 return Some(Answer { bytes, close });
             }
