@@ -222,7 +222,7 @@ impl Caller {
         let end = tokio::time::Instant::now() + within;
         let (mut gaps, mut last, mut buffer) = (Vec::new(), None, vec![0; 2048]);
         while let Ok(Ok(_)) = tokio::time::timeout_at(end, self.media.recv_from(&mut buffer)).await {
-            let now = std::time::Instant::now();
+            let now = tokio::time::Instant::now();
             gaps.extend(last.replace(now).map(|before| now - before));
         }
         gaps
