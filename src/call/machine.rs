@@ -12,7 +12,7 @@ use super::timer::{Timer, Timers};
 use super::tone::Tone;
 use super::transfer::Transfer;
 use super::turn::{Awaiting, Phase, TurnTaking};
-use super::{CallEvent, CallInput, CallOutput, EndReason, Flow, HungUpBy};
+use super::{CallEvent, CallInput, CallOutput, EndReason, Facts, Flow, Why};
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::clock::Mono;
 use crate::dialplan::{Input, Outcome, Prompt};
@@ -269,7 +269,7 @@ impl Call {
             }
             Step::Go(State::Ending) => {
                 let last = self.settings.phrases.limit.clone();
-                self.break_off(now, &last, (102, "the call reached its time limit"));
+                self.break_off(now, &last, Why::TimeLimit);
             }
             Step::Go(state) => self.enter(now, state),
             Step::Back => self.come_back(now, input.as_ref()),
@@ -309,9 +309,10 @@ impl Call {
     }
 
     /// Says a last sentence of our own and ends the call.
-    pub(super) fn break_off(&mut self, now: Mono, last: &str, (cause, why): (u16, &str)) {
-        self.event(CallEvent::Trouble(why.into()));
-        self.tally.broke_off = Some(EndReason { cause, by: HungUpBy::Us, sentence: why.into() });
+    pub(super) fn break_off(&mut self, now: Mono, last: &str, why: Why) {
+        let reason = EndReason::of(why, &Facts::default());
+        self.event(CallEvent::Trouble(reason.sentence.clone()));
+        self.tally.broke_off = Some(reason);
         self.mouth.stop();
         self.tally.outcome.get_or_insert(Outcome::Failed);
         self.enter(now, State::Ending);

@@ -29,6 +29,7 @@ pub mod timer;
 pub mod tone;
 pub mod transfer;
 pub mod turn;
+pub mod why;
 
 pub use event::{CallEvent, CallRecord, EndReason, HungUpBy, Timings, TransferStage, Turn};
 pub use flow::Flow;
@@ -38,3 +39,4 @@ pub use machine::Call;
 pub use output::CallOutput;
 pub use settings::{CallSettings, Phrases};
 pub use turn::Phase;
+pub use why::{Facts, Why};

@@ -9,6 +9,7 @@ use crate::engines::{EngineSettings, Engines};
 use crate::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use crate::server::routes::{Listening, RouteKind};
 use crate::server::{Hotline, StartError};
+use crate::sip::trace::TraceSettings;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -213,6 +214,11 @@ fn settings(c: &Config) -> HotlineSettings {
         max_call_s: c.limits.max_call_s,
         write_queue: c.limits.write_queue as usize,
         min_free_mb: c.limits.min_free_mb,
+        trace: c.trace.on.then(|| TraceSettings {
+            dir: c.traces(),
+            calls: c.trace.keep as usize,
+            bytes: u64::from(c.trace.max_mb) << 20,
+        }),
         answer_delay_ms: 0,
     }
 }

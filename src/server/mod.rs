@@ -28,6 +28,7 @@ pub mod sound;
 pub mod switchboard;
 pub mod time;
 pub mod voices;
+mod why;
 
 pub use bus::{Bus, Notice};
 pub use hotline::{Hotline, HotlineSettings, StartError};

@@ -9,6 +9,7 @@ use crate::call::{CallInput, LegFailure, TransferStage};
 use crate::dialplan::{TransferOrder, TransferResult};
 use crate::ids::{CallId, Leg};
 use crate::sdp;
+use crate::sip::trace::Role;
 use crate::sip::{Contact, Dial, DialogId, SipError};
 use crate::store::{NewTransfer, WriteJob};
 use rand::RngExt;
@@ -209,12 +210,14 @@ impl Switchboard {
             (Ok(dialog), Some(seat)) => {
                 seat.dialog = Some(dialog);
                 self.dialogs.insert(dialog, (call, Leg::Seat));
+                self.p.agent.trace_leg(dialog, call, Role::Seat);
                 self.replay(dialog);
             }
             (Ok(dialog), None) => self.end_dialog(dialog),
             (Err(e), Some(_)) => {
                 tracing::warn!(%call, "a seat could not be called: {e}");
                 let busy = matches!(e, SipError::Busy);
+                self.leg_failed(call, if busy { 503 } else { 408 });
                 self.seat_lost(call, LegFailure::Failed(if busy { 503 } else { 500 }));
             }
             (Err(_), None) => {}
@@ -233,6 +236,7 @@ impl Switchboard {
         let Some(plan) = accepted(&seat.offer, body) else {
             self.dialogs.remove(&dialog);
             self.end_dialog(dialog);
+            self.leg_failed(call, 488);
             self.seat_lost(call, LegFailure::Failed(488));
             return;
         };
@@ -247,6 +251,7 @@ impl Switchboard {
     /// A seat that is busy or does not answer: the next one, or the call is told.
     pub(super) fn seat_failed(&mut self, dialog: DialogId, code: u16) {
         if let Some((call, Leg::Seat)) = self.dialogs.remove(&dialog) {
+            self.leg_failed(call, code);
             self.seat_lost(call, failure_of(code));
         }
     }

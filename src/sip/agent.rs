@@ -7,11 +7,14 @@ use super::dialogs::{self, contact, insert, response_to, sdp_headers, text};
 use super::event::{DialogId, EndWhy, ReinviteId, SipError, SipEvent};
 use super::gate::{Gate, lock};
 use super::hub::{Asked, Hub, Mend, Strays};
+use super::refused::RefusedFor;
 use super::registrar::Contact;
 use super::settings::{Served, SipSettings};
 use super::sockets;
 use super::time::now;
+use super::trace::{Ending, Role, Tracer};
 use super::{inside, tcp, udp, uri};
+use crate::ids::CallId;
 use rsipstack::dialog::authenticate::Credential as LibraryCredential;
 use rsipstack::dialog::dialog::DialogState;
 use rsipstack::dialog::dialog_layer::DialogLayer;
@@ -99,7 +102,12 @@ impl SipAgent {
             .map_err(|e| SipError::Stack(e.to_string()))?;
         let transport = TransportLayer::new(token.clone());
         transport.add_transport(udp.clone().into());
-        let gate = Arc::new(Gate::new(settings, rand::random()));
+        let tracer = Tracer::start(settings.trace.as_ref()).map_err(|e| {
+            let dir = settings.trace.as_ref().map(|t| t.dir.clone()).unwrap_or_default();
+            SipError::Trace(dir, e.to_string())
+        })?;
+        tracer.bound(bound);
+        let gate = Arc::new(Gate::new(settings, tracer, rand::random()));
         let settings = &gate.settings;
         let t1 = settings.t1;
         let option = EndpointOption {
@@ -173,7 +181,16 @@ impl SipAgent {
 
     /// Refuses the call with a code of 300-699 (others become 480); `retry_after` in seconds.
     pub async fn reject(&self, d: DialogId, code: u16, retry_after: Option<u32>) {
+        self.count_refusal(d, code);
         self.refuse(d, code, retry_after, EndWhy::Rejected).await;
+    }
+
+    fn count_refusal(&self, d: DialogId, code: u16) {
+        let Some(dialog) = self.unanswered(d) else { return };
+        let source = dialogs::origin(&dialog.initial_request()).map(|(_, at)| at.ip());
+        if let (Some(why), Some(source)) = (RefusedFor::of_status(code), source) {
+            self.hub.gate.counters.refused.note(why, source, "INVITE", now());
+        }
     }
 
     async fn refuse(&self, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
@@ -417,6 +434,28 @@ impl SipAgent {
         }
     }
 
+    /// What was refused since the start, by the word of its reason ([`RefusedFor::label`]).
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.hub.gate.counters.refused.snapshot()
+    }
+
+    /// A dialog is a leg of this call: its messages belong into the call's trace.
+    pub fn trace_leg(&self, d: DialogId, call: CallId, role: Role) {
+        if let Some(call_id) = self.hub.gate.calls(|c| c.call_id(d)) {
+            self.hub.gate.tracer.join(call, &call_id, role);
+        }
+    }
+
+    /// A call is over: its trace is written, a moment later.
+    pub fn trace_end(&self, call: CallId, ending: Ending) {
+        self.hub.gate.tracer.end(call, ending);
+    }
+
+    /// Traces written, messages for which there was no room, traces the disk did not take.
+    pub fn trace_figures(&self) -> (u64, u64, u64) {
+        self.hub.gate.tracer.figures()
+    }
+
     /// TCP connections right now.
     pub fn tcp_connections(&self) -> usize {
         self.hub.crowd.count()
@@ -439,6 +478,7 @@ impl SipAgent {
         while !lock(&self.hub.entries).is_empty() && tokio::time::Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        self.hub.gate.tracer.stop().await;
         self.hub.token.cancel();
     }
 }

@@ -5,6 +5,7 @@ use super::event::{DialogId, EndWhy, SipEvent};
 use super::gate::{Gate, Outcome, lock};
 use super::tcp::Crowd;
 use super::time::now;
+use super::trace::Carrier;
 use crate::clock::Mono;
 use rsipstack::dialog::dialog::TransactionHandle;
 use rsipstack::dialog::dialog_layer::DialogLayer;
@@ -115,15 +116,19 @@ impl Hub {
         let gate = self.gate.clone();
         let judged =
             catch_unwind(AssertUnwindSafe(|| gate.inspect(data, source, stream.is_some(), now(), rand::random())));
+        let carrier = if stream.is_some() { Carrier::Tcp } else { Carrier::Udp };
+        let why = judged.as_ref().ok().and_then(Outcome::why);
+        gate.tracer.heard(carrier, None, source, data, why);
         let (bytes, call) = match judged {
             Ok(Outcome::Pass { bytes, call }) => (bytes, call),
-            Ok(Outcome::Reply { bytes, close, event }) => {
+            Ok(Outcome::Reply { bytes, close, event, .. }) => {
                 if let Some(event) = event {
                     self.tell_or_lose(event);
                 }
+                gate.tracer.sent(Some(carrier), None, Some(source), || bytes.clone());
                 return Some(Answer { bytes, close });
             }
-            Ok(Outcome::Drop { close }) => return close.then_some(Answer { bytes: Vec::new(), close }),
+            Ok(Outcome::Drop { close, .. }) => return close.then_some(Answer { bytes: Vec::new(), close }),
             Err(_) => {
                 bump(&self.gate.counters.panics);
                 return None;
@@ -135,7 +140,9 @@ impl Hub {
         if let Some(call) = call {
             self.gate.calls(|c| c.end(call, now()));
         }
-        self.gate.refuse_bytes(data, source).map(|bytes| Answer { bytes, close: false })
+        let bytes = gate.refuse_bytes(data, source, now())?;
+        gate.tracer.sent(Some(carrier), None, Some(source), || bytes.clone());
+        Some(Answer { bytes, close: false })
     }
 
     /// Gives canonical bytes to the library; false when it will not have them.
@@ -269,7 +276,7 @@ impl Mend {
 }
 
 impl MessageInspector for Mend {
-    fn before_send(&self, mut message: SipMessage, _: Option<&SipAddr>) -> SipMessage {
+    fn before_send(&self, mut message: SipMessage, to: Option<&SipAddr>) -> SipMessage {
         if let SipMessage::Request(request) = &mut message {
             for header in request.headers.iter_mut() {
                 match header {
@@ -282,6 +289,10 @@ impl MessageInspector for Mend {
         if let SipMessage::Response(response) = &mut message {
             self.tag(response);
         }
+        // What is not known here (an answer goes to its Via) is read from the message itself.
+        let at = to.and_then(|a| SocketAddr::try_from(a.addr.clone()).ok());
+        let carrier = to.and_then(|a| Carrier::named(&a.r#type?.to_string()));
+        self.0.tracer.sent(carrier, None, at, || message.to_bytes().to_vec());
         message
     }
 

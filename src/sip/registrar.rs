@@ -1,6 +1,7 @@
 //! Phones that register with us (RFC 3261 section 10.3).
 
 use super::digest::{Digester, Proof};
+use super::refused::RefusedFor;
 use super::reply::reachable;
 use super::sanity::{Refusal, cseq};
 use super::settings::Account;
@@ -103,13 +104,19 @@ impl Registrar {
             return plain(Refusal::new(400, "To is no user here"));
         };
         if self.banned(source.ip(), now) {
-            return Registered { answer: Refusal::new(403, "Too many failures"), user: None, refused: true };
+            let answer = Refusal::new(403, "Too many failures").because(RefusedFor::Banned);
+            return Registered { answer, user: None, refused: true };
         }
         let proof = self.prove(wire, source.ip(), now);
         let user = match proof {
             Proof::Right(user) => user,
             Proof::Stale => return self.challenge(source.ip(), now, random, true),
-            Proof::Wrong => return self.challenge(source.ip(), now, random, false),
+            Proof::Wrong => {
+                let mut challenge = self.challenge(source.ip(), now, random, false);
+                // A first REGISTER has no password yet: that refuses nothing.
+                challenge.answer.why = wire.get("authorization").map(|_| RefusedFor::WrongPassword);
+                return challenge;
+            }
         };
         self.failures.remove(&source.ip());
         if user != aor {
@@ -196,7 +203,7 @@ impl Registrar {
         let held = self.bindings.entry(user.to_string()).or_default();
         held.retain(|c| c.expires_at > now);
         if held.iter().any(|c| c.call_id == call_id && c.cseq >= number) && !asked.is_empty() {
-            return Err(Refusal::new(500, "CSeq did not rise"));
+            return Err(Refusal::new(500, "CSeq did not rise").because(RefusedFor::OldRequest));
         }
         if asked.contains(&"*") {
             if asked.len() > 1 || default != 0 {

@@ -119,6 +119,8 @@ pub struct SipSettings {
     pub t1: Duration,
     /// Events waiting for the reader before new calls get 503.
     pub event_queue: usize,
+    /// Where what is said in each call is kept, if anywhere.
+    pub trace: Option<super::trace::TraceSettings>,
 }
 
 impl Default for SipSettings {
@@ -139,6 +141,7 @@ impl Default for SipSettings {
             keep_alive: Duration::from_secs(25),
             t1: Duration::from_millis(500),
             event_queue: 1024,
+            trace: None,
         }
     }
 }
