@@ -9,6 +9,10 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use crate::sdp::{Codec, SrtpPolicy};
+use crate::server::outbound::Role;
+use crate::server::trunks::Rewrite;
+use crate::sip::Network;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -44,6 +48,12 @@ pub struct Config {
     pub limits: Limits,
     /// `[[seat]]`
     pub seats: Vec<Seat>,
+    /// `[[trunk]]`
+    pub trunks: Vec<Trunk>,
+    /// `[[outbound]]`
+    pub outbound: Vec<Outbound>,
+    /// `[[supervisor]]`
+    pub supervisors: Vec<Supervisor>,
     /// `[[test_route]]`
     pub test_routes: Vec<TestRoute>,
 }
@@ -57,10 +67,124 @@ pub struct Sip {
     pub public_address: Option<IpAddr>,
     /// Calls at once; more get 503 with `Retry-After`.
     pub max_calls: u32,
+    /// New calls a second, for each trunk and for all others together; one more gets 503. 0: any number.
+    pub calls_per_s: u32,
+    /// Calls at once of one address that is no trunk's.
+    pub calls_per_source: u32,
     /// User parts that reach the hotline; `*` stands for any. Others get 404.
     pub numbers: Vec<String>,
     /// The realm phones register in.
     pub realm: String,
+    /// Whether anybody may call; `None`: as long as no trunk is configured.
+    pub open: Option<bool>,
+    /// Address of SIP over WebSocket in clear; `None` (written as "off") for none.
+    pub ws: Option<SocketAddr>,
+    /// `[sip.tls]`
+    pub tls: Tls,
+}
+
+/// SIP under TLS: for phones and trunks, and for browsers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tls {
+    /// File of our certificate and those that lead to a root (PEM).
+    pub certificate: Option<PathBuf>,
+    /// File of its key (PEM).
+    pub key: Option<PathBuf>,
+    /// File of certificates trusted besides the system's, for trunks (PEM).
+    pub trust: Option<PathBuf>,
+    /// Address of SIP over TLS; `None` (written as "off") for none.
+    pub bind: Option<SocketAddr>,
+    /// Address of SIP over secure WebSocket; `None` (written as "off") for none.
+    pub wss: Option<SocketAddr>,
+}
+
+/// Which way calls go by a trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// In and out.
+    Both,
+    /// Only from it.
+    In,
+    /// Only to it.
+    Out,
+}
+
+/// A line to a carrier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trunk {
+    /// Its name.
+    pub name: String,
+    /// Its servers: `sip:host`, `sip:host:port;transport=tls`.
+    pub servers: Vec<String>,
+    /// Whether its servers share the calls; otherwise each is tried when those before it failed.
+    pub share: bool,
+    /// Networks its calls come from, besides servers given as addresses.
+    pub addresses: Vec<Network>,
+    /// User name for its challenges.
+    pub user: Option<String>,
+    /// Password for them.
+    pub password: Secret,
+    /// Whether we register there.
+    pub register: bool,
+    /// Which way calls go.
+    pub direction: Direction,
+    /// Lower ones are tried first.
+    pub priority: u16,
+    /// Share of the calls among trunks of one priority.
+    pub weight: u16,
+    /// Codecs offered and answered; empty: as everywhere.
+    pub codecs: Vec<Codec>,
+    /// Changes to callers' numbers.
+    pub caller_in: Vec<Rewrite>,
+    /// Changes to numbers dialled.
+    pub called_out: Vec<Rewrite>,
+    /// The number shown for calls of ours.
+    pub shows: Option<String>,
+    /// Calls out at once.
+    pub max_out: u32,
+    /// A server silent for so many milliseconds is passed over.
+    pub give_up_ms: u32,
+    /// Seconds between OPTIONS; 0: none.
+    pub options_s: u32,
+}
+
+impl Default for Trunk {
+    fn default() -> Self {
+        Trunk {
+            name: String::new(),
+            servers: Vec::new(),
+            share: false,
+            addresses: Vec::new(),
+            user: None,
+            password: Secret::default(),
+            register: false,
+            direction: Direction::Both,
+            priority: 10,
+            weight: 10,
+            codecs: Vec::new(),
+            caller_in: Vec::new(),
+            called_out: Vec::new(),
+            shows: None,
+            max_out: 100,
+            give_up_ms: 1500,
+            options_s: 15,
+        }
+    }
+}
+
+/// Who may call out, and whom.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outbound {
+    /// Whose rule.
+    pub role: Role,
+    /// Beginnings of numbers allowed.
+    pub allow: Vec<String>,
+    /// Beginnings refused even so.
+    pub deny: Vec<String>,
+    /// Calls at once for each user.
+    pub at_once: u32,
+    /// Calls an hour for each user.
+    pub per_hour: u32,
 }
 
 /// Sound on the network.
@@ -76,11 +200,19 @@ pub struct Rtp {
     pub dead_after_s: u32,
 }
 
-/// Media threads.
+/// Sound inside the hotline: threads, codecs, encryption.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Media {
     /// How many; 0: one for every two cores, at least one.
     pub shards: u16,
+    /// Codecs, the preferred one first.
+    pub codecs: Vec<Codec>,
+    /// Whether silence may be told instead of sent, where a peer agrees.
+    pub dtx: bool,
+    /// Heard by who is held or waits for a seat: a WAV file; `None`: a made chime.
+    pub hold_music: Option<PathBuf>,
+    /// Whether calls are encrypted.
+    pub srtp: SrtpPolicy,
 }
 
 /// Health and metrics.
@@ -187,6 +319,8 @@ pub struct Limits {
     pub write_queue: u32,
     /// Recording stops when less than this many MiB are free.
     pub min_free_mb: u32,
+    /// How long calls may go on after the signal to stop, in seconds; 0: they are ended at once.
+    pub drain_s: u32,
 }
 
 /// A seat's phone.
@@ -200,6 +334,17 @@ pub struct Seat {
     pub queues: Vec<String>,
     /// What it is good at.
     pub skills: Vec<String>,
+    /// A telephone number it is called at by a trunk while none of its phones is registered.
+    pub phone: Option<String>,
+}
+
+/// A supervisor's phone: it may listen at every seat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Supervisor {
+    /// Its user name.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
 }
 
 /// What a test route does.
@@ -286,11 +431,22 @@ impl Default for Config {
                 bind: SocketAddr::new(everywhere, 5060),
                 public_address: None,
                 max_calls: 200,
+                calls_per_s: 500,
+                calls_per_source: 20,
                 numbers: vec!["400".into()],
                 realm: "zongji".into(),
+                open: None,
+                ws: None,
+                tls: Tls::default(),
             },
             rtp: Rtp { ports: 20_000..=29_999, bind: everywhere, public_address: None, dead_after_s: 30 },
-            media: Media { shards: 0 },
+            media: Media {
+                shards: 0,
+                codecs: vec![Codec::Pcma, Codec::Pcmu],
+                dtx: false,
+                hold_music: None,
+                srtp: SrtpPolicy::Optional,
+            },
             http: Http { bind: Some(SocketAddr::from(([127, 0, 0, 1], 8080))) },
             data: Data { dir: "./data".into(), demo: true },
             models: Models { dir: None, whisper: None },
@@ -298,8 +454,11 @@ impl Default for Config {
             speech: Speech { recogniser: RecogniserChoice::Auto, vad: true, prompt_cache_mb: 256 },
             record: Record { on: true },
             trace: Trace { on: true, keep: 2000, max_mb: 100, dir: None },
-            limits: Limits { max_call_s: 1800, workers: 0, write_queue: 20_000, min_free_mb: 200 },
+            limits: Limits { max_call_s: 1800, workers: 0, write_queue: 20_000, min_free_mb: 200, drain_s: 60 },
             seats: Vec::new(),
+            trunks: Vec::new(),
+            outbound: Vec::new(),
+            supervisors: Vec::new(),
             test_routes: Vec::new(),
         }
     }

@@ -70,6 +70,8 @@ pub enum Signal {
     CallerLeft,
     /// The caller's dialog broke off without a word from him.
     CallerLost,
+    /// The seat hands the caller on to another one.
+    HandedOn,
     /// The seat hung up.
     SeatLeft,
     /// A leg holds or resumes.
@@ -96,7 +98,7 @@ pub enum Signal {
 
 impl Signal {
     /// All of them.
-    pub const ALL: [Signal; 18] = [
+    pub const ALL: [Signal; 19] = [
         Signal::Accepted,
         Signal::Established,
         Signal::SeatRinging,
@@ -104,6 +106,7 @@ impl Signal {
         Signal::SeatFailed,
         Signal::CallerLeft,
         Signal::CallerLost,
+        Signal::HandedOn,
         Signal::SeatLeft,
         Signal::Hold,
         Signal::Key,
@@ -273,6 +276,7 @@ const fn transferring(stage: Stage, signal: Signal) -> Step {
         (_, Signal::Deadline | Signal::SeatFailed | Signal::SeatLeft) => Step::Back,
         // A ticket that comes late is noted in every state.
         (_, Signal::Hold | Signal::Key | Signal::Prompt | Signal::Done) => Step::Take,
+        (Stage::Briefing | Stage::Joining, Signal::HandedOn) => Step::Take,
         (_, Signal::CallerLeft) => Step::End(Close::CallerLeft),
         (_, Signal::CallerLost) => Step::End(Close::Lost),
         (_, Signal::Terminate) => Step::End(Close::Terminated),
@@ -285,7 +289,7 @@ const fn transferring(stage: Stage, signal: Signal) -> Step {
 const fn bridged(signal: Signal) -> Step {
     match signal {
         Signal::SeatLeft | Signal::SeatFailed => Step::Back,
-        Signal::Hold | Signal::Key | Signal::Done => Step::Take,
+        Signal::Hold | Signal::Key | Signal::Done | Signal::HandedOn => Step::Take,
         Signal::CallerLeft => Step::End(Close::CallerLeft),
         Signal::CallerLost => Step::End(Close::Lost),
         Signal::Terminate => Step::End(Close::Terminated),

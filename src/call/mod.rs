@@ -22,6 +22,7 @@ pub mod machine;
 pub mod mouth;
 pub mod output;
 pub mod settings;
+pub mod supervise;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -38,5 +39,6 @@ pub use life::{Stage, State};
 pub use machine::Call;
 pub use output::CallOutput;
 pub use settings::{CallSettings, Phrases};
+pub use supervise::Supervision;
 pub use turn::Phase;
 pub use why::{Facts, Why};

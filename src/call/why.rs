@@ -34,6 +34,12 @@ pub enum Why {
     TimeLimit,
     /// The flow went round and round.
     FlowCircle,
+    /// A fax machine called.
+    FaxCalling,
+    /// A fax machine or modem answers.
+    FaxAnswering,
+    /// The trunk takes calls out only.
+    OutOnly,
     /// The caller gave up before the call's machine began.
     GaveUpEarly,
     /// Signalling broke off before the call's machine began.
@@ -207,6 +213,8 @@ const fn cause_of(why: Why) -> (u16, HungUpBy) {
         Why::LinesFull | Why::NoPort => (34, Us),
         Why::DiskSlow => (42, Us),
         Why::NoCodec => (65, Us),
+        Why::FaxCalling | Why::FaxAnswering => (88, Us),
+        Why::OutOnly => (21, Us),
         Why::Terminated | Why::EndedEarly | Why::Other => (31, Us),
         Why::NotTaken | Why::NoAck | Why::LastWords | Why::BridgeLimit | Why::HeldTooLong | Why::TimeLimit => (102, Us),
         Why::BadOffer | Why::BadAck => (100, Us),
@@ -280,6 +288,18 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
         Why::FlowCircle => {
             ("the flow runs in a circle: see the nodes it went through", "流程陷入循环：请查看经过的节点")
         }
+        Why::FaxCalling => (
+            "a fax machine called (its 1100 Hz tone was heard): this number takes voice only",
+            "来电为传真机（检测到 1100 Hz）：本号码只接语音",
+        ),
+        Why::FaxAnswering => (
+            "a fax machine or modem was on the line (2100 Hz was heard): this number takes voice only",
+            "线路上是传真机或调制解调器（检测到 2100 Hz）：本号码只接语音",
+        ),
+        Why::OutOnly => (
+            "refused with 403: the trunk it came by takes calls out only ([[trunk]] direction)",
+            "以 403 拒绝：该中继只用于呼出（[[trunk]] direction）",
+        ),
         Why::GaveUpEarly => ("the caller gave up before the call began", "主叫在通话开始前放弃"),
         Why::LostEarly => ("the caller's signalling broke off before the call began", "通话开始前主叫信令中断"),
         Why::EndedEarly => ("the call was ended before it began", "通话在开始前被结束"),
@@ -311,7 +331,7 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
 mod tests {
     use super::*;
 
-    const ALL: [Why; 28] = [
+    const ALL: [Why; 31] = [
         Why::GaveUp,
         Why::CallerLeft,
         Why::Lost,
@@ -326,6 +346,9 @@ mod tests {
         Why::Terminated,
         Why::TimeLimit,
         Why::FlowCircle,
+        Why::FaxCalling,
+        Why::FaxAnswering,
+        Why::OutOnly,
         Why::GaveUpEarly,
         Why::LostEarly,
         Why::EndedEarly,

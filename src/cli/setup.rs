@@ -2,14 +2,18 @@
 
 use super::{Context, out};
 use crate::config::{
-    Config, ConfigProblem, RecogniserChoice, RouteKind as ConfiguredRoute, TestRoute as ConfiguredTestRoute,
+    Config, ConfigProblem, Direction, RecogniserChoice, RouteKind as ConfiguredRoute, TestRoute as ConfiguredTestRoute,
 };
 use crate::dialplan::{FlowSet, SourceFile, flowtest};
 use crate::engines::{EngineSettings, Engines};
+use crate::server::Supervisor;
 use crate::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
+use crate::server::outbound::Rule;
 use crate::server::routes::{Listening, RouteKind};
+use crate::server::trunks::{Server, Trunk};
 use crate::server::{Hotline, StartError};
 use crate::sip::trace::TraceSettings;
+use crate::sip::{Credential, Listeners, TlsFiles};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -186,13 +190,22 @@ fn settings(c: &Config) -> HotlineSettings {
     let or_half = |n: u16| if n == 0 { half } else { usize::from(n) };
     HotlineSettings {
         sip: c.sip.bind,
+        listeners: listeners(c),
+        trunks: c.trunks.iter().map(trunk).collect(),
+        outbound: c.outbound.iter().map(rule).collect(),
+        open: c.sip.open.unwrap_or(c.trunks.is_empty()),
         public: c.rtp.public_address.or(c.sip.public_address),
         max_calls: c.sip.max_calls as usize,
+        calls_per_s: c.sip.calls_per_s,
+        calls_per_source: c.sip.calls_per_source as usize,
         numbers: c.sip.numbers.clone(),
         rtp_bind: c.rtp.bind,
         rtp_ports: c.rtp.ports.clone(),
         dead_after_s: u64::from(c.rtp.dead_after_s),
+        codecs: c.media.codecs.clone(),
+        dtx: c.media.dtx,
         shards: or_half(c.media.shards),
+        srtp: c.media.srtp,
         hear_workers: or_half(c.limits.workers),
         data: c.data.dir.clone(),
         record: c.record.on,
@@ -206,7 +219,13 @@ fn settings(c: &Config) -> HotlineSettings {
                 password: s.password.expose().into(),
                 queues: s.queues.iter().filter(|q| *q != "*").cloned().collect(),
                 skills: s.skills.clone(),
+                phone: s.phone.clone(),
             })
+            .collect(),
+        supervisors: c
+            .supervisors
+            .iter()
+            .map(|s| Supervisor { user: s.user.clone(), password: s.password.expose().into() })
             .collect(),
         routes: c.test_routes.iter().map(route).collect(),
         trusted: Vec::new(),
@@ -219,8 +238,53 @@ fn settings(c: &Config) -> HotlineSettings {
             calls: c.trace.keep as usize,
             bytes: u64::from(c.trace.max_mb) << 20,
         }),
+        hold_music: c.media.hold_music.clone(),
         answer_delay_ms: 0,
     }
+}
+
+fn listeners(c: &Config) -> Listeners {
+    let tls = &c.sip.tls;
+    let files = tls.certificate.clone().zip(tls.key.clone());
+    Listeners {
+        tls: tls.bind,
+        ws: c.sip.ws,
+        wss: tls.wss,
+        certificate: files.map(|(certificate, key)| TlsFiles { certificate, key, trust: tls.trust.clone() }),
+    }
+}
+
+fn trunk(t: &crate::config::Trunk) -> Trunk {
+    let server = |(i, address): (usize, &String)| Server {
+        address: address.clone(),
+        priority: if t.share { 0 } else { i as u16 },
+        weight: 1,
+    };
+    let credential =
+        |user: &String| Credential { user: user.clone(), password: t.password.expose().into(), realm: None };
+    Trunk {
+        name: t.name.clone(),
+        servers: t.servers.iter().enumerate().map(server).collect(),
+        networks: t.addresses.clone(),
+        credential: t.user.as_ref().map(credential),
+        register: t.register,
+        inbound: t.direction != Direction::Out,
+        outbound: t.direction != Direction::In,
+        priority: t.priority,
+        weight: t.weight,
+        codecs: t.codecs.clone(),
+        caller_in: t.caller_in.clone(),
+        called_out: t.called_out.clone(),
+        shows: t.shows.clone(),
+        max_out: t.max_out,
+        give_up_ms: t.give_up_ms,
+        options_s: t.options_s,
+    }
+}
+
+fn rule(o: &crate::config::Outbound) -> Rule {
+    let (allow, deny) = (o.allow.clone(), o.deny.clone());
+    Rule { role: o.role, allow, deny, at_once: o.at_once, per_hour: o.per_hour }
 }
 
 fn route(r: &ConfiguredTestRoute) -> TestRoute {

@@ -4,17 +4,22 @@ use super::bus::Bus;
 use super::disk::DiskWatch;
 use super::inference::Inference;
 use super::metrics::MetricsText;
+use super::mos::MosFigures;
+use super::outbound::{Outbound, Rule};
 use super::ports::PortPool;
 use super::recorder::Recorder;
 use super::routes::{Listening, RouteKind};
 use super::shard::{self, ShardCommand, ShardHandle, ShardSettings};
+use super::supervisors::{self, Supervisor};
 use super::switchboard::{Switchboard, SwitchboardParts};
 use super::time::{now, utc};
+use super::trunks::{Trunk, Trunks};
 use super::voices::Voices;
 use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile, flowtest};
 use crate::engines::Engines;
+use crate::sdp::{Codec, SrtpPolicy};
 use crate::sip::trace::TraceSettings;
-use crate::sip::{Account, Network, Served, SipAgent, SipError, SipEvent, SipSettings};
+use crate::sip::{Account, Listeners, Network, Served, SipAgent, SipError, SipEvent, SipSettings, TrunkPeer};
 use crate::store::{Store, StoreError, Writer, WriterHandle};
 use rand::SeedableRng;
 use std::collections::HashMap;
@@ -37,6 +42,8 @@ pub struct Seat {
     pub queues: Vec<String>,
     /// What it is good at: called first for a transfer that asks for it.
     pub skills: Vec<String>,
+    /// A telephone number it is called at by a trunk while no phone of its own is registered.
+    pub phone: Option<String>,
 }
 
 /// A test route.
@@ -61,10 +68,22 @@ pub struct TestRoute {
 pub struct HotlineSettings {
     /// SIP address, UDP and TCP.
     pub sip: SocketAddr,
+    /// What SIP is listened for on besides.
+    pub listeners: Listeners,
+    /// Lines to carriers.
+    pub trunks: Vec<Trunk>,
+    /// Who may call out, and whom.
+    pub outbound: Vec<Rule>,
+    /// Whether anybody may call; else only trunks, registered phones and this machine.
+    pub open: bool,
     /// Address written into SIP and SDP when the bound one is not what peers reach.
     pub public: Option<IpAddr>,
     /// Calls at once; the next gets 503.
     pub max_calls: usize,
+    /// New calls a second, for each trunk and for all others together; 0: any number.
+    pub calls_per_s: u32,
+    /// Calls at once of one address that is no trunk's and not ours.
+    pub calls_per_source: usize,
     /// Numbers that reach the hotline; `*` all.
     pub numbers: Vec<String>,
     /// Address RTP is bound to.
@@ -73,8 +92,14 @@ pub struct HotlineSettings {
     pub rtp_ports: RangeInclusive<u16>,
     /// A caller whose RTP stops for this long has gone, in seconds.
     pub dead_after_s: u64,
+    /// Codecs, the preferred one first.
+    pub codecs: Vec<Codec>,
+    /// Whether silence may be told instead of sent, where a peer agrees.
+    pub dtx: bool,
     /// Media threads.
     pub shards: usize,
+    /// Whether calls are encrypted (SRTP, keys in the session description).
+    pub srtp: SrtpPolicy,
     /// Recognition threads.
     pub hear_workers: usize,
     /// Database, recordings, prompt cache.
@@ -87,6 +112,8 @@ pub struct HotlineSettings {
     pub speech: bool,
     /// Seats.
     pub seats: Vec<Seat>,
+    /// Who may listen at the seats.
+    pub supervisors: Vec<Supervisor>,
     /// Test routes.
     pub routes: Vec<TestRoute>,
     /// Addresses that are never rate-limited.
@@ -101,6 +128,8 @@ pub struct HotlineSettings {
     pub min_free_mb: u32,
     /// Where what SIP says in each call is kept, and how much of it; none: nothing is.
     pub trace: Option<TraceSettings>,
+    /// Heard by who is held or waits for a seat: a WAV file; a made chime without one.
+    pub hold_music: Option<PathBuf>,
     /// How long a call rings before it is answered, in milliseconds.
     pub answer_delay_ms: u32,
 }
@@ -122,6 +151,8 @@ pub enum StartError {
     Io(String, std::io::Error),
 }
 
+/// Sound of test routes by file, and the music on hold.
+type Sounds = (HashMap<Option<PathBuf>, Arc<[i16]>>, Option<Arc<[i16]>>);
 /// Tells the switchboard to stop; it ends when it has.
 type Ending = (oneshot::Sender<()>, tokio::task::JoinHandle<()>);
 
@@ -138,8 +169,11 @@ pub struct Hotline {
     writer: WriterHandle,
     free_ports: Arc<AtomicUsize>,
     refused: Arc<AtomicU64>,
+    mos: Arc<MosFigures>,
     disk: DiskWatch,
-    watching: tokio::task::AbortHandle,
+    watching: [tokio::task::AbortHandle; 2],
+    trunks: Trunks,
+    outbound: Arc<Mutex<Outbound>>,
     started: crate::clock::Mono,
     engines: Vec<(&'static str, String)>,
     /// Models that could not be used at the start, in plain sentences; see [`Hotline::problems_now`].
@@ -177,13 +211,15 @@ impl Hotline {
         engines: Engines,
     ) -> Result<Hotline, StartError> {
         let prompts = route_prompts(&settings.routes)?;
+        let hold_music = hold_music(settings.hold_music.as_deref())?;
         // Else every call would be refused, one by one.
         std::net::UdpSocket::bind((settings.rtp_bind, 0)).map_err(|e| {
             StartError::Io(format!("[rtp] bind = \"{}\": give an address of this machine", settings.rtp_bind), e)
         })?;
         // The port before the database: a second hotline must not close the records of the first one's calls.
         let (agent, sip_events) = SipAgent::start(sip_settings(&settings)).await?;
-        let started = Hotline::assemble(settings, flows, engines, (agent.clone(), sip_events), prompts).await;
+        let sounds = (prompts, hold_music);
+        let started = Hotline::assemble(settings, flows, engines, (agent.clone(), sip_events), sounds).await;
         if started.is_err() {
             agent.shutdown().await;
         }
@@ -195,8 +231,9 @@ impl Hotline {
         flows: Arc<FlowSet>,
         engines: Engines,
         (agent, sip_events): (SipAgent, mpsc::Receiver<SipEvent>),
-        prompts: HashMap<Option<PathBuf>, Arc<[i16]>>,
+        (prompts, hold_music): Sounds,
     ) -> Result<Hotline, StartError> {
+        let trunks = Trunks::new(settings.trunks.clone());
         let store = open_store(&settings).await?;
         let names = engines.names();
         let problems = engines.problems.clone();
@@ -223,7 +260,9 @@ impl Hotline {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(rand::random());
         let ports = PortPool::new(settings.rtp_bind, settings.rtp_ports.clone(), &mut rng);
         let (free_ports, refused) = (ports.gauge(), Arc::new(AtomicU64::new(0)));
+        let mos = Arc::new(MosFigures::default());
         let (stop, stopped) = oneshot::channel();
+        let outbound = Arc::new(Mutex::new(Outbound::new(settings.outbound.clone())));
         let board = Switchboard::new(SwitchboardParts {
             agent: agent.clone(),
             store: store.clone(),
@@ -231,13 +270,18 @@ impl Hotline {
             bus: bus.clone(),
             shards: shards.clone(),
             flows: flows.clone(),
+            trunks: trunks.clone(),
+            outbound: outbound.clone(),
             ports,
             recorder: recorder.clone(),
             settings,
             prompts,
+            hold_music,
             refused: refused.clone(),
+            mos: mos.clone(),
             rng,
         });
+        let calling = tokio::spawn(trunks.clone().watch(agent.clone())).abort_handle();
         let done = tokio::spawn(board.run(sip_events, from_shards, stopped));
         Ok(Hotline {
             agent,
@@ -251,8 +295,11 @@ impl Hotline {
             writer,
             free_ports,
             refused,
+            mos,
             disk,
-            watching,
+            watching: [watching, calling],
+            trunks,
+            outbound,
             started: now(),
             engines: names,
             problems,
@@ -320,6 +367,8 @@ impl Hotline {
     /// What is wrong now and what to do, in sentences: models that could not be used, a disk that is full or slow.
     pub fn problems_now(&self) -> Vec<String> {
         let mut problems = self.problems.clone();
+        problems.extend(self.trunks.problems(now()));
+        problems.extend(self.outbound().alarm(now()).map(str::to_string));
         if self.recorder.is_some() {
             problems.extend(self.disk.problem());
         }
@@ -330,6 +379,10 @@ impl Hotline {
             problems.push("records wait for the disk: new calls are refused until it has caught up; look at the data folder's disk".into());
         }
         problems
+    }
+
+    fn outbound(&self) -> std::sync::MutexGuard<'_, Outbound> {
+        self.outbound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether new calls are refused, however few there are: the disk is too slow, or the hotline is ending.
@@ -358,7 +411,7 @@ impl Hotline {
         let text = text
             .gauge("zongji_hear_backlog", "Chunks of speech that wait for recognition.", backlog as f64)
             .counter("zongji_recording_lost_seconds_total", "Sound that a slow or full disk cost.", lost);
-        self.sip_metrics(self.writer_metrics(text)).finish()
+        self.mos.write(self.sip_metrics(self.trunk_metrics(self.writer_metrics(text)))).finish()
     }
 
     fn writer_metrics(&self, text: MetricsText) -> MetricsText {
@@ -369,6 +422,13 @@ impl Hotline {
             .counter("zongji_records_rejected_total", "Records the database would never take.", w.rejected)
             .counter("zongji_record_events_dropped_total", "Events lost: their queue was full.", w.events_dropped)
             .counter("zongji_record_retries_total", "Batches the database did not take at once.", w.retries)
+    }
+
+    fn trunk_metrics(&self, text: MetricsText) -> MetricsText {
+        let refused: u64 = self.outbound().refused().map(|(_, n)| n).sum();
+        let ill = self.trunks.states(now()).iter().filter(|s| !s.well).count();
+        text.counter("zongji_outbound_refused_total", "Calls out that no rule allowed, or one too many.", refused)
+            .gauge("zongji_trunk_servers_down", "Servers of trunks that do not take calls.", ill as f64)
     }
 
     fn sip_metrics(&self, text: MetricsText) -> MetricsText {
@@ -391,6 +451,8 @@ impl Hotline {
             ("registered", "Registrations of seats.", sip.registered),
             ("silent_phones", "Phones of seats that answered no OPTIONS any more.", sip.silent_phones),
             ("unauthorized", "Requests without the right password.", sip.unauthorized),
+            ("not_allowed", "Transfers, texts and pick-ups of those who may not.", sip.not_allowed),
+            ("loops", "Calls of ours that came back to us.", sip.loops),
         ]
         .into_iter()
         .fold(text, |text, (name, help, value)| text.counter(&format!("zongji_sip_{name}_total"), help, value))
@@ -399,6 +461,11 @@ impl Hotline {
     /// Waits until every record so far is on disk. `Err`: so many were not within the limit.
     pub async fn flush(&self, limit: Duration) -> Result<(), u64> {
         self.writer.flush(limit).await
+    }
+
+    /// Takes no new calls from now on; those there are go on.
+    pub fn drain(&self) {
+        self.agent.drain();
     }
 
     /// Ends: no new calls, those there are hung up, recordings and records on disk, database closed. A second time does nothing.
@@ -427,7 +494,7 @@ impl Hotline {
         if let Err(left) = self.writer.flush(Duration::from_secs(5)).await {
             tracing::error!("{left} records could not be written in time");
         }
-        self.watching.abort();
+        self.watching.iter().for_each(tokio::task::AbortHandle::abort);
         // Folds the WAL into the database. A reader that never ends (a shell, a backup) must not hold us up.
         if tokio::time::timeout(Duration::from_secs(5), self.store.close()).await.is_err() {
             tracing::warn!("the database could not be closed in time; nothing is lost, the next start tidies it");
@@ -468,6 +535,14 @@ fn open_recorder(settings: &HotlineSettings) -> Result<Option<Recorder>, StartEr
     Recorder::start(&root).map(Some).map_err(|e| StartError::Io(root.display().to_string(), e))
 }
 
+/// Read at the start too.
+fn hold_music(file: Option<&Path>) -> Result<Option<Arc<[i16]>>, StartError> {
+    let Some(file) = file else { return Ok(None) };
+    let pcm = super::sound::read(file)
+        .map_err(|e| StartError::Io("[media] hold_music: name a WAV file".into(), std::io::Error::other(e)))?;
+    Ok(Some(pcm.into()))
+}
+
 /// Read at the start, so that a missing file stops it instead of a caller hearing nothing.
 fn route_prompts(routes: &[TestRoute]) -> Result<HashMap<Option<PathBuf>, Arc<[i16]>>, StartError> {
     let mut prompts = HashMap::new();
@@ -489,23 +564,41 @@ fn route_prompts(routes: &[TestRoute]) -> Result<HashMap<Option<PathBuf>, Arc<[i
     Ok(prompts)
 }
 
+/// Where a trunk's messages come from: its networks, and its servers that are given as addresses.
+fn peer(trunk: &Trunk) -> TrunkPeer {
+    let hosts = trunk.servers.iter().filter_map(|s| crate::sip::numeric_host(&s.address));
+    let servers = hosts.map(|ip| Network { address: ip, bits: if ip.is_ipv4() { 32 } else { 128 } });
+    TrunkPeer { name: trunk.name.clone(), networks: trunk.networks.iter().copied().chain(servers).collect() }
+}
+
 fn sip_settings(settings: &HotlineSettings) -> SipSettings {
     let mut users = settings.numbers.clone();
     users.extend(settings.routes.iter().map(|r| r.user.clone()));
+    if !settings.supervisors.is_empty() {
+        users.extend(supervisors::numbers(settings.seats.iter().map(|s| s.user.as_str())));
+    }
     SipSettings {
         bind: settings.sip,
         public_host: settings.public,
         // Each call may have a seat's leg; callers alone are counted by the switchboard.
         max_calls: settings.max_calls.saturating_mul(2),
+        calls_per_s: settings.calls_per_s,
+        calls_per_source: settings.calls_per_source,
         users: Served::from_list(users),
         accounts: settings
             .seats
             .iter()
-            .map(|s| Account { user: s.user.clone(), password: s.password.clone() })
+            .filter(|s| !s.password.is_empty())
+            .map(|s| (&s.user, &s.password))
+            .chain(settings.supervisors.iter().map(|s| (&s.user, &s.password)))
+            .map(|(user, password)| Account { user: user.clone(), password: password.clone() })
             .collect(),
         realm: settings.realm.clone(),
         trusted: settings.trusted.clone(),
         trace: settings.trace.clone(),
+        listeners: settings.listeners.clone(),
+        open: settings.open,
+        trunks: settings.trunks.iter().map(peer).collect(),
         ..SipSettings::default()
     }
 }

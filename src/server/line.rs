@@ -2,7 +2,10 @@
 
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
+use super::seats::Reach;
 use super::shard::{App, ShardHandle};
+use super::supervisors::SupervisorLine;
+use super::trunks::Way;
 use crate::call::{CallRecord, EndReason, HungUpBy};
 use crate::clock::Mono;
 use crate::dialplan::{FlowSet, Outcome, TransferOrder, TransferResult};
@@ -11,6 +14,7 @@ use crate::rtp::session::Stats;
 use crate::sdp::{self, Capabilities, Codec, MediaPlan, Session as Sdp};
 use crate::sip::DialogId;
 use crate::store::NewTransfer;
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,6 +48,7 @@ pub(super) struct Line {
     pub recorded_route: bool,
     pub flow_set: String,
     pub seat: Option<SeatLine>,
+    pub supervisor: Option<SupervisorLine>,
     /// Orders for a seat so far; the shard counts them too.
     pub orders: u32,
     pub transfer: Option<NewTransfer>,
@@ -53,6 +58,16 @@ pub(super) struct Line {
     pub leg_failure: Option<EndReason>,
     pub finished: Option<Box<CallRecord>>,
     pub stats: Option<Box<Stats>>,
+    /// Of the last seat's leg.
+    pub seat_stats: Option<Box<Stats>>,
+    /// The seat that called, when a seat did.
+    pub seat_calling: Option<String>,
+    /// The dialog of the seat that handed the caller on: it waits for what becomes of it.
+    pub referrer: Option<DialogId>,
+    /// Whom to call next instead of choosing, and which dialog that phone shall end for it.
+    pub attended: Option<(String, Reach, DialogId)>,
+    /// Hops left for the calls that follow from this one.
+    pub hops: u8,
 }
 
 /// A seat that is being called or has answered.
@@ -69,6 +84,11 @@ pub(super) struct SeatLine {
     /// Our last description after that, once there is one.
     pub described: Option<String>,
     pub asked: Option<Sdp>,
+    /// The way out that is being tried, when it is called by a trunk, and those left.
+    pub way: Option<Way>,
+    pub ways: VecDeque<Way>,
+    /// It rang.
+    pub rang: bool,
     /// Until it answers.
     pub sockets: Option<MediaSockets>,
     /// Where its phone registered from.
@@ -116,12 +136,18 @@ impl Line {
             recorded_route: route.is_some_and(|r| r.record),
             flow_set: String::new(),
             seat: None,
+            supervisor: None,
             orders: 0,
             transfer: None,
             seat_failure: TransferResult::Timeout,
             leg_failure: None,
             finished: None,
             stats: None,
+            seat_stats: None,
+            seat_calling: None,
+            referrer: None,
+            attended: None,
+            hops: 70,
         }
     }
 
@@ -145,7 +171,7 @@ impl Line {
 }
 
 /// The answer to a caller's offer, or an offer of ours; else the status that refuses it.
-pub(super) fn negotiate_caller(caps: &Capabilities, body: Option<&str>) -> Result<Agreed, u16> {
+pub(super) fn negotiate_caller(caps: &mut Capabilities, body: Option<&str>) -> Result<Agreed, u16> {
     let Some(body) = body else {
         let offer = sdp::offer(caps);
         return Ok(Agreed { answer: offer.to_string(), plan: None, our_offer: Some(offer) });
@@ -155,9 +181,10 @@ pub(super) fn negotiate_caller(caps: &Capabilities, body: Option<&str>) -> Resul
 }
 
 /// Our answer to an offer, or the status that refuses it.
-pub(super) fn answer_to(caps: &Capabilities, body: &str) -> Result<(String, MediaPlan), u16> {
+pub(super) fn answer_to(caps: &mut Capabilities, body: &str) -> Result<(String, MediaPlan), u16> {
     let offer = sdp::parse(body.as_bytes()).map_err(|_| 400u16)?;
     let (answer, plan) = sdp::answer(&offer, caps).map_err(|_| 488u16)?;
+    caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
     Ok((answer.to_string(), plan))
 }
 
@@ -173,18 +200,18 @@ mod tests {
 
     #[test]
     fn an_unusable_offer_is_refused_with_the_status_that_says_why() {
-        let caps = super::super::phone::capabilities([127, 0, 0, 1].into(), 4000, vec![Codec::Pcma]);
-        assert_eq!(negotiate_caller(&caps, Some("no description")).err(), Some(400));
+        let mut caps = super::super::phone::capabilities([127, 0, 0, 1].into(), 4000, vec![Codec::Pcma]);
+        assert_eq!(negotiate_caller(&mut caps, Some("no description")).err(), Some(400));
         let video =
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 4002 RTP/AVP 99\r\n";
-        assert_eq!(negotiate_caller(&caps, Some(video)).err(), Some(488));
-        let late = negotiate_caller(&caps, None).ok().unwrap();
+        assert_eq!(negotiate_caller(&mut caps, Some(video)).err(), Some(488));
+        let late = negotiate_caller(&mut caps, None).ok().unwrap();
         assert!(late.plan.is_none());
         let offer = late.our_offer.unwrap();
         assert!(accepted(&offer, None).is_none(), "an ACK without an answer agrees on nothing");
         let mut theirs = caps.clone();
         theirs.port = 5000;
-        let (answer, _) = answer_to(&theirs, &late.answer).unwrap();
+        let (answer, _) = answer_to(&mut theirs, &late.answer).unwrap();
         assert_eq!(accepted(&offer, Some(&answer)).unwrap().remote.port(), 5000);
     }
 }

@@ -5,7 +5,7 @@ use super::time::now;
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::clock::Mono;
 use crate::rtp::{Received, RtpSession, RtpView, Stats};
-use crate::sdp::{self, Capabilities, Codec, Direction, MediaPlan};
+use crate::sdp::{self, Capabilities, Codec, Direction, MediaPlan, Srtp, SrtpPolicy};
 use crate::sip::{Dial, DialogId, SipAgent, SipEvent, SipSettings};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -108,8 +108,15 @@ pub trait Relay: Send + Sync {
 pub struct PacketSeen {
     /// RTP sequence number.
     pub seq: u16,
-    /// Whether there was sound in it.
+    /// Whether there was sound in it (of G.711: other codecs cannot be told without decoding).
     pub sound: bool,
+    /// A hash of its payload (FNV-1a), to know it again.
+    pub payload: u64,
+}
+
+/// Hash by which a packet's payload is known again.
+pub fn payload_hash(payload: &[u8]) -> u64 {
+    payload.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A phone's own settings.
@@ -131,6 +138,8 @@ pub struct PhoneSettings {
     pub linger_ms: u64,
     /// Carries the media, when set.
     pub relay: Option<Arc<dyn Relay>>,
+    /// Whether its calls are encrypted (SRTP).
+    pub srtp: SrtpPolicy,
 }
 
 impl PhoneSettings {
@@ -145,6 +154,7 @@ impl PhoneSettings {
             keep_sound: true,
             linger_ms: 30_000,
             relay: None,
+            srtp: SrtpPolicy::Optional,
         }
     }
 }
@@ -327,7 +337,8 @@ impl Phone {
         let socket = UdpSocket::bind((addr, 0)).await.map_err(|e| PhoneError::Media(addr, e))?;
         let port = socket.local_addr().map_err(|e| PhoneError::Media(addr, e))?.port();
         let port = self.settings.relay.as_ref().map_or(port, |r| r.address().port());
-        let caps = capabilities(addr, port, self.settings.codecs.clone());
+        let mut caps = capabilities(addr, port, self.settings.codecs.clone());
+        caps.srtp = Srtp::new(self.settings.srtp, rand::fill);
         Ok((socket, caps))
     }
 
@@ -342,6 +353,7 @@ impl Phone {
         news: &mut (dyn FnMut(PhoneNews) + Send),
     ) -> CallResult {
         let answered = now();
+        caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
         let mut plan = plan;
         if let (Some(relay), Ok(here)) = (&self.settings.relay, media.local_addr()) {
             relay.join(here, plan.remote);
@@ -367,7 +379,7 @@ impl Phone {
                     let at = now();
                     while let Ok((len, from)) = media.try_recv_from(&mut datagram) {
                         if rtp.receive(at, from, &datagram[..len]) == Received::Audio {
-                            talk.seen(&datagram[..len]);
+                            talk.seen(rtp.opened(&datagram[..len]));
                         }
                     }
                     let heard = rtp.pull(at);
@@ -413,6 +425,7 @@ fn reanswer(caps: &mut Capabilities, body: Option<String>, rtp: &mut RtpSession)
     let mut next = caps.clone();
     next.session_version += 1;
     let (answer, plan) = sdp::answer(&offer, &next).map_err(|_| 488u16)?;
+    next.srtp.agreed(plan.srtp.as_ref(), rand::fill);
     *caps = next;
     let host = plan.remote.ip();
     rtp.replan(plan, host, now());
@@ -437,9 +450,11 @@ pub fn capabilities(addr: IpAddr, port: u16, codecs: Vec<Codec>) -> Capabilities
         rtcp_port: port + 1,
         codecs,
         telephone_event: true,
+        dtx: false,
         direction: Direction::SendRecv,
         session_id: now().0,
         session_version: 1,
+        srtp: Srtp::off(),
     }
 }
 
@@ -490,7 +505,8 @@ impl Talk {
         if let (true, Ok(view)) = (self.keep, RtpView::parse(packet)) {
             // Both laws write silence as one of two neighbouring codes.
             let sound = view.payload().iter().any(|c| !matches!(c, 0xd5 | 0x55 | 0xff | 0x7f));
-            self.packets.push(PacketSeen { seq: view.sequence(), sound });
+            let payload = payload_hash(view.payload());
+            self.packets.push(PacketSeen { seq: view.sequence(), sound, payload });
         }
     }
 

@@ -2,7 +2,7 @@
 //! dialplans and show what the media plane alone costs.
 
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
-use crate::call::{CallInput, CallOutput, CallRecord, EndReason, Facts, HungUpBy, Why};
+use crate::call::{CallInput, CallOutput, CallRecord, EndReason, Facts, HungUpBy, LegFailure, Why};
 use crate::clock::Mono;
 use crate::dialplan::{Outcome, Prompt, TransferOrder};
 use crate::ids::{Leg, TurnId};
@@ -22,6 +22,8 @@ pub enum RouteKind {
     Echo,
     /// Calls a target and joins the two.
     Bridge,
+    /// Calls a seat for another seat, and answers when it does.
+    Inside,
     /// Answers and stays silent.
     Silent,
 }
@@ -96,8 +98,17 @@ pub struct RouteParts {
 }
 
 impl Route {
-    /// A call on a route; it answers at once.
+    /// A call on a route; it answers at once, but for a call inside.
     pub fn new(parts: RouteParts, now: Mono) -> Self {
+        let inside = parts.kind == RouteKind::Inside;
+        let mut route = Self::begun(parts, now);
+        if inside {
+            route.dial();
+        }
+        route
+    }
+
+    fn begun(parts: RouteParts, now: Mono) -> Self {
         let RouteParts { kind, listening, target, prompt, vad, listen } = parts;
         Route {
             kind,
@@ -112,9 +123,9 @@ impl Route {
             chunk: Vec::new(),
             turn: TurnId(0),
             listen,
-            outputs: VecDeque::from([CallOutput::Answer]),
+            outputs: VecDeque::from([if kind == RouteKind::Inside { CallOutput::Ring } else { CallOutput::Answer }]),
             began: now,
-            answered: Some(now),
+            answered: (kind != RouteKind::Inside).then_some(now),
             bridged: false,
             over: false,
         }
@@ -127,15 +138,28 @@ impl Route {
             CallInput::Key { leg: Leg::Caller, .. } if self.kind == RouteKind::Barge => {
                 self.playing = false;
             }
-            CallInput::SeatAnswered if !self.bridged => {
-                self.bridged = true;
-                self.outputs.push_back(CallOutput::Bridge(true));
+            CallInput::SeatAnswered if self.answered.is_none() => {
+                self.answered = Some(now);
+                self.outputs.push_back(CallOutput::Answer);
+            }
+            CallInput::SeatAnswered if !self.bridged => self.join(),
+            CallInput::Established if self.kind == RouteKind::Inside && !self.bridged => self.join(),
+            CallInput::HandOn(order) if self.bridged => {
+                self.bridged = false;
+                self.outputs.push_back(CallOutput::Bridge(false));
+                self.outputs.push_back(CallOutput::Hangup(Leg::Seat));
+                self.outputs.push_back(CallOutput::DialSeat { order: *order });
             }
             CallInput::SeatFailed(_) | CallInput::HungUp(_) | CallInput::CallerLost | CallInput::Terminate => {
                 self.end(now, &input);
             }
             _ => {}
         }
+    }
+
+    fn join(&mut self) {
+        self.bridged = true;
+        self.outputs.push_back(CallOutput::Bridge(true));
     }
 
     fn dial(&mut self) {
@@ -172,8 +196,12 @@ impl Route {
                 (Outcome::Failed, other(102, HungUpBy::Us, words, "测试路由：通话过长或总机停止"))
             }
         };
-        self.outputs.push_back(CallOutput::Hangup(Leg::Caller));
-        if self.kind == RouteKind::Bridge {
+        self.outputs.push_back(match (self.answered, input) {
+            (Some(_), _) => CallOutput::Hangup(Leg::Caller),
+            (None, CallInput::SeatFailed(LegFailure::Busy)) => CallOutput::Reject(486),
+            (None, _) => CallOutput::Reject(480),
+        });
+        if matches!(self.kind, RouteKind::Bridge | RouteKind::Inside) {
             self.outputs.push_back(CallOutput::Hangup(Leg::Seat));
         }
         self.outputs.push_back(CallOutput::Finished(Box::new(CallRecord {
@@ -304,6 +332,21 @@ mod tests {
             _ => None,
         });
         assert_eq!(record.map(|r| (r.outcome, r.reason.cause)), Some((Outcome::Failed, 20)));
+    }
+
+    #[test]
+    fn a_call_inside_rings_until_the_other_seat_answers() {
+        let mut r = route(RouteKind::Inside);
+        let mut outputs = || std::iter::from_fn(|| r.poll_output()).collect::<Vec<_>>();
+        let first = outputs();
+        assert!(matches!(first[..], [CallOutput::Ring, CallOutput::DialSeat { .. }]), "{first:?}");
+        r.handle(Mono(0), CallInput::SeatAnswered);
+        r.handle(Mono(0), CallInput::Established);
+        let joined: Vec<_> = std::iter::from_fn(|| r.poll_output()).collect();
+        assert_eq!(joined, [CallOutput::Answer, CallOutput::Bridge(true)]);
+        let mut busy = route(RouteKind::Inside);
+        busy.handle(Mono(0), CallInput::SeatFailed(LegFailure::Busy));
+        assert!(std::iter::from_fn(|| busy.poll_output()).any(|o| o == CallOutput::Reject(486)));
     }
 
     #[test]

@@ -2,32 +2,47 @@
 
 use super::hotline::Seat;
 use super::line::{SeatLine, accepted};
+use super::outbound::Role;
 use super::shard::{NewLeg, ShardCommand};
 use super::switchboard::{Dialled, Switchboard};
 use super::time::{now, utc};
+use super::trunks::Way;
 use crate::call::{CallInput, LegFailure, TransferStage};
 use crate::dialplan::{TransferOrder, TransferResult};
 use crate::ids::{CallId, Leg};
 use crate::sdp;
-use crate::sip::trace::Role;
+use crate::sip::trace::Role as LegRole;
 use crate::sip::{Contact, Dial, DialogId, SipError};
 use crate::store::{NewTransfer, WriteJob};
 use rand::RngExt;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Before a seat's user, in the place of a queue: that seat and no other.
+pub(super) const ONE: &str = "seat:";
 
 /// Where a seat can be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reach {
     pub uri: String,
     pub source: Option<SocketAddr>,
-    pub tcp: bool,
+    pub transport: Option<crate::sip::Transport>,
 }
+
+/// Whether an order names no queue but whom to call: a SIP address, or a telephone number by a trunk.
+fn is_address(queue: &str) -> bool {
+    queue.starts_with("sip:") || queue.starts_with("sips:") || queue.starts_with(TEL)
+}
+
+/// A number that is called by a trunk.
+const TEL: &str = "tel:";
 
 /// Which seats are on a call, and in which order they were last called.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    busy: HashSet<String>,
+    /// And on how many.
+    busy: HashMap<String, u32>,
     called: HashMap<String, u64>,
     count: u64,
 }
@@ -42,16 +57,21 @@ impl Roster {
         tried: &[String],
         reach: impl Fn(&str) -> Option<Reach>,
     ) -> Result<(String, Reach), LegFailure> {
-        if queue.starts_with("sip:") {
+        if let Some(user) = queue.strip_prefix(ONE) {
+            let seat = reach(user).filter(|_| seats.iter().any(|s| s.user == user)).ok_or(LegFailure::Nobody)?;
+            let had = tried.iter().any(|t| t == user) || self.busy.contains_key(user);
+            return if had { Err(LegFailure::Busy) } else { Ok((user.to_owned(), seat)) };
+        }
+        if is_address(queue) {
             let again = tried.iter().any(|t| t == queue);
-            let reach = Reach { uri: queue.to_owned(), source: None, tcp: false };
+            let reach = Reach { uri: queue.to_owned(), source: None, transport: None };
             return if again { Err(LegFailure::Nobody) } else { Ok((queue.to_owned(), reach)) };
         }
         let serves = |s: &&Seat| s.queues.is_empty() || s.queues.iter().any(|q| q == queue);
         let there: Vec<(&Seat, Reach)> =
             seats.iter().filter(serves).filter_map(|s| Some((s, reach(&s.user)?))).collect();
         let nobody = there.is_empty();
-        let free = there.into_iter().filter(|(s, _)| !tried.contains(&s.user) && !self.busy.contains(&s.user));
+        let free = there.into_iter().filter(|(s, _)| !tried.contains(&s.user) && !self.busy.contains_key(&s.user));
         let lacks = |s: &Seat| skill.is_some_and(|wanted| !s.skills.iter().any(|k| k == wanted));
         match free.min_by_key(|(s, _)| (lacks(s), self.called.get(&s.user).copied().unwrap_or(0))) {
             Some((seat, reach)) => Ok((seat.user.clone(), reach)),
@@ -62,17 +82,27 @@ impl Roster {
 
     /// A seat is being called: it is busy from now on.
     pub fn take(&mut self, user: &str) {
-        if user.starts_with("sip:") {
+        if is_address(user) {
             return; // an address, not one of our seats: it may take many calls
         }
         self.count += 1;
-        self.busy.insert(user.to_owned());
+        self.engage(user);
         self.called.insert(user.to_owned(), self.count);
+    }
+
+    /// A seat is on a call, whoever called whom.
+    pub fn engage(&mut self, user: &str) {
+        *self.busy.entry(user.to_owned()).or_default() += 1;
     }
 
     /// A seat's call is over.
     pub fn free(&mut self, user: &str) {
-        self.busy.remove(user);
+        if let Some(calls) = self.busy.get_mut(user) {
+            *calls -= 1;
+            if *calls == 0 {
+                self.busy.remove(user);
+            }
+        }
     }
 }
 
@@ -85,6 +115,16 @@ pub(super) const fn failure_of(code: u16) -> LegFailure {
     }
 }
 
+/// The same for the seat that handed the caller on.
+const fn status_of(failure: LegFailure) -> u16 {
+    match failure {
+        LegFailure::Busy => 486,
+        LegFailure::NoAnswer => 480,
+        LegFailure::Nobody => 404,
+        LegFailure::Failed(code) => code,
+    }
+}
+
 /// The same as the flow is told by the call machine.
 const fn result_of(failure: LegFailure) -> TransferResult {
     match failure {
@@ -94,10 +134,23 @@ const fn result_of(failure: LegFailure) -> TransferResult {
     }
 }
 
+/// A seat that is to be called.
+struct Trying {
+    user: String,
+    reach: Reach,
+    ways: VecDeque<Way>,
+    order: TransferOrder,
+    /// Users and addresses that could not be had for this order.
+    tried: Vec<String>,
+    /// The dialog that the phone shall end for this one.
+    replaces: Option<DialogId>,
+}
+
 impl Switchboard {
     /// The call wants a seat.
     pub(super) fn dial_seat(&mut self, call: CallId, order: TransferOrder) {
         self.hang_up(call, Leg::Seat); // none is left by now, unless something went wrong
+        self.end_transfer(call); // the last one's, when its seat hands the caller on
         let Some(line) = self.lines.get_mut(&call) else { return };
         line.orders += 1;
         line.seat_failure = TransferResult::Timeout;
@@ -127,44 +180,122 @@ impl Switchboard {
             if let Some(line) = self.lines.get_mut(&call) {
                 line.seat_failure = result_of(failure);
             }
+            self.handed_on(call, status_of(failure));
             self.tell_seat(call, CallInput::SeatFailed(failure));
         }
     }
 
     fn try_seat(&mut self, call: CallId, order: TransferOrder, tried: Vec<String>) -> Result<(), LegFailure> {
-        let agent = &self.p.agent;
+        let (agent, seats) = (&self.p.agent, &self.p.settings.seats);
         let reach = |user: &str| {
             // Newest last; a phone that failed gives way to the user's others.
             let left = |c: &Contact| !tried.contains(&c.target());
-            let contact = agent.contacts(user).into_iter().rfind(left)?;
-            Some(Reach { uri: contact.target(), source: Some(contact.source), tcp: contact.tcp })
+            if let Some(contact) = agent.contacts(user).into_iter().rfind(left) {
+                let (source, transport) = (Some(contact.source), Some(contact.transport));
+                return Some(Reach { uri: contact.target(), source, transport });
+            }
+            let phone = seats.iter().find(|s| s.user == user)?.phone.as_ref()?;
+            let uri = format!("{TEL}{phone}");
+            (!tried.contains(&uri)).then_some(Reach { uri, source: None, transport: None })
         };
-        let (user, reach) =
-            self.roster.choose(&self.p.settings.seats, (&order.queue, order.skill.as_deref()), &tried, reach)?;
+        let attended = self.lines.get_mut(&call).and_then(|l| l.attended.take());
+        let (user, reach, replaces) = match attended {
+            Some((user, reach, dialog)) => (user, reach, Some(dialog)),
+            None => {
+                let wanted = (order.queue.as_str(), order.skill.as_deref());
+                let (user, reach) = self.roster.choose(seats, wanted, &tried, reach)?;
+                (user, reach, None)
+            }
+        };
+        let ways = match reach.uri.strip_prefix(TEL) {
+            Some(number) => match self.ways_out(&user, number) {
+                Ok(ways) => ways,
+                Err(failure) => {
+                    return self
+                        .try_seat(call, order, tried.into_iter().chain([reach.uri]).collect())
+                        .map_err(|_| failure);
+                }
+            },
+            None => VecDeque::new(),
+        };
+        self.roster.take(&user);
+        let trying = Trying { user, reach, ways, order, tried, replaces };
+        let user = trying.user.clone();
+        let outside = trying.reach.uri.starts_with(TEL);
+        self.call_seat(call, trying).inspect_err(|_| {
+            self.roster.free(&user);
+            if outside {
+                self.outbound().over(Role::Flow, &user);
+            }
+        })
+    }
+
+    /// Every way to a number outside, if it may be called.
+    fn ways_out(&mut self, user: &str, number: &str) -> Result<VecDeque<Way>, LegFailure> {
+        let number = self.outbound().begin(Role::Flow, user, number, now()).map_err(|_| LegFailure::Failed(403))?;
+        let ways: VecDeque<Way> = self.p.trunks.ways(&number, now(), &mut self.p.rng).into();
+        if ways.is_empty() {
+            tracing::warn!("a number outside was to be called, and no [[trunk]] takes calls out");
+            self.outbound().over(Role::Flow, user);
+            return Err(LegFailure::Failed(503));
+        }
+        Ok(ways)
+    }
+
+    /// A seat's leg is over: it is free again, and so is what its call used.
+    pub(super) fn release(&mut self, seat: &mut SeatLine) {
+        self.roster.free(&seat.user);
+        if seat.address.starts_with(TEL) {
+            self.outbound().over(Role::Flow, &seat.user);
+        }
+        if let Some(way) = &seat.way {
+            self.p.trunks.over(way);
+        }
+        let sockets = seat.sockets.take();
+        self.rest(sockets);
+    }
+
+    /// Sends the INVITE for a seat, by the next of its ways where it is reached by a trunk.
+    fn call_seat(&mut self, call: CallId, trying: Trying) -> Result<(), LegFailure> {
+        let Trying { user, reach, mut ways, order, tried, replaces } = trying;
+        let way = ways.pop_front();
+        let trunk = way.as_ref().and_then(|w| self.p.trunks.get(w.trunk)).cloned();
         let Some(line) = self.lines.get(&call) else { return Err(LegFailure::Failed(481)) };
-        let (codec, from) = (line.codec, line.from.clone());
+        let (codec, from, hops) = (line.codec, line.from.clone(), line.hops);
         let sockets = self.p.ports.take(now()).map_err(|e| {
             tracing::warn!(%call, "no seat can be called: {e}");
             LegFailure::Failed(503)
         })?;
         let source = reach.source.map(|s| s.ip());
-        let caps = self.capabilities(source.unwrap_or(IpAddr::from([127, 0, 0, 1])), sockets.port, codec);
+        let mut caps = self.capabilities(source.unwrap_or(IpAddr::from([127, 0, 0, 1])), sockets.port, codec);
+        let wanted = trunk.as_ref().map(|t| t.codecs.clone()).unwrap_or_default();
+        if !wanted.is_empty() {
+            caps.codecs = wanted;
+        }
         let offer = sdp::offer(&caps);
         let dial = Dial {
-            to: reach.uri.clone(),
-            from: from.expose().into(),
-            display: Some(format!("{from} {}", order.queue)),
+            to: way.as_ref().map_or_else(|| reach.uri.clone(), |w| w.uri.clone()),
+            from: trunk.as_ref().and_then(|t| t.shows.clone()).unwrap_or_else(|| from.expose().into()),
+            display: trunk.is_none().then(|| format!("{from} {}", order.queue)),
             sdp: offer.to_string(),
-            headers: vec![("X-Zongji-Call".into(), call.to_string())],
+            // A carrier has no use for our name of the call.
+            headers: if trunk.is_some() { vec![] } else { vec![("X-Zongji-Call".into(), call.to_string())] },
+            credential: trunk.as_ref().and_then(|t| t.credential.clone()),
+            patience: trunk.as_ref().map(|t| Duration::from_millis(t.give_up_ms.into())),
             destination: reach.source,
-            tcp: reach.tcp,
+            transport: reach.transport,
+            seat: (!is_address(&user) && trunk.is_none()).then(|| user.clone()),
+            replaces,
+            hops: Some(hops),
             ..Dial::default()
         };
+        if let Some(way) = &way {
+            self.p.trunks.begun(way);
+        }
         let attempt = self.dial(call, dial);
-        self.roster.take(&user);
         if let Some(line) = self.lines.get_mut(&call) {
             let (dialog, asked, sockets) = (None, None, Some(sockets));
-            let answered = false;
+            let (answered, rang) = (false, false);
             let described = None;
             let seat = SeatLine {
                 user,
@@ -175,6 +306,9 @@ impl Switchboard {
                 offer,
                 described,
                 asked,
+                way,
+                ways,
+                rang,
                 sockets,
                 source,
                 order,
@@ -210,7 +344,8 @@ impl Switchboard {
             (Ok(dialog), Some(seat)) => {
                 seat.dialog = Some(dialog);
                 self.dialogs.insert(dialog, (call, Leg::Seat));
-                self.p.agent.trace_leg(dialog, call, Role::Seat);
+                let role = if seat.way.is_some() { LegRole::Trunk } else { LegRole::Seat };
+                self.p.agent.trace_leg(dialog, call, role);
                 self.replay(dialog);
             }
             (Ok(dialog), None) => self.end_dialog(dialog),
@@ -218,6 +353,9 @@ impl Switchboard {
                 tracing::warn!(%call, "a seat could not be called: {e}");
                 let busy = matches!(e, SipError::Busy);
                 self.leg_failed(call, if busy { 503 } else { 408 });
+                if !busy && self.next_way(call) {
+                    return;
+                }
                 self.seat_lost(call, LegFailure::Failed(if busy { 503 } else { 500 }));
             }
             (Err(_), None) => {}
@@ -240,27 +378,94 @@ impl Switchboard {
             self.seat_lost(call, LegFailure::Failed(488));
             return;
         };
-        let Some(sockets) = seat.sockets.take() else { return };
+        seat.caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
         seat.answered = true;
         let signalling = seat.source.unwrap_or(plan.remote.ip());
-        let leg = Box::new(NewLeg { sockets, plan, signalling, seed });
-        line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg });
+        match seat.sockets.take() {
+            Some(sockets) => {
+                let leg = Box::new(NewLeg { sockets, plan, signalling, seed });
+                line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg, early: false });
+            }
+            // It had early media: its leg is there, and the answer may describe another place.
+            None => {
+                let signalling = Some(signalling);
+                line.shard.send(ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling });
+            }
+        }
         self.tell_seat(call, CallInput::SeatAnswered);
+        self.handed_on(call, 200);
+    }
+
+    /// An address that is called (a trunk, another exchange) has early media: the caller hears its ringback or
+    /// announcement instead of ours. It never counts as answered.
+    pub(super) fn seat_sounds(&mut self, dialog: DialogId, body: Option<&str>) {
+        let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) else { return };
+        let seed = self.p.rng.random();
+        let Some(line) = self.lines.get_mut(&call) else { return };
+        let Some(seat) = line.seat.as_mut().filter(|s| !s.answered && (s.way.is_some() || is_address(&s.user))) else {
+            return;
+        };
+        let Some(plan) = body.and_then(|b| accepted(&seat.offer, Some(b))) else { return };
+        let signalling = seat.source.unwrap_or(plan.remote.ip());
+        let order = line.orders;
+        line.shard.send(match seat.sockets.take() {
+            Some(sockets) => {
+                let leg = Box::new(NewLeg { sockets, plan, signalling, seed });
+                ShardCommand::SeatLeg { call, order, leg, early: true }
+            }
+            // Another branch of the call sounds now.
+            None => ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling: Some(signalling) },
+        });
     }
 
     /// A seat that is busy or does not answer: the next one, or the call is told.
     pub(super) fn seat_failed(&mut self, dialog: DialogId, code: u16) {
         if let Some((call, Leg::Seat)) = self.dialogs.remove(&dialog) {
             self.leg_failed(call, code);
+            if matches!(code, 408 | 500 | 502 | 503 | 504) && self.next_way(call) {
+                return;
+            }
             self.seat_lost(call, failure_of(code));
         }
+    }
+
+    /// A trunk's server did not take the call: the next one is tried. False when there is none, or when the telephone
+    /// rang already.
+    fn next_way(&mut self, call: CallId) -> bool {
+        let Some(line) = self.lines.get_mut(&call) else { return false };
+        let Some(way) = line.seat.as_ref().filter(|s| !s.rang).and_then(|s| s.way.clone()) else { return false };
+        self.p.trunks.failed(&way, now());
+        let Some(mut seat) = line.seat.take_if(|s| !s.ways.is_empty()) else { return false };
+        self.p.trunks.over(&way);
+        let sockets = seat.sockets.take();
+        self.rest(sockets);
+        let reach = Reach { uri: seat.address, source: None, transport: None };
+        let (user, order) = (seat.user.clone(), seat.order.clone());
+        let trying = Trying {
+            user: seat.user,
+            reach,
+            ways: seat.ways,
+            order: seat.order,
+            tried: seat.tried.clone(),
+            replaces: None,
+        };
+        if let Err(failure) = self.call_seat(call, trying) {
+            self.roster.free(&user);
+            self.outbound().over(Role::Flow, &user);
+            self.next_seat(call, order, seat.tried.into_iter().chain([user]).collect(), Some(failure));
+        }
+        true
     }
 
     /// A seat whose dialog is over or never was: the next one, or the call is told.
     fn seat_lost(&mut self, call: CallId, why: LegFailure) {
         let Some(mut seat) = self.lines.get_mut(&call).and_then(|l| l.seat.take()) else { return };
-        self.roster.free(&seat.user);
-        self.rest(seat.sockets);
+        if seat.sockets.is_none()
+            && let Some(line) = self.lines.get(&call)
+        {
+            line.shard.send(ShardCommand::SeatGone { call, order: line.orders });
+        }
+        self.release(&mut seat);
         // A person who is busy or does not answer is so on all his phones.
         seat.tried.push(if matches!(why, LegFailure::Failed(_)) { seat.address } else { seat.user });
         self.next_seat(call, seat.order, seat.tried, Some(why));
@@ -268,12 +473,12 @@ impl Switchboard {
 
     /// A seat hung up.
     pub(super) fn seat_left(&mut self, call: CallId) {
+        self.end_supervisor(call);
         if let Some(line) = self.lines.get_mut(&call)
-            && let Some(seat) = line.seat.take()
+            && let Some(mut seat) = line.seat.take()
         {
             line.seat_failure = TransferResult::Busy;
-            self.roster.free(&seat.user);
-            self.rest(seat.sockets);
+            self.release(&mut seat);
         }
         self.tell_seat(call, CallInput::HungUp(Leg::Seat));
     }
@@ -329,12 +534,13 @@ mod tests {
             password: String::new(),
             queues: queues.iter().map(|q| (*q).to_owned()).collect(),
             skills: vec![format!("skill of {user}")],
+            phone: None,
         };
         vec![seat("8001", &[]), seat("8002", &["sales"]), seat("8003", &["care"])]
     }
 
     fn at_home(user: &str) -> Option<Reach> {
-        Some(Reach { uri: format!("sip:{user}@127.0.0.1"), source: None, tcp: false })
+        Some(Reach { uri: format!("sip:{user}@127.0.0.1"), source: None, transport: None })
     }
 
     fn chosen(roster: &Roster, queue: &str, tried: &[&str]) -> Result<String, LegFailure> {
@@ -381,6 +587,19 @@ mod tests {
         roster.take("sip:x@h");
         assert_eq!(chosen(&roster, "sip:x@h", &[]).unwrap(), "sip:x@h");
         assert!(chosen(&roster, "sip:x@h", &["sip:x@h"]).is_err());
+    }
+
+    #[test]
+    fn one_seat_asked_for_by_name_is_called_or_nobody_is() {
+        let mut roster = Roster::default();
+        assert_eq!(chosen(&roster, "seat:8002", &[]).unwrap(), "8002");
+        assert_eq!(chosen(&roster, "seat:9999", &[]), Err(LegFailure::Nobody));
+        roster.engage("8002");
+        roster.take("8002");
+        roster.free("8002");
+        assert_eq!(chosen(&roster, "seat:8002", &[]), Err(LegFailure::Busy), "on one of two calls still");
+        roster.free("8002");
+        assert_eq!(chosen(&roster, "seat:8002", &["8002"]), Err(LegFailure::Busy));
     }
 
     #[test]

@@ -5,20 +5,23 @@
 use super::bus::{Bus, News, Notice};
 use super::hotline::{HotlineSettings, TestRoute};
 use super::line::{Line, accepted, answer_to, negotiate_caller};
+use super::mos::MosFigures;
+use super::outbound::Outbound;
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
 use super::routes::{Listening, Route, RouteParts};
 use super::seats::Roster;
 use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle, ShardReport};
 use super::time::{now, today, utc};
+use super::trunks::{Trunks, rewrite};
 use super::why::{AwayLimit, Knock, TurnedAway, no_agreement};
 use crate::call::{Call, CallEvent, CallInput, CallOutput, CallSettings, EndReason, Facts, Phrases, Why};
 use crate::dialplan::{ActionCall, FlowSet, Run, Session as FlowSession, TicketDraft, Value};
 use crate::ids::{CallId, Leg, RequestId};
 use crate::pii::Pii;
-use crate::sdp::{self, Capabilities, Codec, MediaPlan};
+use crate::sdp::{self, Capabilities, Codec, MediaPlan, Srtp};
 use crate::sip::trace::Role;
-use crate::sip::{DialogId, EndWhy, SipAgent, SipError, SipEvent};
+use crate::sip::{DialogId, EndWhy, Identity, SipAgent, SipError, SipEvent};
 use crate::store::{CallExtras, NewCall as NewCallRow, Store, WriteJob, WriterHandle};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -26,7 +29,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -51,6 +54,10 @@ pub struct SwitchboardParts {
     pub shards: Vec<ShardHandle>,
     /// Flows that new calls get.
     pub flows: Arc<RwLock<Arc<FlowSet>>>,
+    /// Lines to carriers.
+    pub trunks: Trunks,
+    /// Who may call out.
+    pub outbound: Arc<Mutex<Outbound>>,
     /// RTP ports.
     pub ports: PortPool,
     /// Recordings, when calls are recorded.
@@ -59,6 +66,10 @@ pub struct SwitchboardParts {
     pub settings: HotlineSettings,
     /// Sound of test routes, by file.
     pub prompts: HashMap<Option<PathBuf>, Arc<[i16]>>,
+    /// What callers hear who are held or wait, when it is not the made chime.
+    pub hold_music: Option<Arc<[i16]>>,
+    /// How the legs sounded.
+    pub(super) mos: Arc<MosFigures>,
     /// Counts calls refused for want of room.
     pub refused: Arc<AtomicU64>,
     /// Ids and seeds.
@@ -99,7 +110,6 @@ impl Switchboard {
     /// A switchboard, not yet running.
     pub fn new(parts: SwitchboardParts) -> Self {
         Switchboard {
-            p: parts,
             lines: HashMap::new(),
             dialogs: HashMap::new(),
             roster: Roster::default(),
@@ -110,6 +120,7 @@ impl Switchboard {
             away: AwayLimit::default(),
             arrivals: mpsc::channel(1024),
             waiting: HashMap::new(),
+            p: parts,
         }
     }
 
@@ -162,12 +173,25 @@ impl Switchboard {
             return;
         }
         match event {
-            SipEvent::Invite { dialog, from_user, to_user, source, sdp, call_id, .. } => {
-                let knock = Knock { dialog, from: &from_user, to: &to_user, call_id: &call_id };
-                if let Err(away) = self.invite(&knock, source, sdp) {
+            SipEvent::Invite { dialog, replaces: Some(old), source, sdp, seat, .. } => {
+                if let Err(code) = self.take_place(dialog, old, seat, source.ip(), sdp.as_deref()) {
+                    self.reject(dialog, code, None);
+                }
+            }
+            SipEvent::Invite { dialog, from_user, to_user, source, sdp, call_id, seat, hops, identity, .. } => {
+                let from = self.caller_of(from_user, &identity);
+                let trunk = identity.trunk.as_deref();
+                let knock = Knock { dialog, from: &from, to: &to_user, call_id: &call_id, trunk };
+                if let Err(away) = self.invite(&knock, source, sdp, (seat.as_deref(), hops)) {
                     self.turn_away(&knock, away);
                 }
             }
+            SipEvent::Refer { dialog, request, seat, to_user, replaces } => {
+                let answer = self.refer(dialog, &seat, &to_user, replaces);
+                let agent = self.p.agent.clone();
+                tokio::spawn(async move { agent.answer_refer(dialog, request, answer).await });
+            }
+            SipEvent::Message { .. } => {} // nobody reads texts here yet
             SipEvent::Ack { dialog, sdp } => self.acknowledged(dialog, sdp.as_deref()),
             SipEvent::Cancelled { dialog } | SipEvent::Bye { dialog } => self.gone(dialog, None),
             SipEvent::Ended { dialog, why } => self.gone(dialog, Some(why)),
@@ -177,12 +201,16 @@ impl Switchboard {
                 tokio::spawn(async move { agent.answer_reinvite(dialog, request, answer).await });
             }
             SipEvent::Info { dialog, key: Some(key) } => match self.dialogs.get(&dialog) {
-                Some(&(call, leg @ Leg::Caller)) => self.tell(call, CallInput::Key { leg, key }),
+                Some(&(call, leg @ (Leg::Caller | Leg::Supervisor))) => self.tell(call, CallInput::Key { leg, key }),
                 Some(&(call, leg @ Leg::Seat)) => self.tell_seat(call, CallInput::Key { leg, key }),
                 None => {}
             },
-            SipEvent::Progress { dialog, .. } => {
+            SipEvent::Progress { dialog, sdp, .. } => {
+                self.seat_sounds(dialog, sdp.as_deref());
                 if let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) {
+                    if let Some(seat) = self.lines.get_mut(&call).and_then(|l| l.seat.as_mut()) {
+                        seat.rang = true;
+                    }
                     self.tell_seat(call, CallInput::SeatRinging);
                 }
             }
@@ -190,6 +218,10 @@ impl Switchboard {
             SipEvent::Failed { dialog, code, .. } => self.seat_failed(dialog, code),
             SipEvent::Info { key: None, .. } | SipEvent::Registered { .. } => {}
         }
+    }
+
+    pub(super) fn outbound(&self) -> MutexGuard<'_, Outbound> {
+        self.p.outbound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A dialog is known now: what came of it before is heard.
@@ -212,8 +244,23 @@ impl Switchboard {
         tokio::spawn(async move { agent.hangup(dialog).await });
     }
 
-    fn invite(&mut self, knock: &Knock<'_>, source: SocketAddr, body: Option<String>) -> Result<(), TurnedAway> {
-        let &Knock { dialog, from, to, call_id } = knock;
+    /// The caller's number: what a trunk vouches for goes before what the caller says, written as we write numbers.
+    fn caller_of(&self, from: String, identity: &Identity) -> String {
+        let Some(trunk) = identity.trunk.as_deref().and_then(|name| self.p.trunks.named(name)) else { return from };
+        rewrite(&trunk.caller_in, identity.asserted.as_ref().unwrap_or(&from))
+    }
+
+    fn invite(
+        &mut self,
+        knock: &Knock<'_>,
+        source: SocketAddr,
+        body: Option<String>,
+        (seat, hops): (Option<&str>, u8),
+    ) -> Result<(), TurnedAway> {
+        let &Knock { dialog, from, to, call_id, trunk } = knock;
+        if let Some(wish) = self.supervises(to) {
+            return self.admit_supervisor(dialog, from, wish, source, body.as_deref()).map_err(TurnedAway::with);
+        }
         let no_room = |why: Why| {
             self.p.refused.fetch_add(1, Ordering::Relaxed);
             let limit = self.p.settings.max_calls as u64;
@@ -221,6 +268,11 @@ impl Switchboard {
             tracing::warn!("a call was refused: {}", reason.sentence);
             TurnedAway { code: 503, retry: Some(RETRY_S), reason }
         };
+        let trunk = trunk.and_then(|name| self.p.trunks.named(name)).cloned();
+        if let Some(trunk) = trunk.as_ref().filter(|t| !t.inbound) {
+            tracing::warn!("a call was refused: trunk {} takes calls out only ([[trunk]] direction)", trunk.name);
+            return Err(TurnedAway { code: 403, retry: None, reason: EndReason::of(Why::OutOnly, &Facts::default()) });
+        }
         // Seats' legs are not counted: the agent counts both, and takes more.
         if self.lines.len() >= self.p.settings.max_calls {
             return Err(no_room(Why::LinesFull));
@@ -232,8 +284,11 @@ impl Switchboard {
             return Err(no_room(Why::NoMediaThread));
         };
         let sockets = self.p.ports.take(now()).map_err(|_| no_room(Why::NoPort))?;
-        let caps = self.capabilities(source.ip(), sockets.port, None);
-        let agreed = match negotiate_caller(&caps, body.as_deref()) {
+        let mut caps = self.capabilities(source.ip(), sockets.port, None);
+        if let Some(trunk) = trunk.filter(|t| !t.codecs.is_empty()) {
+            caps.codecs.clone_from(&trunk.codecs);
+        }
+        let agreed = match negotiate_caller(&mut caps, body.as_deref()) {
             Ok(agreed) => agreed,
             Err(code) => {
                 self.rest(Some(sockets));
@@ -242,12 +297,17 @@ impl Switchboard {
             }
         };
         let route = self.p.settings.routes.iter().find(|r| r.user == to).cloned();
+        let route = route.or_else(|| seat.and_then(|_| self.inside(to)));
         let call = CallId::new(utc().0, self.p.rng.random());
         let plan = agreed.plan.clone();
         self.dialogs.insert(dialog, (call, Leg::Caller));
         self.p.agent.trace_leg(dialog, call, Role::Caller);
         let ends = (from, to, source);
-        self.lines.insert(call, Line::new(dialog, shard, ends, (caps, agreed), route.as_ref(), now()));
+        let mut line = Line::new(dialog, shard, ends, (caps, agreed), route.as_ref(), now());
+        line.hops = hops;
+        line.seat_calling = seat.map(String::from);
+        self.lines.insert(call, line);
+        seat.into_iter().for_each(|s| self.roster.engage(s));
         match route {
             Some(route) => self.begin_route(call, &route, sockets, plan, source.ip()),
             None => {
@@ -295,6 +355,7 @@ impl Switchboard {
             speech: self.p.settings.speech,
             answer_delay_ms: self.p.settings.answer_delay_ms,
             max_call_s: self.p.settings.max_call_s,
+            hold_music: self.p.hold_music.clone(),
             phrases: Phrases::of(flows.hotline().lang),
             ..CallSettings::default()
         };
@@ -383,6 +444,7 @@ impl Switchboard {
                 // The machine begins only now: it is told of this ACK when it says `Answer`.
                 Some(plan) => {
                     (line.codec, line.media) = (Some(plan.codec), Some(plan.remote));
+                    line.caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
                     self.begin_media(call, app, flows, sockets, plan, signalling);
                 }
                 // The ACK cannot be refused: the call is answered, so it is ended.
@@ -393,34 +455,41 @@ impl Switchboard {
             }
             return;
         }
-        let asked = match leg {
-            Leg::Caller => line.asked.take(),
-            Leg::Seat => line.seat.as_mut().and_then(|s| s.asked.take()),
+        let (asked, caps) = match (leg, line.seat.as_mut(), line.supervisor.as_mut()) {
+            (Leg::Caller, ..) => (line.asked.take(), &mut line.caps),
+            (Leg::Seat, Some(seat), _) => (seat.asked.take(), &mut seat.caps),
+            (Leg::Supervisor, _, Some(supervisor)) => (supervisor.asked.take(), &mut supervisor.caps),
+            (Leg::Seat | Leg::Supervisor, ..) => return,
         };
         match asked {
             Some(offer) => {
                 if let Some(plan) = accepted(&offer, body) {
+                    caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
                     self.replan(call, leg, plan, None);
                 }
             }
-            None if leg == Leg::Caller => self.tell(call, CallInput::Established),
-            None => {}
+            None => match leg {
+                Leg::Caller => self.tell(call, CallInput::Established),
+                Leg::Seat => {}
+                Leg::Supervisor => self.supervisor_acknowledged(call),
+            },
         }
     }
 
     /// A dialog is over: the other side hung up, or `why` it ended without that.
     fn gone(&mut self, dialog: DialogId, why: Option<EndWhy>) {
         let Some((call, leg)) = self.dialogs.remove(&dialog) else { return };
-        if leg == Leg::Seat {
-            self.seat_left(call);
-            return;
+        match leg {
+            Leg::Caller => {}
+            Leg::Seat => return self.seat_left(call),
+            Leg::Supervisor => return self.end_supervisor(call),
         }
         let parked = self.lines.get(&call).is_some_and(|l| l.parked.is_some());
         if parked || self.waiting.contains_key(&call) {
             let why = match why {
                 None => Why::GaveUpEarly,
                 Some(EndWhy::NoAck) => Why::NoAck,
-                Some(EndWhy::Lost) => Why::LostEarly,
+                Some(EndWhy::Lost | EndWhy::Expired) => Why::LostEarly,
                 Some(EndWhy::HungUp | EndWhy::Rejected) => Why::EndedEarly,
             };
             self.end_early(call, why);
@@ -428,7 +497,7 @@ impl Switchboard {
         }
         let input = match why {
             None => CallInput::HungUp(leg),
-            Some(EndWhy::NoAck | EndWhy::Lost) => CallInput::CallerLost,
+            Some(EndWhy::NoAck | EndWhy::Lost | EndWhy::Expired) => CallInput::CallerLost,
             Some(EndWhy::HungUp | EndWhy::Rejected) => CallInput::Terminate,
         };
         self.tell(call, input);
@@ -474,6 +543,10 @@ impl Switchboard {
                 (&mut seat.caps, &mut seat.asked, described)
             }
             (Leg::Seat, None) => return Err(481),
+            (Leg::Supervisor, _) => {
+                let s = line.supervisor.as_mut().ok_or(481u16)?;
+                (&mut s.caps, &mut s.asked, &mut s.described)
+            }
         };
         let mut next = caps.clone();
         next.session_version += 1;
@@ -487,7 +560,7 @@ impl Switchboard {
             described.clone_from(&offer.to_string());
             return Ok(asked.insert(offer).to_string());
         };
-        let (answer, plan) = answer_to(&next, body)?;
+        let (answer, plan) = answer_to(&mut next, body)?;
         described.clone_from(&answer);
         *caps = next;
         self.replan(call, leg, plan, Some(source));
@@ -505,6 +578,7 @@ impl Switchboard {
         match leg {
             Leg::Caller => self.tell(call, input),
             Leg::Seat => self.tell_seat(call, input),
+            Leg::Supervisor => {}
         }
     }
 
@@ -513,9 +587,15 @@ impl Switchboard {
     async fn report(&mut self, report: ShardReport) {
         match report {
             ShardReport::Output { call, output } => self.output(call, output).await,
-            ShardReport::Released { call, ports, last } => {
+            ShardReport::Released { call, ports, last, seat } => {
                 for port in ports {
                     self.rest_port(port);
+                }
+                for stats in [&last, &seat].into_iter().flatten() {
+                    self.p.mos.add(stats);
+                }
+                if let (Some(line), Some(_)) = (self.lines.get_mut(&call), &seat) {
+                    line.seat_stats = seat;
                 }
                 let Some(stats) = last else { return };
                 if let Some(line) = self.lines.get_mut(&call) {
@@ -564,14 +644,17 @@ impl Switchboard {
     }
 
     pub(super) fn hang_up(&mut self, call: CallId, leg: Leg) {
+        if leg != Leg::Caller {
+            self.end_supervisor(call); // he is there for the seat
+        }
         let Some(line) = self.lines.get_mut(&call) else { return };
         let dialog = match leg {
             Leg::Caller => Some(line.dialog),
-            Leg::Seat => line.seat.take().and_then(|seat| {
-                self.roster.free(&seat.user);
-                self.rest(seat.sockets);
+            Leg::Seat => line.seat.take().and_then(|mut seat| {
+                self.release(&mut seat);
                 seat.dialog
             }),
+            Leg::Supervisor => None,
         };
         if let Some(dialog) = dialog
             && self.dialogs.remove(&dialog).is_some()
@@ -673,10 +756,15 @@ impl Switchboard {
                     let ms = record.ended.ms_since(record.offered);
                     (p.display().to_string(), ms as u32)
                 }),
-                rtp: line.stats.take().map(|s| crate::store::rtp_figures(&s)),
+                media: line.stats.take().map(|s| crate::store::CallMedia {
+                    codec: line.codec.map_or("", Codec::name),
+                    caller: s,
+                    seat: line.seat_stats.take(),
+                }),
             };
             self.write(WriteJob::End(call, record, extras));
         }
+        self.handed_on(call, 487);
         self.hang_up(call, Leg::Seat);
         self.hang_up(call, Leg::Caller);
         self.forget(call);
@@ -685,6 +773,7 @@ impl Switchboard {
     fn forget(&mut self, call: CallId) {
         if let Some(line) = self.lines.remove(&call) {
             self.dialogs.remove(&line.dialog);
+            line.seat_calling.iter().for_each(|s| self.roster.free(s));
         }
     }
 
@@ -699,12 +788,15 @@ impl Switchboard {
             bound if !bound.is_unspecified() => bound,
             _ => local_address(towards),
         });
-        let mut codecs = vec![Codec::Pcma, Codec::Pcmu];
+        let mut codecs = self.p.settings.codecs.clone();
         if let Some(first) = first {
             codecs.retain(|c| *c != first);
             codecs.insert(0, first);
         }
-        super::phone::capabilities(addr, port, codecs)
+        let mut caps = super::phone::capabilities(addr, port, codecs);
+        caps.dtx = self.p.settings.dtx;
+        caps.srtp = Srtp::new(self.p.settings.srtp, rand::fill);
+        caps
     }
 }
 
@@ -729,7 +821,9 @@ fn dialog_of(event: &SipEvent) -> Option<DialogId> {
         | SipEvent::Progress { dialog, .. }
         | SipEvent::Answered { dialog, .. }
         | SipEvent::Failed { dialog, .. }
+        | SipEvent::Refer { dialog, .. }
         | SipEvent::Ended { dialog, .. } => Some(*dialog),
+        SipEvent::Message { dialog, .. } => *dialog,
         SipEvent::Registered { .. } => None,
     }
 }

@@ -3,7 +3,8 @@
 use super::line::Line;
 use super::switchboard::Switchboard;
 use super::time::{now, utc};
-use crate::call::{CallEvent, CallRecord, EndReason, Facts, Why};
+use crate::call::why::of_status;
+use crate::call::{CallEvent, CallRecord, EndReason, Facts, HungUpBy, Why};
 use crate::clock::Mono;
 use crate::dialplan::Outcome;
 use crate::ids::{CallId, Leg};
@@ -31,6 +32,8 @@ pub(super) struct Knock<'a> {
     pub from: &'a str,
     pub to: &'a str,
     pub call_id: &'a str,
+    /// The trunk it came by, if by one.
+    pub trunk: Option<&'a str>,
 }
 
 /// How many calls that were turned away have been written in this second.
@@ -38,6 +41,20 @@ pub(super) struct Knock<'a> {
 pub(super) struct AwayLimit {
     since: Mono,
     written: u32,
+}
+
+impl TurnedAway {
+    /// With a status alone.
+    pub fn with((code, retry): (u16, Option<u32>)) -> TurnedAway {
+        let status = of_status(code);
+        let reason = EndReason::other(
+            status.cause,
+            HungUpBy::Us,
+            &format!("refused with {code} {}", status.phrase),
+            &format!("以 {code} {} 拒绝", status.phrase),
+        );
+        TurnedAway { code, retry, reason }
+    }
 }
 
 impl AwayLimit {
@@ -132,9 +149,14 @@ impl Switchboard {
     pub(super) fn leg_failed(&mut self, call: CallId, code: u16) {
         let Some(line) = self.lines.get_mut(&call) else { return };
         let Some(seat) = line.seat.as_ref() else { return };
-        let who = match seat.user.strip_prefix("sip:") {
-            Some(address) => mask_number(address.split(['@', ';']).next().unwrap_or_default()),
-            None => format!("seat {}", seat.user),
+        let trunk = seat.way.as_ref().and_then(|w| self.p.trunks.get(w.trunk));
+        let address = seat.user.strip_prefix("sip:").map(|a| a.split(['@', ';']).next().unwrap_or_default());
+        let who = match (trunk, address) {
+            (Some(trunk), _) => {
+                format!("{} by trunk {}", mask_number(seat.user.trim_start_matches("tel:")), trunk.name)
+            }
+            (None, Some(address)) => mask_number(address),
+            (None, None) => format!("seat {}", seat.user),
         };
         let reason = EndReason::of_leg(&who, code);
         tracing::info!(%call, "{}", reason.sentence);

@@ -1,19 +1,21 @@
 //! The agent: what the rest of the program sees of SIP.
 
 use super::alive;
-use super::calls::{Kind, Pin};
+use super::calls::{Kind, Pin, SeatEnd};
 use super::counters::{SipCounters, bump};
 use super::dialogs::{self, contact, insert, response_to, sdp_headers, text};
 use super::event::{DialogId, EndWhy, ReinviteId, SipError, SipEvent};
 use super::gate::{Gate, lock};
-use super::hub::{Asked, Hub, Mend, Strays};
+use super::hub::{Addresses, Asked, Hub, Mend, Ports, Strays};
 use super::refused::RefusedFor;
 use super::registrar::Contact;
 use super::settings::{Served, SipSettings};
-use super::sockets;
+use super::sockets::{self, Way};
 use super::time::now;
+use super::tls::{self, Tls};
 use super::trace::{Ending, Role, Tracer};
-use super::{inside, tcp, udp, uri};
+use super::transport::Transport;
+use super::{inside, refer, stream, timed, udp, uri, websocket};
 use crate::ids::CallId;
 use rsipstack::dialog::authenticate::Credential as LibraryCredential;
 use rsipstack::dialog::dialog::DialogState;
@@ -21,15 +23,21 @@ use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invitation::InviteOption;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::dialog::registration::Registration;
-use rsipstack::sip::{Header, Response, StatusCode, Transport};
+use rsipstack::sip::{Header, HeadersExt, Response, StatusCode};
 use rsipstack::transaction::endpoint::{EndpointBuilder, EndpointOption};
 use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, TransportLayer};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+/// What an INVITE of ours is long without its session description, at most in ordinary use.
+const HEADERS: usize = 700;
+/// Longest request that is sent as a datagram where there is a choice (RFC 3261 section 18.1.1).
+const LONGEST_DATAGRAM: usize = 1300;
 
 /// Name and password for a server that challenges us.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,7 +59,7 @@ impl std::fmt::Debug for Credential {
 /// A call to place.
 #[derive(Debug, Clone, Default)]
 pub struct Dial {
-    /// Whom: `sip:8001@192.0.2.7:5060`, with `;transport=tcp` for TCP.
+    /// Whom: `sip:8001@192.0.2.7:5060`, with `;transport=tcp` or `tls` for those; `sips:` is TLS.
     pub to: String,
     /// Our number: a user part, or a whole `sip:` address.
     pub from: String,
@@ -65,8 +73,16 @@ pub struct Dial {
     pub headers: Vec<(String, String)>,
     /// Send there instead of to the host in `to` (a registered phone's source, a proxy).
     pub destination: Option<SocketAddr>,
-    /// Over TCP even without `;transport=tcp`.
-    pub tcp: bool,
+    /// By this, whatever `to` says.
+    pub transport: Option<Transport>,
+    /// Fails with 408 when not even a provisional answer came within this; without it, after 64*T1.
+    pub patience: Option<Duration>,
+    /// The seat whose phone this is: only then it may transfer the call, after it has proved its password.
+    pub seat: Option<String>,
+    /// The dialog that the called phone shall end for this one (RFC 3891).
+    pub replaces: Option<DialogId>,
+    /// Max-Forwards: what the call that this one follows from has left. `None`: 70.
+    pub hops: Option<u8>,
 }
 
 impl Dial {
@@ -77,13 +93,13 @@ impl Dial {
             from: from.into(),
             sdp: sdp.into(),
             destination: Some(contact.source),
-            tcp: contact.tcp,
+            transport: Some(contact.transport),
             ..Dial::default()
         }
     }
 }
 
-/// A SIP user agent on one address, UDP and TCP. Cheap to clone; all clones are the same agent.
+/// A SIP user agent: UDP and TCP on one address, TLS and WebSocket on others. Cheap to clone; all clones are the same agent.
 #[derive(Clone)]
 pub struct SipAgent {
     hub: Arc<Hub>,
@@ -93,7 +109,13 @@ impl SipAgent {
     /// Opens the sockets and starts. The receiver must be read: when `event_queue` events wait, new calls
     /// get 503.
     pub async fn start(settings: SipSettings) -> Result<(SipAgent, mpsc::Receiver<SipEvent>), SipError> {
+        let tls = Tls::new(settings.listeners.certificate.as_ref())?;
         let (socket, listener) = sockets::open(settings.bind).await?;
+        let secure = sockets::listen(settings.listeners.tls, Transport::Tls).await?;
+        let web = sockets::listen(settings.listeners.ws, Transport::Ws).await?;
+        let secure_web = sockets::listen(settings.listeners.wss, Transport::Wss).await?;
+        let port = |l: &Option<TcpListener>| l.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.port());
+        let ports = Ports { tls: port(&secure), ws: port(&web), wss: port(&secure_web) };
         let bound = socket.local_addr().map_err(|e| SipError::Bind(settings.bind, e.to_string()))?;
         let local = sockets::advertised(bound, settings.public_host);
         let token = CancellationToken::new();
@@ -102,11 +124,12 @@ impl SipAgent {
             .map_err(|e| SipError::Stack(e.to_string()))?;
         let transport = TransportLayer::new(token.clone());
         transport.add_transport(udp.clone().into());
+        let addresses = Addresses { public: settings.public_host, local, bound, ports };
         let tracer = Tracer::start(settings.trace.as_ref()).map_err(|e| {
             let dir = settings.trace.as_ref().map(|t| t.dir.clone()).unwrap_or_default();
             SipError::Trace(dir, e.to_string())
         })?;
-        tracer.bound(bound);
+        tracer.bound(Transport::ALL.map(|t| addresses.bound_for(t)));
         let gate = Arc::new(Gate::new(settings, tracer, rand::random()));
         let settings = &gate.settings;
         let t1 = settings.t1;
@@ -123,7 +146,7 @@ impl SipAgent {
             .with_cancel_token(token.clone())
             .with_transport_layer(transport)
             .with_option(option)
-            .with_inspector(Box::new(Mend(gate.clone())))
+            .with_inspector(Box::new(Mend(gate.clone(), addresses)))
             .with_transport_inspector(Box::new(Strays(gate.clone())))
             .build();
         let incoming = endpoint.incoming_transactions().map_err(|e| SipError::Stack(e.to_string()))?;
@@ -138,24 +161,40 @@ impl SipAgent {
             lingering: Mutex::default(),
             renewals: Mutex::default(),
             streams: Mutex::default(),
-            crowd: tcp::Crowd::default(),
+            crowd: stream::Crowd::default(),
+            tls,
             token,
-            local,
-            bound,
+            addresses,
         });
         let library = hub.endpoint.clone();
         tokio::spawn(async move { library.serve().await.ok() });
         tokio::spawn(dialogs::serve(hub.clone(), incoming));
         tokio::spawn(alive::serve(hub.clone(), socket.clone()));
         tokio::spawn(udp::serve(hub.clone(), socket));
-        tokio::spawn(tcp::listen(hub.clone(), listener));
+        let plain = |hub, stream, peer| stream::serve(hub, stream, peer, Transport::Tcp, None);
+        tokio::spawn(stream::listen(hub.clone(), listener, plain));
+        for (listener, transport) in [(secure, Transport::Tls), (secure_web, Transport::Wss)] {
+            if let Some(listener) = listener {
+                let shake = move |hub, stream, peer| tls::serve(hub, stream, peer, transport);
+                tokio::spawn(stream::listen(hub.clone(), listener, shake));
+            }
+        }
+        if let Some(listener) = web {
+            let upgrade = |hub, stream, peer| websocket::serve(hub, stream, peer, Transport::Ws);
+            tokio::spawn(stream::listen(hub.clone(), listener, upgrade));
+        }
+        tokio::spawn(tls::watch(hub.clone()));
         tokio::spawn(tidy(hub.clone()));
         Ok((SipAgent { hub }, receiver))
     }
 
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
     /// Address of both sockets, with the port the system chose.
     pub fn local_addr(&self) -> SocketAddr {
-        self.hub.bound
+        self.hub.addresses.bound
     }
 
     /// Our address as `peer` should see it: for the `c=` line of a session description.
@@ -163,20 +202,20 @@ impl SipAgent {
         self.hub.address_for(peer)
     }
 
-    /// Sends 180 Ringing.
+    /// Sends 180 Ringing; reliably when the caller can (RFC 3262).
     pub async fn ring(&self, d: DialogId) {
-        if let Some(dialog) = self.unanswered(d) {
-            dialog.ringing(None, None).ok();
-        }
+        timed::provisional(&self.hub, d, None);
+    }
+
+    /// Sends 183 Session Progress with our answer to the offer: early media. The answer that follows must describe the
+    /// same. After an INVITE without an offer it is a mere 180: there is nothing to answer yet.
+    pub async fn progress(&self, d: DialogId, sdp: String) {
+        timed::provisional(&self.hub, d, Some(sdp));
     }
 
     /// Takes the call: 200 with our answer (or, after a late offer, our offer).
     pub async fn answer(&self, d: DialogId, sdp: String) {
-        let Some(dialog) = self.unanswered(d) else { return };
-        self.hub.entry(d, |e| e.answered = true);
-        if let Err(error) = dialog.accept(Some(sdp_headers()), Some(sdp.into_bytes())) {
-            tracing::debug!(%error, "the call was over before its answer");
-        }
+        timed::answer(&self.hub, d, sdp);
     }
 
     /// Refuses the call with a code of 300-699 (others become 480); `retry_after` in seconds.
@@ -186,7 +225,7 @@ impl SipAgent {
     }
 
     fn count_refusal(&self, d: DialogId, code: u16) {
-        let Some(dialog) = self.unanswered(d) else { return };
+        let Some(dialog) = unanswered(&self.hub, d) else { return };
         let source = dialogs::origin(&dialog.initial_request()).map(|(_, at)| at.ip());
         if let (Some(why), Some(source)) = (RefusedFor::of_status(code), source) {
             self.hub.gate.counters.refused.note(why, source, "INVITE", now());
@@ -194,34 +233,13 @@ impl SipAgent {
     }
 
     async fn refuse(&self, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
-        let Some(dialog) = self.unanswered(d) else { return };
-        let code = StatusCode::from(if (300..700).contains(&code) { code } else { 480 });
-        let wait = retry_after.map(|s| Header::RetryAfter(s.to_string().into()));
-        let invite = self.hub.entry(d, |e| {
-            e.answered = true;
-            e.invite.clone()
-        });
-        let response = response_to(&self.hub, &dialog, code.clone(), wait.into_iter().collect());
-        self.hub.finish(d, why).await;
-        if let (Some(Some(invite)), Some(response)) = (invite, response) {
-            invite.respond(response);
-        }
-        // Brings the library's dialog to its end; the response it sends itself comes second and is dropped. An
-        // ACK that was quicker than this makes it believe in a call, so it is taken off the list either way.
-        dialog.reject(Some(code), None).ok();
-        self.hub.forget(d);
-    }
-
-    /// A live incoming dialog that has no final response yet.
-    fn unanswered(&self, d: DialogId) -> Option<InviteDialog> {
-        let open = |e: &mut super::hub::Entry| (e.invite.is_some() && !e.answered && !e.over).then(|| e.dialog.clone());
-        self.hub.entry(d, open).flatten()
+        refuse(&self.hub, d, code, retry_after, why).await;
     }
 
     /// Ends a call in whatever state it is: BYE, CANCEL, or 487 to an INVITE not answered yet. The call counts
     /// as over at once.
     pub async fn hangup(&self, d: DialogId) {
-        if self.unanswered(d).is_some() {
+        if unanswered(&self.hub, d).is_some() {
             self.refuse(d, 487, None, EndWhy::HungUp).await;
             return;
         }
@@ -243,11 +261,9 @@ impl SipAgent {
     /// Places a call. What becomes of it comes as events of the returned dialog.
     pub async fn dial(&self, dial: Dial) -> Result<DialogId, SipError> {
         let hub = &self.hub;
-        let (peer, is_tcp) = sockets::resolve(&dial.to, dial.destination, dial.tcp).await?;
-        if is_tcp {
-            tcp::connect(hub, peer).await.map_err(|e| SipError::Stack(format!("no connection to {peer}: {e}")))?;
-        }
-        let option = self.invite(&dial, peer, is_tcp)?;
+        let way = self.way(&dial).await?;
+        let peer = way.peer;
+        let option = self.invite(&dial, &way, hub.gate.settings.session_min_s)?;
         let call_id = option.call_id.clone().unwrap_or_default();
         let pin = Pin {
             server: peer.ip(),
@@ -260,21 +276,52 @@ impl SipAgent {
             .gate
             .calls(|c| (!draining && c.active() < most).then(|| c.add(&call_id, Kind::Out, Some(pin))))
             .ok_or(SipError::Busy)?;
+        if let Some(user) = dial.seat.clone() {
+            hub.gate.calls(|c| c.set_seat(id, SeatEnd { user, proved: false }));
+        }
+        if let Err(e) = self.place(id, option, Some((dial, way))) {
+            hub.gate.calls(|c| c.end(id, now()));
+            return Err(e);
+        }
+        bump(&hub.gate.counters.calls_out);
+        Ok(id)
+    }
+
+    /// Sends the INVITE of a dialog. `again` is what it takes to send it once more after a 422.
+    fn place(&self, id: DialogId, option: InviteOption, again: Option<(Dial, Way)>) -> Result<(), SipError> {
+        let hub = &self.hub;
+        let call_id = option.call_id.clone();
+        let described = option.offer.as_deref().and_then(text);
+        let target = option.destination.clone();
         let (states, receiver) = hub.layer.new_dialog_state_channel();
-        let (dialog, invite) = match hub.layer.do_invite_async(option, states) {
-            Ok(started) => started,
-            Err(e) => {
-                hub.gate.calls(|c| c.end(id, now()));
-                return Err(SipError::Stack(e.to_string()));
-            }
-        };
+        let (dialog, invite) = hub.layer.do_invite_async(option, states).map_err(|e| SipError::Stack(e.to_string()))?;
         hub.gate.calls(|c| c.set_tag(id, &dialog.id().local_tag));
         let requests = insert(hub, id, &dialog, None);
-        bump(&hub.gate.counters.calls_out);
+        hub.entry(id, |e| {
+            e.again = again.is_some();
+            e.timed.describe(described, target);
+        });
         tokio::spawn(dialogs::watch(hub.clone(), id, dialog.clone(), receiver, requests, 0));
-        let hub = hub.clone();
+        if let Some(patience) = again.as_ref().and_then(|(dial, _)| dial.patience) {
+            tokio::spawn(lose_patience(self.clone(), id, dialog.clone(), patience));
+        }
+        let (agent, hub) = (self.clone(), hub.clone());
         tokio::spawn(async move {
             let outcome = invite.await;
+            let min =
+                matches!(&outcome, Ok(Ok((_, Some(r)))) if r.status_code.code() == 422).then(|| outcome_min(&outcome));
+            let still = hub.entry(id, |e| !e.over).unwrap_or(false);
+            if let (Some(min), Some((dial, way)), true) = (min, again, still) {
+                hub.layer.remove_dialog(&dialog.id());
+                let option = agent.invite(&dial, &way, min);
+                let sent = option.and_then(|o| agent.place(id, InviteOption { call_id, ..o }, None));
+                if sent.is_err() && hub.close(id) {
+                    hub.tell(SipEvent::Failed { dialog: id, code: 422, reason: "Session Interval Too Small".into() })
+                        .await;
+                    hub.forget(id);
+                }
+                return;
+            }
             let lost = !matches!(outcome, Ok(Ok(_)));
             if lost && hub.close(id) {
                 let reason = "Call failed".to_string();
@@ -287,12 +334,30 @@ impl SipAgent {
                 hub.layer.remove_dialog(&dialog.id());
             }
         });
-        Ok(id)
+        Ok(())
     }
 
-    fn invite(&self, dial: &Dial, peer: SocketAddr, tcp: bool) -> Result<InviteOption, SipError> {
+    /// Where the call goes, with a connection open where it takes one.
+    async fn way(&self, dial: &Dial) -> Result<Way, SipError> {
+        let mut way = sockets::resolve(&dial.to, dial.destination, dial.transport).await?;
+        if way.transport.is_stream() {
+            connected(&self.hub, &way).await?;
+        } else if !way.fixed && dial.sdp.len() + HEADERS > LONGEST_DATAGRAM {
+            // RFC 3261 section 18.1.1: too long for a datagram that must not be cut. Who takes no TCP gets it anyway.
+            let limit = Duration::from_secs(1);
+            let connecting = stream::connect(&self.hub, way.peer, Transport::Tcp, &way.host);
+            if let Ok(Ok(())) = tokio::time::timeout(limit, connecting).await {
+                way.transport = Transport::Tcp;
+            }
+        }
+        Ok(way)
+    }
+
+    /// `min`: the shortest session, s.
+    fn invite(&self, dial: &Dial, way: &Way, min: u32) -> Result<InviteOption, SipError> {
+        let Way { peer, transport, .. } = *way;
         let bad = |what: &str, why| SipError::BadAddress(what.to_string(), why);
-        let at = self.hub.address_for(peer);
+        let at = self.hub.address_by(peer, transport);
         let from = if dial.from.starts_with("sip:") {
             dial.from.clone()
         } else {
@@ -306,6 +371,9 @@ impl SipAgent {
             .iter()
             .filter(|(n, _)| token(n))
             .map(|(n, v)| Header::Other(n.clone(), v.chars().filter(|c| !c.is_control()).collect()));
+        let replaces = dial.replaces.and_then(|d| refer::replaces(&self.hub, d));
+        let hops = dial.hops.map(|n| Header::MaxForwards(u32::from(n).into()));
+        let headers = headers.chain(replaces.map(|v| Header::Other("Replaces".into(), v))).chain(hops);
         let for_library =
             |text: &str| text.try_into().map(uri::for_library).map_err(|_| bad(text, "not a SIP address"));
         let random: u128 = rand::random();
@@ -313,54 +381,82 @@ impl SipAgent {
             caller_display_name: dial.display.as_deref().map(clean).filter(|d| !d.is_empty()),
             caller: for_library(&from)?,
             callee: for_library(&dial.to)?,
-            destination: Some(SipAddr {
-                r#type: Some(if tcp { Transport::Tcp } else { Transport::Udp }),
-                addr: peer.into(),
-            }),
+            destination: Some(SipAddr { r#type: Some(transport.library()), addr: peer.into() }),
             content_type: Some("application/sdp".into()),
             offer: Some(dial.sdp.clone().into_bytes()),
-            contact: contact(&self.hub, if user.is_empty() { "zongji" } else { &user }, peer, tcp)
+            contact: contact(&self.hub, if user.is_empty() { "zongji" } else { &user }, peer, transport)
                 .ok_or_else(|| bad(&from, "not a SIP address"))?,
             credential: dial.credential.as_ref().map(library_credential),
-            headers: Some(headers.chain([Header::Allow(super::sanity::ALLOW.into())]).collect()),
+            headers: Some(headers.chain(dialogs::capabilities()).chain(timed::asking(&self.hub, min)).collect()),
             call_id: Some(format!("{random:032x}@zongji")),
             ..InviteOption::default()
         })
     }
 
     /// Sends a re-INVITE with a new offer; returns the answer.
+    ///
+    /// When both sides ask at once (491) it waits a random time and asks again (RFC 3261 section 14.1), three times
+    /// in all.
     pub async fn reinvite(&self, d: DialogId, sdp: String) -> Result<String, SipError> {
-        let begin = |e: &mut super::hub::Entry| {
-            let free = !e.over && !e.asking && e.asked.is_empty();
-            e.asking |= free;
-            (free, e.dialog.clone())
-        };
-        let (free, dialog) = self.hub.entry(d, begin).ok_or(SipError::Gone)?;
-        if !free {
-            return Err(SipError::Refused(491));
-        }
-        let limit = self.hub.gate.settings.t1 * 70;
-        let sent = tokio::time::timeout(limit, dialog.reinvite(Some(sdp_headers()), Some(sdp.into_bytes()))).await;
-        self.hub.entry(d, |e| e.asking = false);
-        let response = outcome(sent)?;
+        let response = timed::offer(&self.hub, d, sdp).await?;
         text(&response.body).ok_or(SipError::Refused(488))
     }
 
     /// Answers a re-INVITE of the other side: with a session description, or a code (488 ...).
     pub async fn answer_reinvite(&self, d: DialogId, request: ReinviteId, answer: Result<String, u16>) {
         let asked = self.hub.entry(d, |e| e.asked.remove(&request.0).map(|a| (a, e.dialog.clone()))).flatten();
-        let Some((Asked { handle, target }, dialog)) = asked else { return };
-        if answer.is_ok() {
-            inside::refresh(&dialog, target);
-        }
-        let sent = match answer {
-            Ok(sdp) => handle.respond(StatusCode::OK, Some(sdp_headers()), Some(sdp.into_bytes())).await,
+        let Some((Asked { reply, target, timer }, dialog)) = asked else { return };
+        match answer {
+            Ok(sdp) => {
+                inside::refresh(&dialog, target);
+                let mut headers = sdp_headers();
+                headers.extend(timed::agree(&self.hub, d, &timer));
+                self.hub.entry(d, |e| e.timed.describe(Some(sdp.clone()), None));
+                reply.respond(StatusCode::OK, headers, Some(sdp.into_bytes()), &dialog).await;
+            }
             Err(code) => {
                 let code = if (300..700).contains(&code) { code } else { 488 };
-                handle.respond(StatusCode::from(code), None, None).await
+                reply.respond(StatusCode::from(code), Vec::new(), None, &dialog).await;
             }
-        };
-        sent.ok();
+        }
+    }
+
+    /// Answers a REFER: 202, and news of it as NOTIFY (`refer_progress`), or a code that refuses it.
+    pub async fn answer_refer(&self, d: DialogId, request: ReinviteId, answer: Result<(), u16>) {
+        let asked = self.hub.entry(d, |e| e.asked.remove(&request.0).map(|a| (a, e.dialog.clone()))).flatten();
+        let Some((asked, dialog)) = asked else { return };
+        match answer {
+            Ok(()) => {
+                asked.reply.respond(StatusCode::Accepted, Vec::new(), None, &dialog).await;
+                tokio::spawn(refer::tell(self.hub.clone(), d, 100));
+            }
+            Err(code) => {
+                if code == 403 {
+                    bump(&self.hub.gate.counters.not_allowed);
+                }
+                let code = if (300..700).contains(&code) { code } else { 403 };
+                asked.reply.respond(StatusCode::from(code), Vec::new(), None, &dialog).await;
+            }
+        }
+    }
+
+    /// Tells the one who sent a REFER how far its call is (100-199).
+    pub fn refer_progress(&self, d: DialogId, code: u16) {
+        tokio::spawn(refer::tell(self.hub.clone(), d, code));
+    }
+
+    /// Tells it the end of that (a final status), and hangs up.
+    pub async fn refer_over(&self, d: DialogId, code: u16) {
+        refer::tell(self.hub.clone(), d, code).await;
+        self.hangup(d).await;
+    }
+
+    /// Asks the other side to call `target` in our place (RFC 3515), waits up to a minute for what becomes of it, and
+    /// hangs up when it is connected. An error: the call is still here; bridge it instead.
+    pub async fn refer(&self, d: DialogId, target: &str) -> Result<(), SipError> {
+        refer::send(&self.hub, d, target).await?;
+        self.hangup(d).await;
+        Ok(())
     }
 
     /// Sends a key as SIP INFO (`application/dtmf-relay`).
@@ -375,9 +471,17 @@ impl SipAgent {
     /// Registers at `server` as `credential.user` and keeps that fresh until the agent stops; returns the
     /// seconds granted. With `expires` 0 the registration is taken back. The latest call for a user counts.
     pub async fn register(&self, server: SocketAddr, credential: &Credential, expires: u32) -> Result<u32, SipError> {
+        self.register_at(&format!("sip:{server}"), credential, expires).await
+    }
+
+    /// The same, at an address (`sip:host`, `sip:host:port;transport=tls`).
+    pub async fn register_at(&self, to: &str, credential: &Credential, expires: u32) -> Result<u32, SipError> {
+        let way = sockets::resolve(to, None, None).await?;
+        let server = way.peer;
         let hub = self.hub.clone();
+        connected(&hub, &way).await?;
         let mut registration = Registration::new(hub.endpoint.clone(), Some(library_credential(credential)));
-        let uri = contact(&hub, &credential.user, server, false)
+        let uri = contact(&hub, &credential.user, server, way.transport)
             .ok_or_else(|| SipError::BadAddress(credential.user.clone(), "not a user name"))?;
         registration.contact = Some(rsipstack::sip::typed::Contact { display_name: None, uri, params: Vec::new() });
         registration.outbound_proxy = Some(server);
@@ -388,7 +492,7 @@ impl SipAgent {
         if let Some(before) = before {
             before.cancel();
         }
-        let granted = register_once(&hub, &mut registration, server, expires).await;
+        let granted = register_once(&hub, &mut registration, &way, expires).await;
         if !matches!(granted, Ok(seconds) if seconds > 0) {
             hub.gate.calls(|c| c.end(leg, now()));
             return granted;
@@ -400,7 +504,7 @@ impl SipAgent {
                     () = stop.cancelled() => break,
                     () = tokio::time::sleep(Duration::from_secs(u64::from(wait / 2).max(5))) => {}
                 }
-                match register_once(&hub, &mut registration, server, expires).await {
+                match register_once(&hub, &mut registration, &way, expires).await {
                     Ok(seconds) => wait = seconds.max(10),
                     Err(error) => {
                         tracing::warn!(%error, "registration was not refreshed");
@@ -456,7 +560,19 @@ impl SipAgent {
         self.hub.gate.tracer.figures()
     }
 
-    /// TCP connections right now.
+    /// Address of another transport's port, if it is open.
+    pub fn listens_on(&self, transport: Transport) -> Option<SocketAddr> {
+        let ports = self.hub.addresses.ports;
+        let port = match transport {
+            Transport::Udp | Transport::Tcp => Some(self.hub.addresses.bound.port()),
+            Transport::Tls => ports.tls,
+            Transport::Ws => ports.ws,
+            Transport::Wss => ports.wss,
+        };
+        port.map(|p| SocketAddr::new(self.hub.addresses.bound.ip(), p))
+    }
+
+    /// Connections right now (TCP, TLS, WebSocket).
     pub fn tcp_connections(&self) -> usize {
         self.hub.crowd.count()
     }
@@ -483,6 +599,20 @@ impl SipAgent {
     }
 }
 
+/// A server that says nothing at all is given up before the transaction would.
+async fn lose_patience(agent: SipAgent, id: DialogId, dialog: InviteDialog, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if !matches!(dialog.state(), DialogState::Calling(_)) || !agent.hub.close(id) {
+        return;
+    }
+    let reason = "No answer of any kind".to_string();
+    agent.hub.tell(SipEvent::Failed { dialog: id, code: 408, reason }).await;
+    // Should it come to life after all, it finds the call cancelled.
+    if let Err(error) = dialog.hangup().await {
+        tracing::debug!(%error, "a call to a silent server could not be cancelled");
+    }
+}
+
 fn library_credential(c: &Credential) -> LibraryCredential {
     LibraryCredential {
         username: c.user.clone(),
@@ -492,10 +622,42 @@ fn library_credential(c: &Credential) -> LibraryCredential {
     }
 }
 
-type Sent = Result<rsipstack::Result<Option<Response>>, tokio::time::error::Elapsed>;
+/// A live incoming dialog that has no final response yet.
+pub(super) fn unanswered(hub: &Hub, d: DialogId) -> Option<InviteDialog> {
+    hub.entry(d, |e| (e.invite.is_some() && !e.answered && !e.over).then(|| e.dialog.clone())).flatten()
+}
+
+/// Refuses a call that came in.
+pub(super) async fn refuse(hub: &Hub, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
+    let Some(dialog) = unanswered(hub, d) else { return };
+    let code = StatusCode::from(if (300..700).contains(&code) { code } else { 480 });
+    let wait = retry_after.map(|s| Header::RetryAfter(s.to_string().into()));
+    let invite = hub.entry(d, |e| {
+        e.answered = true;
+        e.timed.stop();
+        e.invite.clone()
+    });
+    let response = response_to(hub, &dialog, code.clone(), wait.into_iter().collect());
+    hub.finish(d, why).await;
+    if let (Some(Some(invite)), Some(response)) = (invite, response) {
+        invite.respond(response);
+    }
+    // Brings the library's dialog to its end; the response it sends itself comes second and is dropped. An
+    // ACK that was quicker than this makes it believe in a call, so it is taken off the list either way.
+    dialog.reject(Some(code), None).ok();
+    hub.forget(d);
+}
+
+/// The shortest session that a 422 allows, s.
+fn outcome_min<E, F>(outcome: &Result<Result<(rsipstack::dialog::DialogId, Option<Response>), E>, F>) -> u32 {
+    let response = outcome.as_ref().ok().and_then(|o| o.as_ref().ok()).and_then(|(_, r)| r.as_ref());
+    response.and_then(|r| r.header_value("Min-SE")?.split(';').next()?.trim().parse().ok()).unwrap_or(0)
+}
+
+pub(super) type Sent = Result<rsipstack::Result<Option<Response>>, tokio::time::error::Elapsed>;
 
 /// A success, or why not.
-fn outcome(sent: Sent) -> Result<Response, SipError> {
+pub(super) fn outcome(sent: Sent) -> Result<Response, SipError> {
     match sent {
         Err(_) => Err(SipError::Timeout),
         Ok(Err(e)) => Err(SipError::Stack(e.to_string())),
@@ -505,16 +667,27 @@ fn outcome(sent: Sent) -> Result<Response, SipError> {
     }
 }
 
+/// A connection to there is open, where it takes one.
+pub(super) async fn connected(hub: &Arc<Hub>, way: &Way) -> Result<(), SipError> {
+    if !way.transport.is_stream() {
+        return Ok(());
+    }
+    let opened = stream::connect(hub, way.peer, way.transport, &way.host).await;
+    opened.map_err(|e| SipError::Unreachable(way.peer, way.transport.name(), e.to_string()))
+}
+
 async fn register_once(
-    hub: &Hub,
+    hub: &Arc<Hub>,
     registration: &mut Registration,
-    server: SocketAddr,
+    way: &Way,
     expires: u32,
 ) -> Result<u32, SipError> {
-    let uri: rsipstack::sip::Uri = format!("sip:{server}")
-        .as_str()
-        .try_into()
-        .map_err(|_| SipError::BadAddress(server.to_string(), "not an address"))?;
+    connected(hub, way).await?;
+    // Its domain by name, as a carrier's registrar wants it; the datagrams go to the address found for it.
+    let host = if way.host.contains(':') { format!("[{}]", way.host) } else { way.host.clone() };
+    let uri = format!("sip:{host}:{}{}", way.peer.port(), way.transport.param());
+    let uri: rsipstack::sip::Uri =
+        uri.as_str().try_into().map_err(|_| SipError::BadAddress(uri.clone(), "not an address"))?;
     let limit = hub.gate.settings.t1 * 70;
     let response = tokio::time::timeout(limit, registration.register(uri, Some(expires)))
         .await

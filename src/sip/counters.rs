@@ -34,7 +34,7 @@ macro_rules! counters {
 counters! {
     /// UDP datagrams received.
     datagrams,
-    /// Messages received over TCP.
+    /// Messages received over connections.
     streamed,
     /// Messages that passed all checks.
     passed,
@@ -46,6 +46,12 @@ counters! {
     limited,
     /// Calls refused with 503: all lines taken, or going down.
     busy,
+    /// Calls refused with 503: more a second than are taken.
+    too_fast,
+    /// Calls refused with 503: too many at once of one address.
+    crowded,
+    /// Calls refused with 403: from an address that is no trunk's.
+    strangers,
     /// Calls refused with 404.
     unknown_user,
     /// Requests of no known dialog.
@@ -60,6 +66,10 @@ counters! {
     options,
     /// Challenges of servers we do not give our password to.
     foreign_challenges,
+    /// REFER, MESSAGE and INVITE with Replaces of those who may not send them.
+    not_allowed,
+    /// Calls of ours that came back to us.
+    loops,
     /// Calls that came in.
     calls_in,
     /// Calls we placed.
@@ -68,10 +78,12 @@ counters! {
     events_lost,
     /// Panics of the SIP library, caught.
     panics,
-    /// TCP connections accepted.
+    /// Connections accepted (TCP, TLS, WebSocket).
     tcp_accepted,
-    /// TCP connections closed for slowness, garbage or number.
+    /// Connections closed for slowness, garbage or number.
     tcp_refused,
+    /// TLS handshakes that failed.
+    tls_failed,
 }
 
 /// Adds one.

@@ -3,6 +3,7 @@
 //! A nonce is made of time, chance and a keyed hash over both and the asker's address: nothing is stored until
 //! a right answer comes back, and then only the highest count seen for it.
 
+use super::uri::SipUri;
 use super::wire::split_outside;
 use crate::clock::Mono;
 use hmac::{Hmac, KeyInit, Mac};
@@ -41,7 +42,8 @@ impl Digester {
         Digester { key, realm, counts: HashMap::new() }
     }
 
-    /// The two WWW-Authenticate values of a 401, the stronger first. `random` makes nonces differ.
+    /// The two values that challenge (WWW-Authenticate of a 401, Proxy-Authenticate of a 407), the stronger first.
+    /// `random` makes nonces differ.
     pub fn challenge(&self, source: IpAddr, now: Mono, random: u64, stale: bool) -> [String; 2] {
         let nonce = self.nonce(source, now.as_ms(), random);
         let stale = if stale { ", stale=true" } else { "" };
@@ -70,12 +72,12 @@ impl Digester {
         same(ours.as_bytes(), nonce.as_bytes()).then(|| now.as_ms().saturating_sub(ms) <= NONCE_MS)
     }
 
-    /// Checks an Authorization value. `password` gives a user's password; the work is the same for one
-    /// nobody has.
+    /// Checks an Authorization value for a request (its method and Request-URI). `password` gives a user's password;
+    /// the work is the same for one nobody has.
     pub fn check(
         &mut self,
         header: &str,
-        method: &str,
+        (method, request_uri): (&str, &str),
         source: IpAddr,
         now: Mono,
         password: impl Fn(&str) -> Option<String>,
@@ -91,7 +93,10 @@ impl Digester {
         let a2 = hash(&format!("{method}:{}", get("uri")));
         let want = hash(&format!("{a1}:{nonce}:{nc}:{}:auth:{a2}", get("cnonce")));
         let right = same(want.as_bytes(), get("response").to_ascii_lowercase().as_bytes());
-        let fits = get("realm") == self.realm && get("qop") == "auth" && !get("cnonce").is_empty();
+        let fits = get("realm") == self.realm
+            && get("qop") == "auth"
+            && !get("cnonce").is_empty()
+            && same_resource(get("uri"), request_uri);
         let fresh = self.known(nonce, source, now);
         if !(right && known.is_some() && fits) {
             return Proof::Wrong;
@@ -123,6 +128,13 @@ impl Digester {
     pub fn forget_old(&mut self, now: Mono) {
         self.counts.retain(|_, (_, at)| now.ms_since(*at) <= NONCE_MS + 1000);
     }
+}
+
+/// Whether an answer was made for this request and not for another one (RFC 7616 section 3.4.6). Parameters do not
+/// count: phones leave `;transport=tcp` out of one of the two.
+fn same_resource(named: &str, request_uri: &str) -> bool {
+    let parts = |text: &str| SipUri::parse(text).map(|u| (u.scheme, u.user, u.host, u.port.unwrap_or(5060)));
+    named == request_uri || matches!((parts(named), parts(request_uri)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// `Digest a=b, c="d"` as lower-case names and unquoted values; `None` for another scheme.
@@ -197,7 +209,18 @@ mod tests {
 
     fn check(d: &mut Digester, header: &str, source: IpAddr, ms: u64) -> Proof {
         let book = |u: &str| (u == "8001").then(|| "geheim".to_string());
-        d.check(header, "REGISTER", source, Mono::from_ms(ms), book)
+        d.check(header, ("REGISTER", "sip:z"), source, Mono::from_ms(ms), book)
+    }
+
+    #[test]
+    fn an_answer_made_for_another_address_proves_nothing() {
+        assert!(same_resource("sip:8002@192.0.2.1", "sip:8002@192.0.2.1:5060;transport=tcp"));
+        assert!(!same_resource("sip:8002@192.0.2.1", "sip:8003@192.0.2.1"));
+        assert!(!same_resource("sip:z:5070", "sip:z") && !same_resource("", "sip:z") && !same_resource("*", "sip:z"));
+        let mut d = Digester::new([7; 32], "zongji".into());
+        let nonce = nonce_of(&d.challenge(HERE, Mono::from_ms(5), 1, false)[0]);
+        let stolen = answer("SHA-256", "8001", "zongji", "geheim", &nonce, "sip:elsewhere", 1);
+        assert_eq!(check(&mut d, &stolen, HERE, 10), Proof::Wrong);
     }
 
     #[test]

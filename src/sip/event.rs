@@ -26,10 +26,20 @@ pub enum SipEvent {
         to_user: String,
         /// Where it came from.
         source: SocketAddr,
+        /// What it came by.
+        transport: super::Transport,
+        /// What it says of who calls.
+        identity: Box<super::Identity>,
         /// The offer; `None`: we make the offer in the 200 and the answer comes with the ACK.
         sdp: Option<String>,
         /// Call-ID header.
         call_id: String,
+        /// The seat that called: it proved its password. `None`: a caller from outside.
+        seat: Option<String>,
+        /// The dialog this call takes the place of (RFC 3891); only a seat may ask for that.
+        replaces: Option<DialogId>,
+        /// Hops that are left for a call that follows from this one.
+        hops: u8,
     },
     /// The caller confirmed our 200.
     Ack {
@@ -58,6 +68,30 @@ pub enum SipEvent {
         sdp: Option<String>,
         /// Where it came from: media of a caller who moved comes from there too.
         source: SocketAddr,
+    },
+    /// A seat wants the other party of its call to be with somebody else (RFC 3515). Answer with `answer_refer`.
+    Refer {
+        /// The seat's dialog.
+        dialog: DialogId,
+        /// Name for the answer.
+        request: ReinviteId,
+        /// The seat; it proved its password.
+        seat: String,
+        /// User part of Refer-To.
+        to_user: String,
+        /// Attended: the dialog of the seat's other call, whose other party shall be joined.
+        replaces: Option<DialogId>,
+    },
+    /// A text from a seat (RFC 3428); answered already. Lost when nobody reads events.
+    Message {
+        /// The call it came in, if any.
+        dialog: Option<DialogId>,
+        /// The seat; it proved its password.
+        seat: String,
+        /// User part of the Request-URI.
+        to_user: String,
+        /// The text, at most 4096 bytes.
+        text: String,
     },
     /// SIP INFO; answered already.
     Info {
@@ -118,6 +152,8 @@ pub enum EndWhy {
     NoAck,
     /// The SIP library gave the dialog up.
     Lost,
+    /// The other side did not refresh the session in time (RFC 4028), or does not answer any more.
+    Expired,
 }
 
 /// Why something could not be done.
@@ -133,7 +169,7 @@ pub enum SipError {
         address: std::net::IpAddr,
         /// Port asked for.
         port: u16,
-        /// `udp` or `tcp`.
+        /// `udp`, `tcp`, `tls`, `ws` or `wss`.
         transport: &'static str,
     },
     /// The folder of the traces cannot be used.
@@ -142,9 +178,15 @@ pub enum SipError {
     /// The address cannot be bound.
     #[error("cannot open SIP sockets on {0}: {1}")]
     Bind(SocketAddr, String),
+    /// A certificate or key that cannot be used.
+    #[error("TLS file {0}: {1}")]
+    Certificate(std::path::PathBuf, String),
     /// A SIP address that cannot be read or found.
     #[error("`{0}` is no address to call: {1}")]
     BadAddress(String, &'static str),
+    /// No connection could be opened.
+    #[error("no connection to {0} over {1}: {2}")]
+    Unreachable(SocketAddr, &'static str, String),
     /// All lines are taken, or the agent is going down.
     #[error("all lines are taken")]
     Busy,

@@ -3,17 +3,20 @@
 //! In order: is it SIP at all, is it sound ([`super::sanity`]), does it belong to a call of ours, may its sender
 //! ask, is there a line free. What fails is answered from here without any state, or not at all.
 
-use super::admission::Admission;
-use super::calls::{Calls, Kind};
+use super::admission::{Admission, Rate};
+use super::calls::{Calls, Kind, SeatEnd};
 use super::counters::{Counters, bump};
 use super::digest::hex;
 use super::event::{DialogId, SipEvent};
+use super::identity::Identity;
 use super::refused::RefusedFor;
 use super::registrar::{Contact, Registrar, Round};
-use super::reply::{canonical, stateless};
-use super::sanity::{ALLOW, Refusal, Verdict, check, cseq};
+use super::reply::{canonical, stateless, tokens};
+use super::sanity::{ALLOW, Refusal, SUPPORTED, Verdict, check, cseq};
+use super::session_timer::Asked;
 use super::settings::{Served, SipSettings};
 use super::trace::Tracer;
+use super::transport::Transport;
 use super::uri::SipUri;
 use super::wire::{NameAddr, Start, Via, Wire, split_outside};
 use crate::clock::Mono;
@@ -72,9 +75,33 @@ pub(super) struct Gate {
 struct State {
     admission: Admission,
     inside: Admission,
+    rates: Rates,
     registrar: Registrar,
     calls: Calls,
     answers: HashMap<(SocketAddr, String), (Vec<u8>, Mono)>,
+}
+
+/// How fast new calls may come: a trunk's flood must not cost the others theirs.
+struct Rates {
+    trunks: HashMap<String, Rate>,
+    ours: Rate,
+    others: Rate,
+}
+
+impl Rates {
+    fn new(settings: &SipSettings) -> Rates {
+        let rate = || Rate::new(settings.calls_per_s);
+        let trunks = settings.trunks.iter().map(|t| (t.name.clone(), rate())).collect();
+        Rates { trunks, ours: rate(), others: rate() }
+    }
+
+    fn of(&mut self, trunk: Option<&str>, ours: bool) -> &mut Rate {
+        match trunk.and_then(|name| self.trunks.get_mut(name)) {
+            Some(rate) => rate,
+            None if ours => &mut self.ours,
+            None => &mut self.others,
+        }
+    }
 }
 
 /// A locked mutex even if a holder panicked: what it guards is maps, whole after every statement.
@@ -88,6 +115,7 @@ impl Gate {
         let nonce_key: [u8; 32] = Sha256::digest([&secret[..], b"nonce"].concat()).into();
         let state = State {
             admission: Admission::new(settings.requests_per_2s),
+            rates: Rates::new(&settings),
             inside: Admission::new(INSIDE_PER_2S.max(settings.requests_per_2s)),
             registrar: Registrar::new(nonce_key, settings.realm.clone(), &settings.accounts),
             calls: Calls::new(linger),
@@ -112,6 +140,11 @@ impl Gate {
     /// Contacts of a registered user.
     pub fn contacts(&self, user: &str, now: Mono) -> Vec<Contact> {
         lock(&self.state).registrar.contacts(user, now)
+    }
+
+    /// A connection ended: users who lost contacts by it, and how many they keep.
+    pub fn flow_lost(&self, transport: Transport, peer: SocketAddr) -> Vec<(String, usize)> {
+        lock(&self.state).registrar.flow_lost(transport, peer)
     }
 
     /// The next round of OPTIONS to registered phones.
@@ -147,13 +180,17 @@ impl Gate {
     }
 
     /// Judges one message. `random` feeds nonces and jitter.
-    pub fn inspect(&self, data: &[u8], source: SocketAddr, tcp: bool, now: Mono, random: u64) -> Outcome {
-        bump(if tcp { &self.counters.streamed } else { &self.counters.datagrams });
+    pub fn inspect(&self, data: &[u8], source: SocketAddr, transport: Transport, now: Mono, random: u64) -> Outcome {
+        bump(if transport.is_stream() { &self.counters.streamed } else { &self.counters.datagrams });
         let Ok(wire) = Wire::parse(data) else {
             bump(&self.counters.dropped);
             return self.silence(RefusedFor::NotSip, "", source, now, true);
         };
         let outcome = match check(&wire) {
+            // `sips:` promises that nobody on the way could read it (RFC 5630 section 4).
+            Verdict::Ok if !transport.is_secure() && wants_tls(&wire) => {
+                Err(Stop::Answer(Refusal::new(416, "sips only under TLS")))
+            }
             Verdict::Drop => Err(Stop::Silence(RefusedFor::Broken)),
             Verdict::Reply(refusal) => {
                 // Answering garbage is a service too: an unknown sender gets only so much of it.
@@ -166,8 +203,8 @@ impl Gate {
                 };
             }
             Verdict::Ok => match &wire.start {
-                Start::Response { .. } => self.response(&wire, source, tcp),
-                Start::Request { method, .. } => self.request(&wire, method, source, tcp, now, random),
+                Start::Response { .. } => self.response(&wire, source, transport),
+                Start::Request { method, .. } => self.request(&wire, method, source, transport, now, random),
             },
         };
         match outcome {
@@ -218,8 +255,14 @@ impl Gate {
         hex(&hash.finalize()[..8])
     }
 
-    fn pass(&self, wire: &Wire, source: SocketAddr, tcp: bool, call: Option<DialogId>) -> Result<Outcome, Stop> {
-        match canonical(wire, source, tcp) {
+    fn pass(
+        &self,
+        wire: &Wire,
+        source: SocketAddr,
+        transport: Transport,
+        call: Option<DialogId>,
+    ) -> Result<Outcome, Stop> {
+        match canonical(wire, source, transport) {
             Some(bytes) => {
                 bump(&self.counters.passed);
                 Ok(Outcome::Pass { bytes, call })
@@ -232,7 +275,7 @@ impl Gate {
         }
     }
 
-    fn response(&self, wire: &Wire, source: SocketAddr, tcp: bool) -> Result<Outcome, Stop> {
+    fn response(&self, wire: &Wire, source: SocketAddr, transport: Transport) -> Result<Outcome, Stop> {
         let call_id = wire.get("call-id").unwrap_or_default();
         if super::alive::is_probe(call_id) {
             lock(&self.state).registrar.answered(call_id);
@@ -251,9 +294,47 @@ impl Gate {
             // Without its challenge the library has nothing to answer, and the call fails.
             let mut bare = wire.clone();
             bare.headers.retain(|(n, _)| !n.ends_with("-authenticate"));
-            return self.pass(&bare, source, tcp, None);
+            return self.pass(&bare, source, transport, None);
         }
-        self.pass(wire, source, tcp, None)
+        let renumbered = self.renumbered(wire, call_id);
+        let wire = renumbered.as_ref().unwrap_or(wire);
+        let passed = self.pass(wire, source, transport, None);
+        let escaped = wire.get("contact").is_some_and(|c| c.contains('%'));
+        if let (Ok(Outcome::Pass { bytes, .. }), true, Start::Response { code: 200..=299, .. }) =
+            (&passed, escaped, &wire.start)
+        {
+            self.note_target(bytes, call_id);
+        }
+        passed
+    }
+
+    /// A response with the number the library knows its request by, where that is another one.
+    fn renumbered<'w>(&self, wire: &Wire<'w>, call_id: &str) -> Option<Wire<'w>> {
+        let (number, method) = cseq(wire).filter(|(_, method)| method != "PRACK")?;
+        let from = NameAddr::parse(wire.get("from")?)?;
+        let known = lock(&self.state).calls.in_the_library(call_id, from.tag()?, number)?;
+        let mut changed = wire.clone();
+        let header = changed.headers.iter_mut().find(|(name, _)| name == "cseq")?;
+        header.1 = format!("{known} {method}");
+        Some(changed)
+    }
+
+    /// Refuses a session that is to be refreshed too often (RFC 4028 section 9).
+    fn too_brief(&self, wire: &Wire, method: &str) -> Result<(), Refusal> {
+        let supported =
+            tokens(wire, "supported").chain(tokens(wire, "require")).any(|t| t.eq_ignore_ascii_case("timer"));
+        let asked = Asked::of(wire.get("session-expires"), wire.get("min-se"), supported);
+        let min = asked.too_brief(self.settings.session_min_s).filter(|_| matches!(method, "INVITE" | "UPDATE"));
+        min.map_or(Ok(()), |min| Err(Refusal::new(422, "Session Interval Too Small").with("Min-SE", min.to_string())))
+    }
+
+    /// The library escapes an escaped user again when it writes the ACK: [`super::hub::Mend`] needs what was said.
+    fn note_target(&self, canonical: &[u8], call_id: &str) -> Option<()> {
+        let wire = Wire::parse(canonical).ok()?;
+        let contact = NameAddr::parse(wire.get("contact")?)?;
+        let to = NameAddr::parse(wire.get("to")?)?;
+        lock(&self.state).calls.aim(call_id, to.tag()?, &contact.uri);
+        Some(())
     }
 
     fn request(
@@ -261,7 +342,7 @@ impl Gate {
         wire: &Wire,
         method: &str,
         source: SocketAddr,
-        tcp: bool,
+        transport: Transport,
         now: Mono,
         random: u64,
     ) -> Result<Outcome, Stop> {
@@ -278,11 +359,17 @@ impl Gate {
         let trusted = self.settings.trusts(source.ip());
         if ours {
             let allowed = trusted || state.inside.admit(source.ip(), now);
+            let entitled = match method {
+                "REFER" | "MESSAGE" if allowed => self.entitled(&mut state, wire, &ids, (source.ip(), now, random)),
+                _ => Ok(()),
+            };
             drop(state);
+            entitled.map_err(Stop::Answer)?;
             if !allowed {
                 return Err(Stop::Silence(RefusedFor::Limited));
             }
-            return self.pass(wire, source, tcp, None);
+            self.too_brief(wire, method).map_err(Stop::Answer)?;
+            return self.pass(wire, source, transport, None);
         }
         if method == "ACK" {
             return Err(Stop::Silence(RefusedFor::Stray));
@@ -293,11 +380,12 @@ impl Gate {
         }
         match method {
             "OPTIONS" if ids.to_tag.is_empty() => Err(Stop::Answer(self.options(random))),
-            "REGISTER" => Ok(self.register(&mut state, wire, source, tcp, now, random)),
+            "MESSAGE" if ids.to_tag.is_empty() => Ok(self.message(&mut state, wire, source, (now, random))),
+            "REGISTER" => Ok(self.register(&mut state, wire, source, transport, now, random)),
             "INVITE" if ids.to_tag.is_empty() => {
-                self.new_call(&mut state, wire, &ids, random).map_err(Stop::Answer).and_then(|call| {
+                self.new_call(&mut state, wire, &ids, source, (now, random)).map_err(Stop::Answer).and_then(|call| {
                     drop(state);
-                    let passed = self.pass(wire, source, tcp, Some(call));
+                    let passed = self.pass(wire, source, transport, Some(call));
                     if passed.is_err() {
                         self.calls(|c| c.end(call, now));
                     }
@@ -322,22 +410,140 @@ impl Gate {
             .with("Allow", ALLOW)
             .with("Accept", "application/sdp")
             .with("Accept-Encoding", "identity")
+            .with("Supported", SUPPORTED)
     }
 
-    fn new_call(&self, state: &mut State, wire: &Wire, ids: &Ids, random: u64) -> Result<DialogId, Refusal> {
+    /// The seat a request comes from: one whose From is a seat's address must prove it, whoever may forge it.
+    fn seat_of(
+        &self,
+        state: &mut State,
+        wire: &Wire,
+        (source, now, random): (IpAddr, Mono, u64),
+    ) -> Result<Option<String>, Refusal> {
+        if self.settings.trunk(source).is_some() {
+            return Ok(None); // a carrier's caller may have a short number that is also a seat's name
+        }
+        let from = wire.get("from").and_then(NameAddr::parse).and_then(|a| SipUri::parse(&a.uri).ok());
+        let Some(user) = from.and_then(|u| u.user).filter(|u| state.registrar.has_account(u)) else { return Ok(None) };
+        let proved = state.registrar.authenticate(wire, source, now, random);
+        if !matches!(&proved, Ok(p) if *p == user) {
+            bump(&self.counters.unauthorized);
+        }
+        match proved? {
+            proved if proved == user => Ok(Some(user)),
+            _ => Err(Refusal::new(403, "Not your address")),
+        }
+    }
+
+    /// Only a seat may transfer a call or send a text inside one, and it proves its password once in each dialog.
+    fn entitled(
+        &self,
+        state: &mut State,
+        wire: &Wire,
+        ids: &Ids,
+        (source, now, random): (IpAddr, Mono, u64),
+    ) -> Result<(), Refusal> {
+        let id = state.calls.find(&ids.call_id, &ids.to_tag);
+        let seat = id.and_then(|id| state.calls.seat(id).map(|seat| (id, seat)));
+        let Some((id, seat)) = seat else { return Err(self.not_allowed("Not a seat's call")) };
+        if seat.proved {
+            return Ok(());
+        }
+        let user = state.registrar.authenticate(wire, source, now, random).inspect_err(|_| {
+            bump(&self.counters.unauthorized);
+        })?;
+        if user != seat.user {
+            return Err(self.not_allowed("Not your call"));
+        }
+        state.calls.set_seat(id, SeatEnd { user, proved: true });
+        Ok(())
+    }
+
+    fn not_allowed(&self, reason: &str) -> Refusal {
+        bump(&self.counters.not_allowed);
+        Refusal::new(403, reason)
+    }
+
+    /// A text outside any call: from a registered seat only.
+    fn message(&self, state: &mut State, wire: &Wire, source: SocketAddr, (now, random): (Mono, u64)) -> Outcome {
+        let key = (source, branch_and_number(wire));
+        if let Some((bytes, _)) = state.answers.get(&key) {
+            return Outcome::Reply { bytes: bytes.clone(), close: false, event: None, why: None };
+        }
+        let seat = match self.seat_of(state, wire, (source.ip(), now, random)) {
+            Ok(seat) => seat.filter(|s| !state.registrar.contacts(s, now).is_empty()),
+            Err(refusal) => return self.refuse(wire, source, now, refusal),
+        };
+        let Some(seat) = seat else { return self.refuse(wire, source, now, self.not_allowed("Seats only")) };
+        let bytes = stateless(wire, source, &self.tag(wire), &self.settings.user_agent, &Refusal::new(200, "OK"));
+        if state.answers.len() < MAX_ANSWERS {
+            state.answers.insert(key, (bytes.clone(), now));
+        }
+        let text = String::from_utf8_lossy(wire.body()).into_owned();
+        let to_user = request_user(wire).unwrap_or_default();
+        let event = Some(SipEvent::Message { dialog: None, seat, to_user, text });
+        Outcome::Reply { bytes, close: false, event, why: None }
+    }
+
+    fn new_call(
+        &self,
+        state: &mut State,
+        wire: &Wire,
+        ids: &Ids,
+        source: SocketAddr,
+        (now, random): (Mono, u64),
+    ) -> Result<DialogId, Refusal> {
+        let trunk = self.settings.trunk(source.ip()).map(String::from);
+        let known = trunk.is_some() || self.settings.trusts(source.ip()) || state.registrar.is_registered_from(source);
+        if !self.settings.open && !known {
+            bump(&self.counters.strangers);
+            return Err(Refusal::new(403, "No trunk has this address").because(RefusedFor::Stranger));
+        }
+        let counted = (!known).then(|| super::admission::network(source.ip()));
+        if !state.rates.of(trunk.as_deref(), known).admit(now) {
+            bump(&self.counters.too_fast);
+            let refusal = Refusal::new(503, "Too many calls a second").because(RefusedFor::TooFast);
+            return Err(refusal.with("Retry-After", retry_after(random)));
+        }
+        if counted.is_some_and(|from| state.calls.of_source(from) >= self.settings.calls_per_source) {
+            bump(&self.counters.crowded);
+            let refusal = Refusal::new(503, "Too many calls of yours").because(RefusedFor::Crowded);
+            return Err(refusal.with("Retry-After", retry_after(random)));
+        }
         if self.draining() || state.calls.active() >= self.settings.max_calls {
             bump(&self.counters.busy);
             let why = if self.draining() { RefusedFor::Draining } else { RefusedFor::Full };
             let refusal = Refusal::new(503, "All lines are taken").because(why);
             return Err(refusal.with("Retry-After", retry_after(random)));
         }
+        self.too_brief(wire, "INVITE")?;
+        if state.calls.has_dialog(&ids.call_id, &ids.from_tag) {
+            bump(&self.counters.loops);
+            return Err(Refusal::new(482, "Loop Detected"));
+        }
+        let seat = self.seat_of(state, wire, (source.ip(), now, random))?;
+        if wire.get("replaces").is_some() && seat.is_none() {
+            return Err(self.not_allowed("Replaces is for seats"));
+        }
         let user = request_user(wire).unwrap_or_default();
-        if !lock(&self.served).serves(&user) {
+        let inside = seat.is_some() && state.registrar.has_account(&user);
+        if !inside && !lock(&self.served).serves(&user) {
             bump(&self.counters.unknown_user);
             return Err(Refusal::new(404, "Not Found"));
         }
-        let kind = Kind::In { peer_tag: ids.from_tag.clone(), cseq: ids.number, dialled: user, adopted: false };
-        Ok(state.calls.add(&ids.call_id, kind, None))
+        let kind = Kind::In {
+            peer_tag: ids.from_tag.clone(),
+            cseq: ids.number,
+            dialled: user,
+            identity: Box::new(Identity::of(wire, trunk)),
+            counted,
+            adopted: false,
+        };
+        let id = state.calls.add(&ids.call_id, kind, None);
+        if let Some(user) = seat {
+            state.calls.set_seat(id, SeatEnd { user, proved: true });
+        }
+        Ok(id)
     }
 
     fn register(
@@ -345,18 +551,15 @@ impl Gate {
         state: &mut State,
         wire: &Wire,
         source: SocketAddr,
-        tcp: bool,
+        transport: Transport,
         now: Mono,
         random: u64,
     ) -> Outcome {
-        let branch = Via::all(wire).and_then(|v| v.first().map(|v| v.branch().to_string())).unwrap_or_default();
-        let ids =
-            format!("{branch} {} {}", wire.get("call-id").unwrap_or_default(), wire.get("cseq").unwrap_or_default());
-        let key = (source, ids);
+        let key = (source, branch_and_number(wire));
         if let Some((bytes, _)) = state.answers.get(&key) {
             return Outcome::Reply { bytes: bytes.clone(), close: false, event: None, why: None };
         }
-        let done = state.registrar.register(wire, source, tcp, now, random);
+        let done = state.registrar.register(wire, source, transport, now, random);
         let bytes = stateless(wire, source, &self.tag(wire), &self.settings.user_agent, &done.answer);
         self.count(&done.answer, wire, source, now);
         if done.refused {
@@ -377,12 +580,24 @@ pub(super) fn retry_after(random: u64) -> String {
     (1 + random % 10).to_string()
 }
 
+/// What a retransmission has in common with its request.
+fn branch_and_number(wire: &Wire) -> String {
+    let branch = Via::all(wire).and_then(|v| v.first().map(|v| v.branch().to_string())).unwrap_or_default();
+    format!("{branch} {} {}", wire.get("call-id").unwrap_or_default(), wire.get("cseq").unwrap_or_default())
+}
+
 /// User part of the Request-URI, escapes resolved.
 fn request_user(wire: &Wire) -> Option<String> {
     match &wire.start {
         Start::Request { uri, .. } => SipUri::parse(uri).ok()?.user,
         Start::Response { .. } => None,
     }
+}
+
+/// Whether the Request-URI is a `sips:` one.
+fn wants_tls(wire: &Wire) -> bool {
+    matches!(&wire.start, Start::Request { uri, method, .. }
+        if method != "ACK" && uri.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("sips:")))
 }
 
 fn realms(wire: &Wire) -> Vec<String> {
@@ -453,7 +668,7 @@ mod tests {
     }
 
     fn send(g: &Gate, text: &str, ms: u64) -> u16 {
-        code(g.inspect(text.as_bytes(), FAR.parse().unwrap(), false, Mono::from_ms(ms), 4))
+        code(g.inspect(text.as_bytes(), FAR.parse().unwrap(), Transport::Udp, Mono::from_ms(ms), 4))
     }
 
     #[test]
@@ -461,11 +676,12 @@ mod tests {
         let g = gate(1);
         assert_eq!(send(&g, &message("INVITE", "400", 1, ""), 0), 0);
         assert_eq!(send(&g, &message("INVITE", "400", 1, ""), 1), 0, "its retransmission passes");
-        let full = g.inspect(message("INVITE", "400", 2, "").as_bytes(), FAR.parse().unwrap(), false, Mono(0), 4);
+        let full =
+            g.inspect(message("INVITE", "400", 2, "").as_bytes(), FAR.parse().unwrap(), Transport::Udp, Mono(0), 4);
         let Outcome::Reply { bytes, .. } = full else { panic!("an answer") };
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with("SIP/2.0 503") && text.contains("Retry-After: 5\r\n"), "{text}");
-        let (id, _) = g.calls(|c| c.adopt("call1", "f1", 1)).unwrap();
+        let (id, ..) = g.calls(|c| c.adopt("call1", "f1", 1)).unwrap();
         g.calls(|c| c.end(id, Mono(0)));
         assert_eq!(send(&g, &message("INVITE", "400", 3, ""), 2), 0);
     }
@@ -507,10 +723,11 @@ mod tests {
         g.calls(|c| c.add("mine", Kind::Out, Some(pin)));
         let challenge = "SIP/2.0 401 Unauthorized\r\nVia: SIP/2.0/UDP h;branch=z9\r\nFrom: <sip:a@h>;tag=1\r\n\
             To: <sip:b@h>;tag=2\r\nCall-ID: mine\r\nCSeq: 1 INVITE\r\nWWW-Authenticate: Digest realm=\"r\", nonce=\"n\"\r\n\r\n";
-        let from = |source: &str| match g.inspect(challenge.as_bytes(), source.parse().unwrap(), false, Mono(0), 0) {
-            Outcome::Pass { bytes, .. } => String::from_utf8(bytes).unwrap().contains("authenticate"),
-            _ => panic!("it should pass"),
-        };
+        let from =
+            |source: &str| match g.inspect(challenge.as_bytes(), source.parse().unwrap(), Transport::Udp, Mono(0), 0) {
+                Outcome::Pass { bytes, .. } => String::from_utf8(bytes).unwrap().contains("authenticate"),
+                _ => panic!("it should pass"),
+            };
         assert!(from("192.0.2.1:5060"));
         assert!(!from("192.0.2.66:5060"));
         assert_eq!(g.counters.snapshot().foreign_challenges, 1);
@@ -528,7 +745,7 @@ mod tests {
         #[test]
         fn no_bytes_change_more_than_a_counter(data in proptest::collection::vec(any::<u8>(), 0..600)) {
             let g = gate(9);
-            let outcome = g.inspect(&data, FAR.parse().unwrap(), false, Mono(0), 0);
+            let outcome = g.inspect(&data, FAR.parse().unwrap(), Transport::Udp, Mono(0), 0);
             prop_assert_eq!(code(outcome), 1);
             prop_assert_eq!(g.calls(|c| c.active()), 0);
             prop_assert_eq!(g.counters.snapshot().dropped, 1);

@@ -3,19 +3,22 @@
 use super::counters::bump;
 use super::event::{DialogId, EndWhy, SipEvent};
 use super::gate::{Gate, Outcome, lock};
-use super::tcp::Crowd;
+use super::stream::{Crowd, Flow};
 use super::time::now;
-use super::trace::Carrier;
+use super::timed::Timed;
+use super::tls::Tls;
+use super::transport::Transport;
 use crate::clock::Mono;
 use rsipstack::dialog::dialog::TransactionHandle;
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::untyped::Contact;
-use rsipstack::sip::{Header, HeadersExt, Method, Response, SipMessage, Uri};
+use rsipstack::sip::{
+    Header, HeadersExt, Method, Param, Request, Response, SipMessage, StatusCode, ToTypedHeader, Uri,
+};
 use rsipstack::transaction::endpoint::{EndpointInnerRef, MessageInspector, TransportEventInspector};
 use rsipstack::transaction::key::TransactionKey;
 use rsipstack::transaction::transaction::{Transaction, TransactionEvent, TransactionEventSender};
-use rsipstack::transport::tcp::TcpConnection;
 use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, SipConnection, TransportEvent};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -45,6 +48,14 @@ pub(super) struct Entry {
     pub asked: HashMap<u64, Asked>,
     /// CSeq of the last ACK that was told.
     pub acked: Option<u32>,
+    /// What it does by itself as time passes.
+    pub timed: Timed,
+    /// A first INVITE that a 422 refuses is sent again: that 422 is not the end.
+    pub again: bool,
+    /// Our REFER waits for what becomes of it: status codes of its NOTIFYs.
+    pub referring: Option<mpsc::Sender<u16>>,
+    /// NOTIFYs of ours go out one after the other.
+    pub notices: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The server transaction of an INVITE.
@@ -72,10 +83,47 @@ pub(super) struct Target {
     pub contact: Contact,
 }
 
-/// A re-INVITE or UPDATE waiting for our answer, and the remote target it brings if we accept it.
+/// How a request is answered.
+pub(super) enum Reply {
+    /// By the library (re-INVITE: it waits for the ACK).
+    Library(TransactionHandle),
+    /// By us.
+    Own(Box<Transaction>),
+}
+
+impl Reply {
+    /// Answers; a success of our own names our Contact.
+    pub async fn respond(
+        self,
+        code: StatusCode,
+        mut headers: Vec<Header>,
+        body: Option<Vec<u8>>,
+        dialog: &InviteDialog,
+    ) {
+        match self {
+            Reply::Library(handle) => drop(handle.respond(code, Some(headers), body).await),
+            Reply::Own(mut tx) => {
+                headers.extend(contact_of(dialog));
+                if let Err(error) = tx.reply_with(code, headers, body).await {
+                    tracing::debug!(%error, "a request inside a dialog could not be answered");
+                }
+            }
+        }
+    }
+}
+
+/// Our Contact in a dialog.
+pub(super) fn contact_of(dialog: &InviteDialog) -> Option<Header> {
+    let uri = dialog.snapshot().local_contact?;
+    Some(rsipstack::sip::typed::Contact { display_name: None, uri, params: Vec::new() }.into())
+}
+
+/// A re-INVITE or UPDATE waiting for our answer, the remote target it brings if we accept it, and the session timer
+/// it asks for.
 pub(super) struct Asked {
-    pub handle: TransactionHandle,
+    pub reply: Reply,
     pub target: Option<Target>,
+    pub timer: super::session_timer::Asked,
 }
 
 /// Shared by all tasks of an agent.
@@ -88,15 +136,64 @@ pub(super) struct Hub {
     pub entries: Mutex<HashMap<DialogId, Entry>>,
     /// Transactions of INVITEs whose dialogs are over: they may still repeat an answer and take its ACK, until then.
     pub lingering: Mutex<VecDeque<(Mono, Invite)>>,
-    pub streams: Mutex<HashSet<SocketAddr>>,
+    /// Connections right now.
+    pub streams: Mutex<HashSet<(Transport, SocketAddr)>>,
     pub crowd: Crowd,
+    pub tls: Tls,
     /// What keeps our registrations elsewhere fresh, by server and user.
     pub renewals: Mutex<HashMap<(SocketAddr, String), CancellationToken>>,
     pub token: CancellationToken,
+    pub addresses: Addresses,
+}
+
+/// Where we are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addresses {
+    /// As configured, behind address translation.
+    pub public: Option<IpAddr>,
     /// Bound address, as advertised to peers without a better one.
     pub local: SocketAddr,
     /// Address the sockets are bound to; may be unspecified.
     pub bound: SocketAddr,
+    /// Ports of the other transports that are open.
+    pub ports: Ports,
+}
+
+impl Addresses {
+    /// The address that a transport's socket is bound to.
+    pub fn bound_for(&self, transport: Transport) -> SocketAddr {
+        SocketAddr::new(self.bound.ip(), self.ports.of(transport).unwrap_or(self.bound.port()))
+    }
+
+    /// Our address for a transport as `peer` should see it.
+    pub fn seen_by(&self, peer: SocketAddr, transport: Transport) -> SocketAddr {
+        let ip: IpAddr = match self.public {
+            Some(ip) => ip,
+            None if !self.bound.ip().is_unspecified() => self.bound.ip(),
+            None => super::gate::local_ip_for(peer).unwrap_or(self.local.ip()),
+        };
+        SocketAddr::new(ip, self.ports.of(transport).unwrap_or(self.bound.port()))
+    }
+}
+
+/// Ports beside that of UDP and TCP.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ports {
+    pub tls: Option<u16>,
+    pub ws: Option<u16>,
+    pub wss: Option<u16>,
+}
+
+impl Ports {
+    /// Where we listen for a transport; where we do not, nobody can call back but on the connection itself.
+    fn of(self, transport: Transport) -> Option<u16> {
+        match transport {
+            Transport::Udp | Transport::Tcp => None,
+            Transport::Tls => self.tls,
+            Transport::Ws => self.ws,
+            Transport::Wss => self.wss,
+        }
+    }
 }
 
 /// Bytes to send back at once.
@@ -107,25 +204,19 @@ pub(super) struct Answer {
 
 impl Hub {
     /// Takes one message from a socket through the gate to the SIP library; returns what to answer at once.
-    pub async fn received(
-        self: &Arc<Self>,
-        data: &[u8],
-        source: SocketAddr,
-        stream: Option<&TcpConnection>,
-    ) -> Option<Answer> {
+    pub async fn received(self: &Arc<Self>, data: &[u8], source: SocketAddr, flow: Option<&Flow>) -> Option<Answer> {
         let gate = self.gate.clone();
-        let judged =
-            catch_unwind(AssertUnwindSafe(|| gate.inspect(data, source, stream.is_some(), now(), rand::random())));
-        let carrier = if stream.is_some() { Carrier::Tcp } else { Carrier::Udp };
+        let transport = flow.map_or(Transport::Udp, |f| f.transport);
+        let judged = catch_unwind(AssertUnwindSafe(|| gate.inspect(data, source, transport, now(), rand::random())));
         let why = judged.as_ref().ok().and_then(Outcome::why);
-        gate.tracer.heard(carrier, None, source, data, why);
+        gate.tracer.heard(transport, source, data, why);
         let (bytes, call) = match judged {
             Ok(Outcome::Pass { bytes, call }) => (bytes, call),
             Ok(Outcome::Reply { bytes, close, event, .. }) => {
                 if let Some(event) = event {
                     self.tell_or_lose(event);
                 }
-                gate.tracer.sent(Some(carrier), None, Some(source), || bytes.clone());
+                gate.tracer.sent(Some(transport), Some(source), || bytes.clone());
                 return Some(Answer { bytes, close });
             }
             Ok(Outcome::Drop { close, .. }) => return close.then_some(Answer { bytes: Vec::new(), close }),
@@ -134,28 +225,27 @@ impl Hub {
                 return None;
             }
         };
-        if self.deliver(&bytes, source, stream).await {
+        if self.deliver(&bytes, source, flow).await {
             return None;
         }
         if let Some(call) = call {
             self.gate.calls(|c| c.end(call, now()));
         }
         let bytes = gate.refuse_bytes(data, source, now())?;
-        gate.tracer.sent(Some(carrier), None, Some(source), || bytes.clone());
+        gate.tracer.sent(Some(transport), Some(source), || bytes.clone());
         Some(Answer { bytes, close: false })
     }
 
     /// Gives canonical bytes to the library; false when it will not have them.
-    async fn deliver(&self, bytes: &[u8], source: SocketAddr, stream: Option<&TcpConnection>) -> bool {
-        use rsipstack::sip::Transport;
+    async fn deliver(&self, bytes: &[u8], source: SocketAddr, flow: Option<&Flow>) -> bool {
         let Ok(Ok(message)) = catch_unwind(AssertUnwindSafe(|| SipMessage::try_from(bytes))) else {
             return false;
         };
-        let (connection, transport) = match stream {
-            Some(tcp) => (SipConnection::Tcp(tcp.clone()), Transport::Tcp),
+        let (connection, transport) = match flow {
+            Some(flow) => (flow.library.clone(), flow.transport),
             None => (SipConnection::Udp(self.udp.clone()), Transport::Udp),
         };
-        let from = SipAddr { r#type: Some(transport), addr: source.into() };
+        let from = SipAddr { r#type: Some(transport.library()), addr: source.into() };
         match guarded(self.endpoint.on_received_message(message, connection, &from)).await {
             Some(Ok(())) => true,
             Some(Err(error)) => {
@@ -235,14 +325,14 @@ impl Hub {
         }
     }
 
+    /// Our address for a transport as `peer` should see it.
+    pub fn address_by(&self, peer: SocketAddr, transport: Transport) -> SocketAddr {
+        self.addresses.seen_by(peer, transport)
+    }
+
     /// Our address as `peer` should see it.
     pub fn address_for(&self, peer: SocketAddr) -> SocketAddr {
-        let ip: IpAddr = match self.gate.settings.public_host {
-            Some(ip) => ip,
-            None if !self.bound.ip().is_unspecified() => self.bound.ip(),
-            None => super::gate::local_ip_for(peer).unwrap_or(self.local.ip()),
-        };
-        SocketAddr::new(ip, self.bound.port())
+        self.addresses.seen_by(peer, Transport::Udp)
     }
 }
 
@@ -257,7 +347,7 @@ pub(super) async fn guarded<F: Future>(future: F) -> Option<F::Output> {
 }
 
 /// Mends what the library writes.
-pub(super) struct Mend(pub Arc<Gate>);
+pub(super) struct Mend(pub Arc<Gate>, pub Addresses);
 
 impl Mend {
     /// One To-tag for all answers of a call that was cancelled (RFC 3261 section 9.2): the library makes up another.
@@ -275,9 +365,80 @@ impl Mend {
     }
 }
 
+impl Mend {
+    /// Our address in the top Via, as the other side should see it: the library writes the same one to everybody.
+    fn via(&self, request: &mut Request, to: Option<&SipAddr>) -> Option<()> {
+        let peer = to?.get_socketaddr().ok()?;
+        let via = request.via_header_mut().ok()?;
+        let typed = via.first_value().ok()?.typed().ok()?;
+        let at = self.1.seen_by(peer, Transport::from_library(typed.transport)?);
+        if SocketAddr::try_from(typed.uri.host_with_port.clone()).ok() != Some(at) {
+            let old = typed.uri.host_with_port.to_string();
+            via.0 = via.0.replacen(&old, &at.to_string(), 1);
+        }
+        Some(())
+    }
+}
+
+/// A Contact of ours as others expect it: the library writes transports in capitals.
+fn plain(contact: &str) -> String {
+    let Some(at) = contact.find(";transport=") else { return contact.to_string() };
+    let (before, value) = contact.split_at(at + ";transport=".len());
+    let end = value.find([';', '>', '?']).unwrap_or(value.len());
+    let transport = value[..end].to_ascii_lowercase();
+    let transport = if transport == Transport::Wss.name() { Transport::Ws.name() } else { &transport };
+    format!("{before}{transport}{}", &value[end..])
+}
+
+/// Both kinds of WebSocket are `ws` in a URI (RFC 7118 section 5.2.1).
+fn web(params: &mut [Param]) {
+    for param in params {
+        if *param == Param::Transport(Transport::Wss.library()) {
+            *param = Param::Transport(Transport::Ws.library());
+        }
+    }
+}
+
+impl Mend {
+    /// The number of a request inside a dialog: the library does not know of the PRACKs between.
+    fn number(&self, request: &mut Request) -> Option<()> {
+        if matches!(request.method, Method::Ack | Method::PRack | Method::Cancel) {
+            return None;
+        }
+        request.to_header().ok()?.tag().ok()??;
+        let call_id = request.call_id_header().ok()?.value();
+        let from = request.from_header().ok()?.tag().ok()??;
+        let number = request.cseq_header().ok()?.seq().ok()?;
+        let number = self.0.calls(|c| c.on_the_wire(call_id, from.value(), number))?;
+        request.cseq_header_mut().ok()?.mut_seq(number).ok().map(|_| ())
+    }
+
+    /// The ACK of a 2xx goes to the Contact as it was written (the library escapes an escaped user again), with the
+    /// number that its INVITE had on the wire.
+    fn ack(&self, request: &mut Request) -> Option<()> {
+        if request.method != Method::Ack {
+            return None;
+        }
+        let call_id = request.call_id_header().ok()?.value();
+        let to = request.to_header().ok()?.tag().ok()??;
+        let from = request.from_header().ok()?.tag().ok()??;
+        let branch = request.via_header().ok()?.typed().ok()?.branch()?.value().to_string();
+        let number = request.cseq_header().ok()?.seq().ok()?;
+        let mended = self.0.calls(|c| c.mend_ack(call_id, (from.value(), to.value()), &branch, number))?;
+        if let Some(target) = mended.target {
+            request.uri = super::uri::for_library(target.as_str().try_into().ok()?);
+        }
+        request.cseq_header_mut().ok()?.mut_seq(mended.number).ok().map(|_| ())
+    }
+}
+
 impl MessageInspector for Mend {
     fn before_send(&self, mut message: SipMessage, to: Option<&SipAddr>) -> SipMessage {
         if let SipMessage::Request(request) = &mut message {
+            self.via(request, to);
+            web(&mut request.uri.params);
+            self.number(request);
+            self.ack(request);
             for header in request.headers.iter_mut() {
                 match header {
                     Header::Authorization(h) => h.0 = mend_authorization(&h.0),
@@ -289,10 +450,19 @@ impl MessageInspector for Mend {
         if let SipMessage::Response(response) = &mut message {
             self.tag(response);
         }
+        let headers = match &mut message {
+            SipMessage::Request(request) => &mut request.headers,
+            SipMessage::Response(response) => &mut response.headers,
+        };
+        for header in headers.iter_mut() {
+            if let Header::Contact(contact) = header {
+                contact.0 = plain(&contact.0);
+            }
+        }
         // What is not known here (an answer goes to its Via) is read from the message itself.
         let at = to.and_then(|a| SocketAddr::try_from(a.addr.clone()).ok());
-        let carrier = to.and_then(|a| Carrier::named(&a.r#type?.to_string()));
-        self.0.tracer.sent(carrier, None, at, || message.to_bytes().to_vec());
+        let transport = to.and_then(|a| Transport::from_library(a.r#type?));
+        self.0.tracer.sent(transport, at, || message.to_bytes().to_vec());
         message
     }
 

@@ -69,14 +69,20 @@ reasons! {
     NoDialog: "no_dialog", "a request inside a call that is not there", "请求所指的通话不存在";
     /// The same request by another road.
     Loop: "loop", "the same request came by two ways", "同一请求经两条路径到达（环路）";
+    /// No trunk has that address, and `[sip] open` is off.
+    Stranger: "stranger", "no trunk and no phone of ours has that address", "来源既不是中继也不是已注册话机";
+    /// More calls a second than are taken.
+    TooFast: "too_fast", "more calls a second than are taken", "每秒呼叫数超过限制";
+    /// Too many calls at once of one stranger.
+    Crowded: "crowded", "too many calls at once from one address", "同一来源的并发呼叫过多";
     /// A wrong user or password.
     WrongPassword: "wrong_password", "a wrong user name or password", "用户名或密码错误";
     /// Too many wrong passwords.
     Banned: "banned", "too many wrong passwords: refused for five minutes", "密码错误次数过多，暂停五分钟";
     /// Not the sender's to use or change.
     Forbidden: "forbidden", "the sender may not do that", "对方无权这样做";
-    /// A registration for too short a time.
-    TooBrief: "too_brief", "a registration for too short a time", "注册有效期过短";
+    /// A registration or session for too short a time.
+    TooBrief: "too_brief", "a registration or session timer that is too short", "注册有效期或会话定时器过短";
     /// CSeq did not rise.
     OldRequest: "old_request", "an old request came after a newer one", "旧请求晚于新请求到达";
     /// The SIP library would not have it.
@@ -97,7 +103,7 @@ impl RefusedFor {
             406 | 415 => RefusedFor::MediaType,
             416 => RefusedFor::Scheme,
             420 | 421 => RefusedFor::Extension,
-            423 => RefusedFor::TooBrief,
+            422 | 423 => RefusedFor::TooBrief,
             481 => RefusedFor::NoDialog,
             482 | 483 => RefusedFor::Loop,
             488 | 606 => RefusedFor::NoCodec,

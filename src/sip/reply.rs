@@ -1,6 +1,7 @@
 //! Answers given without a transaction (RFC 3261 section 8.2.7), and the canonical form of what is passed on.
 
 use super::sanity::Refusal;
+use super::transport::Transport;
 use super::uri::{Host, SipUri};
 use super::wire::{NameAddr, Start, Via, Wire, split_outside};
 use std::fmt::Write;
@@ -9,8 +10,11 @@ use std::net::{IpAddr, SocketAddr};
 /// From-tag given to a caller of RFC 2543 who sent none; taken off again on the way out (UDP).
 pub(super) const OLD_TAG: &str = ";tag=zj-rfc2543";
 
+/// The true RSeq of a reliable response, as it is passed on.
+pub(super) const RSEQ: &str = "X-Reliable";
+
 /// Headers the SIP library needs; the rest stays outside.
-const PASSED: [&str; 11] = [
+const PASSED: [&str; 20] = [
     "call-id",
     "cseq",
     "max-forwards",
@@ -22,6 +26,15 @@ const PASSED: [&str; 11] = [
     "proxy-authenticate",
     "expires",
     "min-expires",
+    "allow",
+    "supported",
+    "session-expires",
+    "min-se",
+    "rack",
+    "refer-to",
+    "event",
+    "subscription-state",
+    "replaces",
 ];
 
 /// Builds the answer to `wire`. `tag` is our To-tag, put where the request had none.
@@ -73,7 +86,7 @@ fn received(mut via: Via, source: SocketAddr) -> Via {
 
 /// Rewrites a sound message for the SIP library: one form for each header, only the headers it needs,
 /// the Contact of a caller behind address translation replaced by where the message came from.
-pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Vec<u8>> {
+pub(super) fn canonical(wire: &Wire, source: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
     let mut out = String::with_capacity(1024);
     let request = match &wire.start {
         Start::Request { method, uri, .. } => {
@@ -89,6 +102,7 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Ve
         if request && i == 0 {
             // Answers go to where the request came from, whatever the sender says of himself.
             via = received(via, source);
+            via.transport = transport.name().to_ascii_uppercase();
             if !via.params.iter().any(|(n, _)| n == "rport") {
                 via.params.push(("rport".into(), Some(source.port().to_string())));
             }
@@ -105,7 +119,7 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Ve
     let answers_register = !request && super::sanity::cseq(wire).is_some_and(|(_, method)| method == "REGISTER");
     match answers_register {
         true => bindings(wire, &mut out)?,
-        false => contact(wire, source, tcp, routed, &mut out)?,
+        false => contact(wire, source, transport, routed, &mut out)?,
     }
     for (name, value) in wire.headers.iter().filter(|(n, _)| PASSED.contains(&n.as_str())) {
         if name == "record-route" && !routed {
@@ -117,6 +131,15 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Ve
             let _ = write!(out, "{name}: {value}\r\n");
         }
     }
+    if request {
+        // Who requires an extension supports it.
+        let required = tokens(wire, "require").filter(|t| !t.is_empty());
+        for extension in required {
+            let _ = write!(out, "Supported: {extension}\r\n");
+        }
+    } else {
+        provisional(wire, &mut out);
+    }
     if out.bytes().any(|b| b < 0x20 && !matches!(b, b'\r' | b'\n' | b'\t')) {
         return None;
     }
@@ -125,6 +148,28 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Ve
     let mut bytes = out.into_bytes();
     bytes.extend_from_slice(body);
     Some(bytes)
+}
+
+/// A provisional response. It is passed without its Require, so that the library leaves the PRACK to us: its own comes
+/// out of order and holds up the call. And it has an RSeq made of its To-tag: the library takes a response that is like
+/// the last one for a repeated one, though it comes from another branch.
+fn provisional(wire: &Wire, out: &mut String) -> Option<()> {
+    let Start::Response { code: 101..=199, .. } = wire.start else { return None };
+    let reliable = tokens(wire, "require").any(|t| t.eq_ignore_ascii_case("100rel"));
+    let rseq = wire.get("rseq").filter(|_| reliable).and_then(|v| v.parse::<u32>().ok());
+    let to = NameAddr::parse(wire.get("to")?)?;
+    let fnv = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let branch = to.tag()?.bytes().fold(0x811c_9dc5, fnv);
+    let _ = write!(out, "RSeq: {}\r\n", branch ^ rseq.unwrap_or(0));
+    if let Some(rseq) = rseq {
+        let _ = write!(out, "{RSEQ}: {rseq}\r\n");
+    }
+    Some(())
+}
+
+/// Tokens of a header that is a list.
+pub(super) fn tokens<'w>(wire: &'w Wire, name: &'w str) -> impl Iterator<Item = &'w str> {
+    wire.all(name).flat_map(|v| v.split(',')).map(str::trim)
 }
 
 /// The library knows SHA-256 (RFC 8760) only without its hyphen; [`super::hub::Mend`] puts it back.
@@ -156,14 +201,14 @@ fn bindings(wire: &Wire, out: &mut String) -> Option<()> {
     Some(())
 }
 
-fn contact(wire: &Wire, source: SocketAddr, tcp: bool, routed: bool, out: &mut String) -> Option<()> {
+fn contact(wire: &Wire, source: SocketAddr, transport: Transport, routed: bool, out: &mut String) -> Option<()> {
     let first = match wire.get("contact") {
         Some(header) => split_outside(header, ',')?.into_iter().next(),
         None => None,
     };
     let given = first.and_then(NameAddr::parse);
     let uri = given.as_ref().and_then(|c| SipUri::parse(&c.uri).ok());
-    let transport = if tcp { ";transport=tcp" } else { "" };
+    let transport = transport.param();
     let makes_dialog = matches!(wire.method(), "INVITE" | "UPDATE");
     match (given, uri) {
         (Some(mut c), Some(u)) => {
@@ -221,7 +266,7 @@ mod tests {
             let text = invite(c);
             let w = Wire::parse(text.as_bytes()).unwrap();
             assert_eq!(sanity::check(&w), sanity::Verdict::Ok);
-            String::from_utf8(canonical(&w, source, false).unwrap()).unwrap()
+            String::from_utf8(canonical(&w, source, Transport::Udp).unwrap()).unwrap()
         };
         assert!(form("m: <sip:a@10.0.0.9:5060>\r\n").contains("Contact: <sip:a@203.0.113.7:40000>\r\n"));
         assert!(form("m: <sip:a@evil.example>\r\n").contains("Contact: <sip:a@203.0.113.7:40000>\r\n"));
@@ -237,7 +282,7 @@ mod tests {
         let form = |headers: &str| {
             let text = invite(headers);
             let w = Wire::parse(text.as_bytes()).unwrap();
-            String::from_utf8(canonical(&w, source, false).unwrap()).unwrap().to_ascii_lowercase()
+            String::from_utf8(canonical(&w, source, Transport::Udp).unwrap()).unwrap().to_ascii_lowercase()
         };
         let proxied = form("Record-Route: <sip:203.0.113.7;lr>\r\nm: <sip:a@10.0.0.9>\r\n");
         assert!(
@@ -255,7 +300,7 @@ mod tests {
         let text = invite("");
         let w = Wire::parse(text.as_bytes()).unwrap();
         let source: SocketAddr = "127.0.0.1:7".parse().unwrap();
-        let refusal = Refusal::new(404, "Not Found").with("X", "a\r\nInjected: b");
+        let refusal = Refusal::new(404, "Not Found").with("X-Note", "a\r\nInjected: b");
         let out = String::from_utf8(stateless(&w, source, "t1", "zj", &refusal)).unwrap();
         assert!(out.starts_with("SIP/2.0 404 Not Found\r\n"));
         assert!(

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Name and password of a seat's phone.
@@ -85,15 +86,55 @@ impl Served {
     }
 }
 
+/// Files of TLS, all PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Our certificate, and those that lead from it to a root.
+    pub certificate: PathBuf,
+    /// Its private key, without a password.
+    pub key: PathBuf,
+    /// Certificates trusted besides the system's when we connect to others.
+    pub trust: Option<PathBuf>,
+}
+
+/// Where SIP is listened for besides UDP and TCP.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listeners {
+    /// Address of SIP over TLS; needs `certificate`.
+    pub tls: Option<SocketAddr>,
+    /// Address of SIP over WebSocket in clear.
+    pub ws: Option<SocketAddr>,
+    /// Address of SIP over secure WebSocket; needs `certificate`.
+    pub wss: Option<SocketAddr>,
+    /// Certificate and key.
+    pub certificate: Option<TlsFiles>,
+}
+
+/// Who a trunk's messages come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkPeer {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Addresses of its servers.
+    pub networks: Vec<Network>,
+}
+
 /// Settings of a [`super::SipAgent`].
 #[derive(Debug, Clone)]
 pub struct SipSettings {
     /// Address of both sockets, UDP and TCP; port 0 lets the system choose one that is free for both.
     pub bind: SocketAddr,
+    /// What is listened on besides.
+    pub listeners: Listeners,
     /// Host or address written into Contact and Via when it differs from the bound one (behind NAT).
     pub public_host: Option<IpAddr>,
     /// Calls at once (both directions, ringing included); one more gets 503 with Retry-After.
     pub max_calls: usize,
+    /// New calls a second, for each trunk, for our own networks, and for all others together; one more gets 503. 0: any
+    /// number.
+    pub calls_per_s: u32,
+    /// Calls at once of one address that is neither a trunk's nor ours.
+    pub calls_per_source: usize,
     /// Numbers served.
     pub users: Served,
     /// Phones that may register.
@@ -102,11 +143,15 @@ pub struct SipSettings {
     pub realm: String,
     /// User-Agent and Server.
     pub user_agent: String,
-    /// Trunks and our own networks: their requests are not counted. Loopback never is.
+    /// Our own networks: their requests are not counted. Loopback never is.
     pub trusted: Vec<Network>,
+    /// Trunks: their requests are not counted, and what they assert of a caller is believed.
+    pub trunks: Vec<TrunkPeer>,
+    /// Whether anybody may call the numbers served. Otherwise only trunks, loopback and registered phones may.
+    pub open: bool,
     /// Requests outside dialogs an unknown source may send per 2 s.
     pub requests_per_2s: u32,
-    /// TCP connections at once, in all and per source address.
+    /// Connections at once (TCP, TLS, WebSocket), in all and per source address.
     pub tcp_connections: (usize, usize),
     /// From the first byte of a TCP message to its last; then the connection is closed.
     pub tcp_message_limit: Duration,
@@ -119,6 +164,10 @@ pub struct SipSettings {
     pub t1: Duration,
     /// Events waiting for the reader before new calls get 503.
     pub event_queue: usize,
+    /// Session-Expires that is offered and the longest agreed to, s (RFC 4028).
+    pub session_expires_s: u32,
+    /// The shortest that is agreed to, s; less gets 422. 90 but in tests.
+    pub session_min_s: u32,
     /// Where what is said in each call is kept, if anywhere.
     pub trace: Option<super::trace::TraceSettings>,
 }
@@ -127,13 +176,18 @@ impl Default for SipSettings {
     fn default() -> Self {
         SipSettings {
             bind: SocketAddr::from(([0, 0, 0, 0], 5060)),
+            listeners: Listeners::default(),
             public_host: None,
             max_calls: 200,
+            calls_per_s: 500,
+            calls_per_source: 20,
             users: Served::All,
             accounts: Vec::new(),
             realm: "zongji".into(),
             user_agent: concat!("zongji/", env!("CARGO_PKG_VERSION")).into(),
             trusted: Vec::new(),
+            trunks: Vec::new(),
+            open: true,
             requests_per_2s: 16,
             tcp_connections: (1000, 20),
             tcp_message_limit: Duration::from_secs(5),
@@ -141,6 +195,8 @@ impl Default for SipSettings {
             keep_alive: Duration::from_secs(25),
             t1: Duration::from_millis(500),
             event_queue: 1024,
+            session_expires_s: 1800,
+            session_min_s: 90,
             trace: None,
         }
     }
@@ -150,7 +206,13 @@ impl SipSettings {
     /// Whether requests from `ip` go uncounted.
     pub(super) fn trusts(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        ip.is_loopback() || self.trusted.iter().any(|n| n.contains(ip))
+        ip.is_loopback() || self.trusted.iter().any(|n| n.contains(ip)) || self.trunk(ip).is_some()
+    }
+
+    /// The trunk whose server this address is.
+    pub(super) fn trunk(&self, ip: IpAddr) -> Option<&str> {
+        let ip = ip.to_canonical();
+        self.trunks.iter().find(|t| t.networks.iter().any(|n| n.contains(ip))).map(|t| t.name.as_str())
     }
 }
 

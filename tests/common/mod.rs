@@ -1,6 +1,7 @@
 //! A whole hotline on loopback, a caller for it, and a bad network between them.
 
 pub mod proxy;
+pub mod secure;
 pub mod sip;
 mod skip;
 pub mod wire;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use zongji::call::CallEvent;
 use zongji::dialplan::FlowSet;
 use zongji::engines::Engines;
+use zongji::sdp::Codec;
 use zongji::server::bus::News;
 use zongji::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use zongji::server::phone::{Act, CallResult, Phone, PhoneNews, PhoneSettings, Step, When};
@@ -66,19 +68,35 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
     let first = 30_000 + (n % 100) * 200;
     HotlineSettings {
         sip: ([127, 0, 0, 1], 0).into(),
+        listeners: zongji::sip::Listeners::default(),
+        trunks: Vec::new(),
+        outbound: Vec::new(),
+        open: true,
         public: None,
         max_calls: 50,
+        calls_per_s: 0,
+        calls_per_source: 50,
         numbers: vec!["400".into()],
         rtp_bind: [127, 0, 0, 1].into(),
         rtp_ports: first..=first + 199,
         dead_after_s: 60,
+        codecs: vec![Codec::Pcma, Codec::Pcmu],
+        dtx: false,
         shards: 1,
+        srtp: zongji::sdp::SrtpPolicy::Optional,
         hear_workers: 1,
         data: data.path().to_path_buf(),
         record: true,
         seed_demo: true,
         speech: true,
-        seats: vec![Seat { user: SEAT.0.into(), password: SEAT.1.into(), queues: Vec::new(), skills: Vec::new() }],
+        seats: vec![Seat {
+            user: SEAT.0.into(),
+            password: SEAT.1.into(),
+            queues: Vec::new(),
+            skills: Vec::new(),
+            phone: None,
+        }],
+        supervisors: Vec::new(),
         routes: Vec::<TestRoute>::new(),
         trusted: Vec::new(),
         realm: "zongji".into(),
@@ -86,6 +104,7 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         write_queue: 4096,
         min_free_mb: 0,
         trace: Some(TraceSettings { dir: data.path().join("traces"), calls: 1000, bytes: 50 << 20 }),
+        hold_music: None,
         answer_delay_ms: 0,
     }
 }

@@ -1,9 +1,10 @@
 //! A call's sound: packets in, 20 ms served, packets out, and straight across when two legs are joined.
 
 use super::slot::{MediaLeg, Slot, relayed, silent_for};
+use super::supervise::with_supervisor;
 use super::{App, Shard, ShardReport, token};
 use crate::audio::AudioFrame;
-use crate::call::{CallEvent, CallInput, CallOutput, EndReason, Facts, Why};
+use crate::call::{CallEvent, CallInput, CallOutput, EndReason, Facts, Supervision, Why};
 use crate::clock::Mono;
 use crate::ids::Leg;
 use crate::rtp::{Carried, Received, RtpView};
@@ -50,37 +51,54 @@ impl Shard {
         if !l.keys.is_new(way, key, at) {
             return;
         }
+        if leg == Leg::Supervisor {
+            return Supervision::of_key(key).into_iter().for_each(|mode| self.supervise_as(slot, mode));
+        }
         let by_sip_only = way == Way::Info && l.rtp.plan().dtmf_pt.is_none();
         if slot.bridged
-            && by_sip_only
             && let Some(other) = slot.leg(leg.other())
+            // Tones go on as sound to a peer that knows nothing else.
+            && (by_sip_only || way == Way::Sound && other.rtp.plan().dtmf_pt.is_some())
         {
             other.rtp.send_key(key);
         }
         self.input(slot, at, CallInput::Key { leg, key });
     }
 
+    /// Keys in the sound of a leg that sends them in no other way.
+    fn tones(&mut self, slot: &mut Slot, at: Mono, leg: Leg, frame: &AudioFrame) {
+        let heard = slot.leg(leg).and_then(|l| l.tones.as_mut()?.push(&frame.pcm));
+        if let Some(key) = heard {
+            self.key(slot, at, leg, Way::Sound, key);
+        }
+    }
+
     /// A packet of a bridged leg, sound or key, goes to the other leg at once when the two agreed on the same; else
     /// sound goes with the tick and a key is pressed anew.
     pub(super) fn relay(&mut self, slot: &mut Slot, at: Mono, from: Leg, received: Received, bytes: &[u8]) {
+        let mixed = slot.is_spoken_to(from.other());
         let Some(seat) = slot.seat.as_mut() else { return };
         let (source, sink) = match from {
             Leg::Caller => (&mut slot.caller, seat),
             Leg::Seat => (seat, &mut slot.caller),
+            Leg::Supervisor => return,
         };
-        if !relayed(source, sink) {
+        if mixed || !relayed(source, sink) {
             if let Received::Key(key) = received {
                 sink.rtp.send_key(key);
             }
             return;
         }
-        let Ok(view) = RtpView::parse(bytes) else { return };
+        let Ok(view) = RtpView::parse(source.rtp.opened(bytes)) else { return };
         let Some(carried) = source.rtp.carries(&view) else { return };
-        if let Carried::Sound(law) = carried {
-            source.other_law = law != sink.rtp.law();
+        if let Carried::Sound(coding) = carried {
+            source.other_codec = coding != sink.rtp.coding();
         }
+        // A key lasts so many ticks of a clock: where that is another, it is pressed anew.
+        let clock = |leg: &MediaLeg| leg.rtp.plan().extras.event_clock;
+        let other_clock = carried == Carried::Event && clock(source) != clock(sink);
         // What the tick sends to this leg now is not sent twice.
-        if source.other_law || sink.rtp.has_keys() {
+        if source.other_codec || other_clock || sink.rtp.has_keys() {
             if let Received::Key(key) = received {
                 sink.rtp.send_key(key);
             }
@@ -101,10 +119,21 @@ impl Shard {
         if let Some(frame) = &from_seat {
             slot.app.hear(at, Leg::Seat, frame);
         }
+        let from_supervisor = slot.supervisor.as_mut().map(|s| s.leg.rtp.pull(at));
+        let frames = [(Leg::Caller, Some(&heard)), (Leg::Seat, from_seat.as_ref())];
+        for (leg, frame) in frames.into_iter().chain([(Leg::Supervisor, from_supervisor.as_ref())]) {
+            if let Some(frame) = frame {
+                self.tones(slot, at, leg, frame);
+            }
+        }
         let told = if slot.bridged {
-            self.serve_bridged(slot, &heard, from_seat.as_ref())
+            let seat = from_seat.unwrap_or_else(|| AudioFrame::silence(heard.at));
+            self.serve_supervisor(slot, &heard, &seat);
+            self.serve_bridged(slot, &heard, &seat, from_supervisor.as_ref())
         } else {
-            self.serve_apart(slot, at)
+            let told = self.serve_apart(slot, at, from_seat.as_ref());
+            self.serve_supervisor(slot, &heard, &told);
+            told
         };
         // From the first tick, so that positions on the caller's media clock are positions in the file.
         if let Some(tap) = &mut slot.tap {
@@ -116,7 +145,8 @@ impl Shard {
         self.watch_for_silence(slot, at);
         if slot.ticks.is_multiple_of(25) {
             let caller = slot.established.then_some(&mut slot.caller);
-            for leg in [caller, slot.seat.as_mut()].into_iter().flatten() {
+            let supervisor = slot.supervisor.as_mut().map(|s| &mut s.leg);
+            for leg in [caller, slot.seat.as_mut(), supervisor].into_iter().flatten() {
                 if let Some(to) = leg.rtp.rtcp_due(at, &mut self.packet) {
                     let _lost_like_any_packet = leg.control.send_to(&self.packet, to);
                 }
@@ -125,8 +155,11 @@ impl Shard {
         self.outputs(slot, at);
     }
 
-    pub(super) fn serve_apart(&mut self, slot: &mut Slot, at: Mono) -> AudioFrame {
+    pub(super) fn serve_apart(&mut self, slot: &mut Slot, at: Mono, from_seat: Option<&AudioFrame>) -> AudioFrame {
+        // Our own ringback goes on underneath, for the moment that the other side's stops.
         let told = slot.app.speak(at, Leg::Caller);
+        let sounds = slot.early && slot.seat.as_ref().is_some_and(|s| s.rtp.stats().last_packet.is_some());
+        let told = from_seat.filter(|_| sounds).map_or(told, |early| AudioFrame { at: told.at, ..*early });
         if slot.answered && slot.established {
             self.send(&mut slot.caller, &told);
         }
@@ -138,21 +171,24 @@ impl Shard {
     }
 
     /// Legs of one codec are relayed on arrival; others are decoded and sent on the tick, and so is what the other leg
-    /// would not understand, and keys that came by SIP.
+    /// would not understand, what a supervisor has a voice in, and keys that came by SIP.
     pub(super) fn serve_bridged(
         &mut self,
         slot: &mut Slot,
         heard: &AudioFrame,
-        from_seat: Option<&AudioFrame>,
+        from_seat: &AudioFrame,
+        from_supervisor: Option<&AudioFrame>,
     ) -> AudioFrame {
-        let told = from_seat.copied().unwrap_or_else(|| AudioFrame::silence(heard.at));
+        let told = with_supervisor(slot, Leg::Caller, from_seat, from_supervisor);
+        let briefed = with_supervisor(slot, Leg::Seat, heard, from_supervisor);
+        let mixed = (slot.is_spoken_to(Leg::Caller), slot.is_spoken_to(Leg::Seat));
         if let Some(seat) = &mut slot.seat {
             let apart = !relayed(&slot.caller, seat);
-            if apart || seat.other_law || slot.caller.rtp.has_keys() {
+            if apart || mixed.0 || seat.other_codec || slot.caller.rtp.has_keys() {
                 self.send(&mut slot.caller, &told);
             }
-            if apart || slot.caller.other_law || seat.rtp.has_keys() {
-                self.send(seat, heard);
+            if apart || mixed.1 || slot.caller.other_codec || seat.rtp.has_keys() {
+                self.send(seat, &briefed);
             }
         }
         told
@@ -187,6 +223,10 @@ impl Shard {
             let last = stats.last_packet.max(stats.last_report);
             plan.we_receive && !plan.held_by_remote && silent_for(l.since, last, at) > limit
         };
+        if slot.supervisor.as_ref().is_some_and(|s| silent(&s.leg)) {
+            self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Supervisor) });
+            self.drop_supervisor(slot);
+        }
         if silent(&slot.caller) {
             match &mut slot.app {
                 App::Hotline(call) => call.no_media(at),

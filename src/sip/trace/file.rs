@@ -13,7 +13,8 @@
 //! …
 //! ```
 
-use super::{Carrier, Ending, LegTrace, Role, Seen, Trace, Way};
+use super::{Ending, LegTrace, Role, Seen, Trace, Way};
+use crate::sip::transport::Transport;
 use std::fmt::Write;
 
 const MAGIC: &str = "zongji-trace 1";
@@ -130,7 +131,7 @@ fn message(rest: &str) -> Option<(Seen, usize)> {
         "out" => Way::Out,
         _ => return None,
     };
-    let carrier = Carrier::named(words.next()?)?;
+    let carrier = Transport::from_name(words.next()?)?;
     let (local, remote) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let bytes = words.next()?.parse().ok()?;
     let refused = words.next().filter(|w| *w != "-").map(String::from);
@@ -146,7 +147,7 @@ mod tests {
         let seen = |at, way, bytes: &[u8], refused: Option<&str>| Seen {
             at,
             way,
-            carrier: Carrier::Tls,
+            carrier: Transport::Tls,
             local: "[2001:db8::1]:5061".parse().unwrap(),
             remote: "192.0.2.7:40000".parse().unwrap(),
             refused: refused.map(String::from),

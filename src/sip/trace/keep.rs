@@ -276,14 +276,14 @@ fn ends(invite: &[u8]) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sip::trace::Carrier;
+    use crate::sip::transport::Transport;
 
     fn seen(at: u64, method: &str, call_id: &str) -> Seen {
         let text = format!(
             "{method} sip:400@h SIP/2.0\r\nFrom: <sip:138****8000@h>;tag=1\r\nCall-ID: {call_id}\r\nCSeq: 1 {method}\r\n\r\n"
         );
         let (local, remote) = ("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
-        Seen { at, way: Way::In, carrier: Carrier::Udp, local, remote, refused: None, bytes: text.into_bytes() }
+        Seen { at, way: Way::In, carrier: Transport::Udp, local, remote, refused: None, bytes: text.into_bytes() }
     }
 
     fn call() -> CallId {

@@ -134,6 +134,7 @@ fn peers(trace: &Trace, lang: Lang) -> Vec<Peer> {
             Some(Role::Caller) => lang.of("caller", "主叫"),
             Some(Role::Seat) => lang.of("seat", "坐席"),
             Some(Role::Trunk) => lang.of("trunk", "中继"),
+            Some(Role::Supervisor) => lang.of("supervisor", "班长"),
             None => lang.of("other", "其他"),
         };
         peer.name = if *nth == 1 { role.into() } else { format!("{role} {nth}") };

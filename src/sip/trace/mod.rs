@@ -22,6 +22,7 @@ pub use pcap::pcap;
 pub use shelf::{Found, Shelf};
 pub(super) use tracer::Tracer;
 
+use super::transport::Transport;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -45,42 +46,6 @@ pub enum Way {
     Out,
 }
 
-/// What carried it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Carrier {
-    /// UDP.
-    Udp,
-    /// TCP.
-    Tcp,
-    /// TLS.
-    Tls,
-    /// WebSocket.
-    Ws,
-    /// Secure WebSocket.
-    Wss,
-}
-
-impl Carrier {
-    /// All of them.
-    pub const ALL: [Carrier; 5] = [Carrier::Udp, Carrier::Tcp, Carrier::Tls, Carrier::Ws, Carrier::Wss];
-
-    /// Its name, small.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Carrier::Udp => "udp",
-            Carrier::Tcp => "tcp",
-            Carrier::Tls => "tls",
-            Carrier::Ws => "ws",
-            Carrier::Wss => "wss",
-        }
-    }
-
-    /// From its name in any case (that of a Via too).
-    pub fn named(name: &str) -> Option<Carrier> {
-        Carrier::ALL.into_iter().find(|c| c.name().eq_ignore_ascii_case(name))
-    }
-}
-
 /// What the other side of a leg is to the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -90,6 +55,8 @@ pub enum Role {
     Seat,
     /// A trunk that we called through.
     Trunk,
+    /// A supervisor who listens.
+    Supervisor,
 }
 
 impl Role {
@@ -99,11 +66,12 @@ impl Role {
             Role::Caller => "caller",
             Role::Seat => "seat",
             Role::Trunk => "trunk",
+            Role::Supervisor => "supervisor",
         }
     }
 
     fn named(name: &str) -> Option<Role> {
-        [Role::Caller, Role::Seat, Role::Trunk].into_iter().find(|r| r.name() == name)
+        [Role::Caller, Role::Seat, Role::Trunk, Role::Supervisor].into_iter().find(|r| r.name() == name)
     }
 }
 
@@ -124,7 +92,7 @@ pub struct Seen {
     /// Which way.
     pub way: Way,
     /// Over what.
-    pub carrier: Carrier,
+    pub carrier: Transport,
     /// Our address.
     pub local: SocketAddr,
     /// The other side's.

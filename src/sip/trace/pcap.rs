@@ -3,7 +3,8 @@
 //! What came over TCP is written as TCP, one segment after the other. What was encrypted is written as UDP: it is in clear
 //! here, and a dissector would take it for TLS by its port.
 
-use super::{Carrier, Seen, Trace, Way};
+use super::{Seen, Trace, Way};
+use crate::sip::transport::Transport;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -42,14 +43,14 @@ fn frame(m: &Seen, part: &[u8], sent: &mut HashMap<(SocketAddr, SocketAddr), u32
         Way::Out => (local, remote),
     };
     let (protocol, mut payload) = match m.carrier {
-        Carrier::Tcp => {
+        Transport::Tcp => {
             let acknowledged = sent.get(&(to, from)).copied().unwrap_or(1);
             let number = sent.entry((from, to)).or_insert(1);
             let segment = tcp(from.port(), to.port(), *number, acknowledged, part);
             *number = number.wrapping_add(part.len() as u32);
             (TCP, segment)
         }
-        Carrier::Udp | Carrier::Tls | Carrier::Ws | Carrier::Wss => (UDP, udp(from.port(), to.port(), part)),
+        Transport::Udp | Transport::Tls | Transport::Ws | Transport::Wss => (UDP, udp(from.port(), to.port(), part)),
     };
     let sum = checksum(&[&pseudo(from.ip(), to.ip(), protocol, payload.len()), &payload]);
     // A UDP sum of 0 would say that there is none (RFC 768).

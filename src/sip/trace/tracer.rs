@@ -3,11 +3,12 @@
 use super::keep::{Keep, Kept};
 use super::mask;
 use super::shelf::Filing;
-use super::{Carrier, Ending, Role, Seen, Trace, TraceSettings, Way};
+use super::{Ending, Role, Seen, Trace, TraceSettings, Way};
 use crate::ids::CallId;
 use crate::sip::gate::local_ip_for;
 use crate::sip::refused::RefusedFor;
 use crate::sip::time;
+use crate::sip::transport::Transport;
 use crate::sip::uri::{Host, SipUri};
 use crate::sip::wire::{Start, Via, Wire};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -31,8 +32,7 @@ const ROUTES: usize = 1024;
 struct Raw {
     at: u64,
     way: Way,
-    carrier: Option<Carrier>,
-    local: Option<SocketAddr>,
+    carrier: Option<Transport>,
     remote: Option<SocketAddr>,
     why: Option<RefusedFor>,
     bytes: Vec<u8>,
@@ -59,7 +59,7 @@ struct Figures {
 struct Inner {
     queue: Sender<Note>,
     figures: Arc<Figures>,
-    bound: Arc<OnceLock<SocketAddr>>,
+    bound: Arc<OnceLock<[SocketAddr; 5]>>,
 }
 
 /// Where signalling leaves its copies. Without settings it takes none.
@@ -85,45 +85,31 @@ impl Tracer {
         Ok(Tracer(Some(Arc::new(Inner { queue, figures, bound }))))
     }
 
-    /// Where our sockets are, for messages that do not say.
-    pub fn bound(&self, at: SocketAddr) {
+    /// Where our sockets are bound, in the order of [`Transport::ALL`].
+    pub fn bound(&self, at: [SocketAddr; 5]) {
         if let Some(inner) = &self.0 {
             inner.bound.get_or_init(|| at);
         }
     }
 
     /// A message came, and the gate has judged it.
-    pub fn heard(
-        &self,
-        carrier: Carrier,
-        local: Option<SocketAddr>,
-        from: SocketAddr,
-        data: &[u8],
-        why: Option<RefusedFor>,
-    ) {
+    pub fn heard(&self, carrier: Transport, from: SocketAddr, data: &[u8], why: Option<RefusedFor>) {
         // A flood is counted, not kept; registrations are no calls.
         let worthless = matches!(why, Some(RefusedFor::Limited | RefusedFor::NotSip | RefusedFor::Stray));
         if !worthless && !data.starts_with(b"REGISTER") {
-            self.note(Way::In, Some(carrier), local, Some(from), why, || data.to_vec());
+            self.note(Way::In, Some(carrier), Some(from), why, || data.to_vec());
         }
     }
 
     /// A message goes out; what is not known is read from its Via.
-    pub fn sent(
-        &self,
-        carrier: Option<Carrier>,
-        local: Option<SocketAddr>,
-        to: Option<SocketAddr>,
-        data: impl FnOnce() -> Vec<u8>,
-    ) {
-        self.note(Way::Out, carrier, local, to, None, data);
+    pub fn sent(&self, carrier: Option<Transport>, to: Option<SocketAddr>, data: impl FnOnce() -> Vec<u8>) {
+        self.note(Way::Out, carrier, to, None, data);
     }
 
     fn note(
         &self,
         way: Way,
-        carrier: Option<Carrier>,
-        local: Option<SocketAddr>,
+        carrier: Option<Transport>,
         remote: Option<SocketAddr>,
         why: Option<RefusedFor>,
         data: impl FnOnce() -> Vec<u8>,
@@ -137,7 +123,7 @@ impl Tracer {
         }
         let bytes = data();
         let size = bytes.len();
-        let raw = Raw { at: time::utc_us(time::now()), way, carrier, local, remote, why, bytes };
+        let raw = Raw { at: time::utc_us(time::now()), way, carrier, remote, why, bytes };
         inner.figures.waiting.fetch_add(size, Relaxed);
         if inner.queue.try_send(Note::Message(raw)).is_err() {
             inner.figures.waiting.fetch_sub(size, Relaxed);
@@ -184,7 +170,7 @@ struct Worker {
     keep: Keep,
     filing: Filing,
     figures: Arc<Figures>,
-    bound: Arc<OnceLock<SocketAddr>>,
+    bound: Arc<OnceLock<[SocketAddr; 5]>>,
     /// Our address as a peer sees it; asking the system costs a socket.
     routes: HashMap<IpAddr, IpAddr>,
     /// When the log last heard of a disk that does not take traces, in microseconds.
@@ -244,11 +230,11 @@ impl Worker {
             Some(at) => at,
             None => destination(&wire, via.as_ref()).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
         };
-        let carrier = raw.carrier.or_else(|| Carrier::named(&via?.transport)).unwrap_or(Carrier::Udp);
-        let local = match raw.local.or(self.bound.get().copied()) {
-            Some(at) if at.ip().is_unspecified() => SocketAddr::new(self.own_address(remote), at.port()),
-            Some(at) => at,
-            None => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        let carrier = raw.carrier.or_else(|| Transport::from_name(&via?.transport)).unwrap_or(Transport::Udp);
+        let bound = self.bound.get().and_then(|all| all.get(carrier as usize)).copied();
+        let local = match bound.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))) {
+            at if at.ip().is_unspecified() => SocketAddr::new(self.own_address(remote), at.port()),
+            at => at,
         };
         let refused = raw.why.map(|w| w.label().to_string());
         Some(Seen { at: raw.at, way: raw.way, carrier, local, remote, refused, bytes: mask::message(&raw.bytes) })
