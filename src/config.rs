@@ -42,6 +42,8 @@ pub struct Config {
     pub speech: Speech,
     /// `[record]`
     pub record: Record,
+    /// `[trace]`
+    pub trace: Trace,
     /// `[limits]`
     pub limits: Limits,
     /// `[[seat]]`
@@ -293,6 +295,19 @@ pub struct Record {
     pub on: bool,
 }
 
+/// What SIP says in each call, kept for `zongji trace`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    /// Whether it is kept.
+    pub on: bool,
+    /// Calls kept; the oldest go first.
+    pub keep: u32,
+    /// MiB kept at most.
+    pub max_mb: u32,
+    /// Folder; `None`: `traces` in the data folder.
+    pub dir: Option<PathBuf>,
+}
+
 /// Bounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -438,6 +453,7 @@ impl Default for Config {
             dialplans: Dialplans { dir: None },
             speech: Speech { recogniser: RecogniserChoice::Auto, vad: true, prompt_cache_mb: 256 },
             record: Record { on: true },
+            trace: Trace { on: true, keep: 2000, max_mb: 100, dir: None },
             limits: Limits { max_call_s: 1800, workers: 0, write_queue: 20_000, min_free_mb: 200, drain_s: 60 },
             seats: Vec::new(),
             trunks: Vec::new(),
@@ -449,6 +465,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Folder of the traces.
+    pub fn traces(&self) -> PathBuf {
+        self.trace.dir.clone().unwrap_or_else(|| self.data.dir.join("traces"))
+    }
+
     /// Reads a file; without a name, `zongji.toml` of the working directory where there is one, else the defaults.
     /// Relative paths in it count from the working directory.
     pub fn load(path: Option<&Path>) -> Result<Config, Vec<ConfigProblem>> {

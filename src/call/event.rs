@@ -89,6 +89,13 @@ pub enum CallEvent {
     },
     /// Something of ours did not work and the call went on.
     Trouble(String),
+    /// A leg that we called was not reached, or lost; the call may go on.
+    LegFailed {
+        /// Which.
+        leg: Leg,
+        /// Why.
+        reason: EndReason,
+    },
     /// The call ended.
     Ended(EndReason),
 }
@@ -185,8 +192,12 @@ pub struct EndReason {
     pub cause: u16,
     /// Who.
     pub by: HungUpBy,
-    /// A sentence.
+    /// A sentence, in English.
     pub sentence: String,
+    /// The same in Chinese.
+    pub zh: String,
+    /// For programs: which kind of end it was.
+    pub why: super::Why,
 }
 
 /// The call record: exactly one for each call.

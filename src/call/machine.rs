@@ -12,7 +12,7 @@ use super::timer::{Timer, Timers};
 use super::tone::Tone;
 use super::transfer::Transfer;
 use super::turn::{Awaiting, Phase, TurnTaking};
-use super::{CallEvent, CallInput, CallOutput, EndReason, Flow, HungUpBy};
+use super::{CallEvent, CallInput, CallOutput, EndReason, Facts, Flow, Why};
 use crate::audio::{AudioFrame, FRAME_SAMPLES, FaxDetector, FaxTone};
 use crate::clock::Mono;
 use crate::dialplan::{Input, Outcome, Prompt};
@@ -288,7 +288,7 @@ impl Call {
             }
             Step::Go(State::Ending) => {
                 let last = self.settings.phrases.limit.clone();
-                self.break_off(now, &last, (102, "the call reached its time limit"));
+                self.break_off(now, &last, Why::TimeLimit);
             }
             Step::Go(state) => self.enter(now, state),
             Step::Back => self.come_back(now, input.as_ref()),
@@ -328,9 +328,10 @@ impl Call {
     }
 
     /// Says a last sentence of our own and ends the call.
-    pub(super) fn break_off(&mut self, now: Mono, last: &str, (cause, why): (u16, &str)) {
-        self.event(CallEvent::Trouble(why.into()));
-        self.tally.broke_off = Some(EndReason { cause, by: HungUpBy::Us, sentence: why.into() });
+    pub(super) fn break_off(&mut self, now: Mono, last: &str, why: Why) {
+        let reason = EndReason::of(why, &Facts::default());
+        self.event(CallEvent::Trouble(reason.sentence.clone()));
+        self.tally.broke_off = Some(reason);
         self.mouth.stop();
         self.tally.outcome.get_or_insert(Outcome::Failed);
         self.enter(now, State::Ending);
@@ -341,13 +342,11 @@ impl Call {
     /// Nobody is there to talk to: a sentence for a person who may stand beside the machine, and the end.
     fn fax_heard(&mut self, now: Mono, tone: FaxTone) {
         let why = match tone {
-            FaxTone::Calling => "a fax machine called (its 1100 Hz tone was heard): this number takes voice only",
-            FaxTone::Answering => {
-                "a fax machine or modem was on the line (2100 Hz was heard): this number takes voice only"
-            }
+            FaxTone::Calling => Why::FaxCalling,
+            FaxTone::Answering => Why::FaxAnswering,
         };
         let last = self.settings.phrases.fax.clone();
-        self.break_off(now, &last, (88, why));
+        self.break_off(now, &last, why);
     }
 
     fn take(&mut self, now: Mono, input: CallInput) {

@@ -30,6 +30,7 @@ pub mod timer;
 pub mod tone;
 pub mod transfer;
 pub mod turn;
+pub mod why;
 
 pub use event::{CallEvent, CallRecord, EndReason, HungUpBy, Timings, TransferStage, Turn};
 pub use flow::Flow;
@@ -40,3 +41,4 @@ pub use output::CallOutput;
 pub use settings::{CallSettings, Phrases};
 pub use supervise::Supervision;
 pub use turn::Phase;
+pub use why::{Facts, Why};

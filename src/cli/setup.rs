@@ -12,6 +12,7 @@ use crate::server::outbound::Rule;
 use crate::server::routes::{Listening, RouteKind};
 use crate::server::trunks::{Server, Trunk};
 use crate::server::{Hotline, StartError};
+use crate::sip::trace::TraceSettings;
 use crate::sip::{Credential, Listeners, TlsFiles};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -232,6 +233,11 @@ fn settings(c: &Config) -> HotlineSettings {
         max_call_s: c.limits.max_call_s,
         write_queue: c.limits.write_queue as usize,
         min_free_mb: c.limits.min_free_mb,
+        trace: c.trace.on.then(|| TraceSettings {
+            dir: c.traces(),
+            calls: c.trace.keep as usize,
+            bytes: u64::from(c.trace.max_mb) << 20,
+        }),
         hold_music: c.media.hold_music.clone(),
         answer_delay_ms: 0,
     }

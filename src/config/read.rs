@@ -301,6 +301,12 @@ fn inside(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.number("prompt_cache_mb", &mut c.speech.prompt_cache_mb, 0..=100_000);
     });
     top.section("record", |s| s.bool("on", &mut c.record.on));
+    top.section("trace", |s| {
+        s.bool("on", &mut c.trace.on);
+        s.number("keep", &mut c.trace.keep, 1..=1_000_000);
+        s.number("max_mb", &mut c.trace.max_mb, 1..=1_000_000);
+        s.maybe_path("dir", &mut c.trace.dir);
+    });
     top.section("limits", |s| {
         s.number("max_call_s", &mut c.limits.max_call_s, 10..=86_400);
         s.number("workers", &mut c.limits.workers, 0..=256);

@@ -18,6 +18,7 @@ use super::voices::Voices;
 use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile, flowtest};
 use crate::engines::Engines;
 use crate::sdp::{Codec, SrtpPolicy};
+use crate::sip::trace::TraceSettings;
 use crate::sip::{Account, Listeners, Network, Served, SipAgent, SipError, SipEvent, SipSettings, TrunkPeer};
 use crate::store::{Store, StoreError, Writer, WriterHandle};
 use rand::SeedableRng;
@@ -125,6 +126,8 @@ pub struct HotlineSettings {
     pub write_queue: usize,
     /// Recordings stop while fewer MiB than this are free on the data folder's disk.
     pub min_free_mb: u32,
+    /// Where what SIP says in each call is kept, and how much of it; none: nothing is.
+    pub trace: Option<TraceSettings>,
     /// Heard by who is held or waits for a seat: a WAV file; a made chime without one.
     pub hold_music: Option<PathBuf>,
     /// How long a call rings before it is answered, in milliseconds.
@@ -425,6 +428,12 @@ impl Hotline {
 
     fn sip_metrics(&self, text: MetricsText) -> MetricsText {
         let sip = self.agent.counters();
+        let (traces, missed, failed) = self.agent.trace_figures();
+        let text = text
+            .counter_by("zongji_sip_refused_total", "SIP messages refused, by reason.", "reason", &self.agent.refused())
+            .counter("zongji_sip_traces_written_total", "Traces of calls on disk.", traces)
+            .counter("zongji_sip_trace_missed_total", "Messages that no trace had room for.", missed)
+            .counter("zongji_sip_trace_failed_total", "Traces the disk did not take.", failed);
         [
             ("datagrams", "Messages over UDP.", sip.datagrams),
             ("streamed", "Messages over TCP.", sip.streamed),
@@ -587,6 +596,7 @@ fn sip_settings(settings: &HotlineSettings) -> SipSettings {
             .collect(),
         realm: settings.realm.clone(),
         trusted: settings.trusted.clone(),
+        trace: settings.trace.clone(),
         listeners: settings.listeners.clone(),
         open: settings.open,
         trunks: settings.trunks.iter().map(peer).collect(),

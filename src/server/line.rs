@@ -15,7 +15,7 @@ use crate::sdp::{self, Capabilities, Codec, MediaPlan, Session as Sdp};
 use crate::sip::DialogId;
 use crate::store::NewTransfer;
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,6 +24,11 @@ pub(super) struct Line {
     pub dialog: DialogId,
     pub shard: ShardHandle,
     pub from: Pii,
+    /// The number dialled.
+    pub to: String,
+    /// Where the INVITE came from, and where the caller said that its sound is.
+    pub source: SocketAddr,
+    pub media: Option<SocketAddr>,
     pub caps: Capabilities,
     pub codec: Option<Codec>,
     /// Our last description: the answer to the INVITE, later what followed it.
@@ -49,6 +54,8 @@ pub(super) struct Line {
     pub transfer: Option<NewTransfer>,
     /// How the transfer under way ends if no seat is joined.
     pub seat_failure: TransferResult,
+    /// Why the last leg that we called failed.
+    pub leg_failure: Option<EndReason>,
     pub finished: Option<Box<CallRecord>>,
     pub stats: Option<Box<Stats>>,
     /// Of the last seat's leg.
@@ -104,7 +111,7 @@ impl Line {
     pub fn new(
         dialog: DialogId,
         shard: ShardHandle,
-        from: &str,
+        (from, to, source): (&str, &str, SocketAddr),
         (caps, agreed): (Capabilities, Agreed),
         route: Option<&TestRoute>,
         since: Mono,
@@ -113,6 +120,9 @@ impl Line {
             dialog,
             shard,
             from: Pii::new(from),
+            to: to.to_owned(),
+            source,
+            media: agreed.plan.as_ref().map(|p| p.remote),
             codec: agreed.plan.as_ref().map(|p| p.codec),
             caps,
             answer: agreed.answer,
@@ -130,6 +140,7 @@ impl Line {
             orders: 0,
             transfer: None,
             seat_failure: TransferResult::Timeout,
+            leg_failure: None,
             finished: None,
             stats: None,
             seat_stats: None,
@@ -141,13 +152,13 @@ impl Line {
     }
 
     /// The record of a call whose machine never began, or broke.
-    pub fn record_without_machine(&self, at: Mono, by: HungUpBy, sentence: &str) -> CallRecord {
-        let caller = by == HungUpBy::Caller;
+    pub fn record_without_machine(&self, at: Mono, reason: EndReason) -> CallRecord {
+        let caller = reason.by == HungUpBy::Caller;
         CallRecord {
             offered: self.since,
             answered: self.answered,
             ended: at,
-            reason: EndReason { cause: if caller { 16 } else { 41 }, by, sentence: sentence.into() },
+            reason,
             outcome: if caller { Outcome::Abandoned } else { Outcome::Failed },
             steps: 0,
             retries: 0,

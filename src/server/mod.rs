@@ -33,6 +33,7 @@ pub mod time;
 mod transfers;
 pub mod trunks;
 pub mod voices;
+mod why;
 
 pub use bus::{Bus, Notice};
 pub use hotline::{Hotline, HotlineSettings, StartError};

@@ -6,7 +6,7 @@ use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::clock::Mono;
 use crate::rtp::{Received, RtpSession, RtpView, Stats};
 use crate::sdp::{self, Capabilities, Codec, Direction, MediaPlan, Srtp, SrtpPolicy};
-use crate::sip::{Dial, DialogId, SipAgent, SipEvent, SipSettings};
+use crate::sip::{Credential, Dial, DialogId, SipAgent, SipEvent, SipSettings};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -140,6 +140,8 @@ pub struct PhoneSettings {
     pub relay: Option<Arc<dyn Relay>>,
     /// Whether its calls are encrypted (SRTP).
     pub srtp: SrtpPolicy,
+    /// For a hotline that wants its calls proved.
+    pub credential: Option<Credential>,
 }
 
 impl PhoneSettings {
@@ -155,6 +157,7 @@ impl PhoneSettings {
             linger_ms: 30_000,
             relay: None,
             srtp: SrtpPolicy::Optional,
+            credential: None,
         }
     }
 }
@@ -213,8 +216,13 @@ impl Phone {
     ) -> Result<CallResult, PhoneError> {
         let (media, caps) = self.media().await?;
         let offer = sdp::offer(&caps);
-        let dial =
-            Dial { to: uri.into(), from: self.settings.number.clone(), sdp: offer.to_string(), ..Dial::default() };
+        let dial = Dial {
+            to: uri.into(),
+            from: self.settings.number.clone(),
+            sdp: offer.to_string(),
+            credential: self.settings.credential.clone(),
+            ..Dial::default()
+        };
         let dialled = now();
         let dialog = self.agent.dial(dial).await?;
         let mut talk = Talk::new(script, &self.settings);

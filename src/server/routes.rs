@@ -2,7 +2,7 @@
 //! dialplans and show what the media plane alone costs.
 
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
-use crate::call::{CallInput, CallOutput, CallRecord, EndReason, HungUpBy, LegFailure};
+use crate::call::{CallInput, CallOutput, CallRecord, EndReason, Facts, HungUpBy, LegFailure, Why};
 use crate::clock::Mono;
 use crate::dialplan::{Outcome, Prompt, TransferOrder};
 use crate::ids::{Leg, TurnId};
@@ -180,16 +180,21 @@ impl Route {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        let (by, cause, outcome, sentence) = match input {
-            CallInput::HungUp(Leg::Caller) => (HungUpBy::Caller, 16, Outcome::Resolved, "test route"),
-            CallInput::HungUp(Leg::Seat) => (HungUpBy::Seat, 16, Outcome::Resolved, "test route"),
+        let other = |cause, by, english, chinese| EndReason::other(cause, by, english, chinese);
+        let (outcome, reason) = match input {
+            CallInput::HungUp(Leg::Caller) => {
+                (Outcome::Resolved, other(16, HungUpBy::Caller, "test route", "测试路由"))
+            }
+            CallInput::HungUp(Leg::Seat) => (Outcome::Resolved, other(16, HungUpBy::Seat, "test route", "测试路由")),
             CallInput::CallerLost => {
-                (HungUpBy::Us, 27, Outcome::Failed, "test route: the caller's signalling or sound broke off")
+                let words = "test route: the caller's signalling or sound broke off";
+                (Outcome::Failed, other(27, HungUpBy::Us, words, "测试路由：主叫的信令或语音中断"))
             }
-            CallInput::SeatFailed(_) => {
-                (HungUpBy::Us, 20, Outcome::Failed, "test route: its target did not take the call")
+            CallInput::SeatFailed(_) => (Outcome::Failed, EndReason::of(Why::Leg, &Facts::default())),
+            _ => {
+                let words = "test route: the call was too long, or the hotline stopped";
+                (Outcome::Failed, other(102, HungUpBy::Us, words, "测试路由：通话过长或总机停止"))
             }
-            _ => (HungUpBy::Us, 102, Outcome::Failed, "test route: the call was too long, or the hotline stopped"),
         };
         self.outputs.push_back(match (self.answered, input) {
             (Some(_), _) => CallOutput::Hangup(Leg::Caller),
@@ -203,7 +208,7 @@ impl Route {
             offered: self.began,
             answered: self.answered,
             ended: now,
-            reason: EndReason { cause, by, sentence: sentence.into() },
+            reason,
             outcome,
             steps: 0,
             retries: 0,

@@ -11,6 +11,7 @@ use crate::call::{CallInput, LegFailure, TransferStage};
 use crate::dialplan::{TransferOrder, TransferResult};
 use crate::ids::{CallId, Leg};
 use crate::sdp;
+use crate::sip::trace::Role as LegRole;
 use crate::sip::{Contact, Dial, DialogId, SipError};
 use crate::store::{NewTransfer, WriteJob};
 use rand::RngExt;
@@ -342,12 +343,15 @@ impl Switchboard {
             (Ok(dialog), Some(seat)) => {
                 seat.dialog = Some(dialog);
                 self.dialogs.insert(dialog, (call, Leg::Seat));
+                let role = if seat.way.is_some() { LegRole::Trunk } else { LegRole::Seat };
+                self.p.agent.trace_leg(dialog, call, role);
                 self.replay(dialog);
             }
             (Ok(dialog), None) => self.end_dialog(dialog),
             (Err(e), Some(_)) => {
                 tracing::warn!(%call, "a seat could not be called: {e}");
                 let busy = matches!(e, SipError::Busy);
+                self.leg_failed(call, if busy { 503 } else { 408 });
                 if !busy && self.next_way(call) {
                     return;
                 }
@@ -369,6 +373,7 @@ impl Switchboard {
         let Some(plan) = accepted(&seat.offer, body) else {
             self.dialogs.remove(&dialog);
             self.end_dialog(dialog);
+            self.leg_failed(call, 488);
             self.seat_lost(call, LegFailure::Failed(488));
             return;
         };
@@ -415,6 +420,7 @@ impl Switchboard {
     /// A seat that is busy or does not answer: the next one, or the call is told.
     pub(super) fn seat_failed(&mut self, dialog: DialogId, code: u16) {
         if let Some((call, Leg::Seat)) = self.dialogs.remove(&dialog) {
+            self.leg_failed(call, code);
             if matches!(code, 408 | 500 | 502 | 503 | 504) && self.next_way(call) {
                 return;
             }

@@ -11,6 +11,7 @@ use crate::call::Supervision;
 use crate::ids::{CallId, Leg};
 use crate::sdp::{Capabilities, Session as Sdp};
 use crate::sip::DialogId;
+use crate::sip::trace::Role;
 use rand::RngExt;
 use std::net::SocketAddr;
 
@@ -84,6 +85,7 @@ impl Switchboard {
         let leg = Box::new(NewLeg { sockets, plan, signalling: source.ip(), seed });
         let (agent, answer) = (self.p.agent.clone(), described.clone());
         self.dialogs.insert(dialog, (call, Leg::Supervisor));
+        self.p.agent.trace_leg(dialog, call, Role::Supervisor);
         if let Some(line) = self.lines.get_mut(&call) {
             let waiting = Some((leg, mode));
             line.supervisor = Some(SupervisorLine { user: user.into(), dialog, caps, described, asked: None, waiting });

@@ -14,11 +14,13 @@ use super::seats::Roster;
 use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle, ShardReport};
 use super::time::{now, today, utc};
 use super::trunks::{Trunks, rewrite};
-use crate::call::{Call, CallEvent, CallInput, CallOutput, CallSettings, HungUpBy, Phrases};
+use super::why::{AwayLimit, Knock, TurnedAway, no_agreement};
+use crate::call::{Call, CallEvent, CallInput, CallOutput, CallSettings, EndReason, Facts, Phrases, Why};
 use crate::dialplan::{ActionCall, FlowSet, Run, Session as FlowSession, TicketDraft, Value};
 use crate::ids::{CallId, Leg, RequestId};
 use crate::pii::Pii;
 use crate::sdp::{self, Capabilities, Codec, MediaPlan, Srtp};
+use crate::sip::trace::Role;
 use crate::sip::{DialogId, EndWhy, Identity, SipAgent, SipError, SipEvent};
 use crate::store::{CallExtras, NewCall as NewCallRow, Store, WriteJob, WriterHandle};
 use rand::RngExt;
@@ -87,15 +89,6 @@ pub(super) struct Dialled {
     pub result: Result<DialogId, SipError>,
 }
 
-/// Who calls whom, as a call says it.
-#[derive(Clone, Copy)]
-struct Names<'a> {
-    from: &'a str,
-    to: &'a str,
-    call_id: &'a str,
-    trunk: Option<&'a str>,
-}
-
 /// The switchboard.
 pub struct Switchboard {
     pub(super) p: SwitchboardParts,
@@ -108,6 +101,7 @@ pub struct Switchboard {
     pub(super) dialled: (mpsc::Sender<Dialled>, mpsc::Receiver<Dialled>),
     /// What SIP told of a dialog before its dialling was reported.
     pub(super) early: VecDeque<SipEvent>,
+    pub(super) away: AwayLimit,
     arrivals: (mpsc::Sender<Arrival>, mpsc::Receiver<Arrival>),
     waiting: HashMap<CallId, (MediaSockets, Option<MediaPlan>, IpAddr)>,
 }
@@ -123,6 +117,7 @@ impl Switchboard {
             attempts: 0,
             dialled: mpsc::channel(1024),
             early: VecDeque::new(),
+            away: AwayLimit::default(),
             arrivals: mpsc::channel(1024),
             waiting: HashMap::new(),
             p: parts,
@@ -151,7 +146,7 @@ impl Switchboard {
             let begun = self.lines.get(&call).is_some_and(|l| l.parked.is_none()) && !self.waiting.contains_key(&call);
             match begun {
                 true => self.tell(call, CallInput::Terminate),
-                false => self.end_early(call, HungUpBy::Us, "the call was refused: the hotline is stopping"),
+                false => self.end_early(call, Why::Stopping),
             }
         }
         let deadline = tokio::time::Instant::now() + Duration::from_secs(3);
@@ -185,9 +180,10 @@ impl Switchboard {
             }
             SipEvent::Invite { dialog, from_user, to_user, source, sdp, call_id, seat, hops, identity, .. } => {
                 let from = self.caller_of(from_user, &identity);
-                let names = Names { from: &from, to: &to_user, call_id: &call_id, trunk: identity.trunk.as_deref() };
-                if let Err((code, retry)) = self.invite(dialog, names, source, sdp, (seat.as_deref(), hops)) {
-                    self.reject(dialog, code, retry);
+                let trunk = identity.trunk.as_deref();
+                let knock = Knock { dialog, from: &from, to: &to_user, call_id: &call_id, trunk };
+                if let Err(away) = self.invite(&knock, source, sdp, (seat.as_deref(), hops)) {
+                    self.turn_away(&knock, away);
                 }
             }
             SipEvent::Refer { dialog, request, seat, to_user, replaces } => {
@@ -237,7 +233,7 @@ impl Switchboard {
     }
 
     /// Tasks, because the agent tells of a dialog's end in the queue that is read here.
-    fn reject(&mut self, dialog: DialogId, code: u16, retry: Option<u32>) {
+    pub(super) fn reject(&mut self, dialog: DialogId, code: u16, retry: Option<u32>) {
         self.dialogs.remove(&dialog);
         let agent = self.p.agent.clone();
         tokio::spawn(async move { agent.reject(dialog, code, retry).await });
@@ -256,36 +252,38 @@ impl Switchboard {
 
     fn invite(
         &mut self,
-        dialog: DialogId,
-        Names { from, to, call_id, trunk }: Names<'_>,
+        knock: &Knock<'_>,
         source: SocketAddr,
         body: Option<String>,
         (seat, hops): (Option<&str>, u8),
-    ) -> Result<(), (u16, Option<u32>)> {
+    ) -> Result<(), TurnedAway> {
+        let &Knock { dialog, from, to, call_id, trunk } = knock;
         if let Some(wish) = self.supervises(to) {
-            return self.admit_supervisor(dialog, from, wish, source, body.as_deref());
+            return self.admit_supervisor(dialog, from, wish, source, body.as_deref()).map_err(TurnedAway::with);
         }
-        let no_room = |why: &str| {
+        let no_room = |why: Why| {
             self.p.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("a call was refused: {why}");
-            (503, Some(RETRY_S))
+            let limit = self.p.settings.max_calls as u64;
+            let reason = EndReason::of(why, &Facts { limit, ..Facts::default() });
+            tracing::warn!("a call was refused: {}", reason.sentence);
+            TurnedAway { code: 503, retry: Some(RETRY_S), reason }
         };
         let trunk = trunk.and_then(|name| self.p.trunks.named(name)).cloned();
         if let Some(trunk) = trunk.as_ref().filter(|t| !t.inbound) {
             tracing::warn!("a call was refused: trunk {} takes calls out only ([[trunk]] direction)", trunk.name);
-            return Err((403, None));
+            return Err(TurnedAway { code: 403, retry: None, reason: EndReason::of(Why::OutOnly, &Facts::default()) });
         }
         // Seats' legs are not counted: the agent counts both, and takes more.
         if self.lines.len() >= self.p.settings.max_calls {
-            return Err(no_room("all lines are taken ([sip] max_calls)"));
+            return Err(no_room(Why::LinesFull));
         }
         if self.p.writer.is_behind() {
-            return Err(no_room("the disk is too slow for the records there are; look at the data folder's disk"));
+            return Err(no_room(Why::DiskSlow));
         }
         let Some(shard) = self.p.shards.iter().min_by_key(|s| s.load()).cloned() else {
-            return Err(no_room("there is no media thread"));
+            return Err(no_room(Why::NoMediaThread));
         };
-        let sockets = self.p.ports.take(now()).map_err(|e| no_room(&e.to_string()))?;
+        let sockets = self.p.ports.take(now()).map_err(|_| no_room(Why::NoPort))?;
         let mut caps = self.capabilities(source.ip(), sockets.port, None);
         if let Some(trunk) = trunk.filter(|t| !t.codecs.is_empty()) {
             caps.codecs.clone_from(&trunk.codecs);
@@ -294,7 +292,8 @@ impl Switchboard {
             Ok(agreed) => agreed,
             Err(code) => {
                 self.rest(Some(sockets));
-                return Err((code, None));
+                let reason = no_agreement(code, body.as_deref(), &caps);
+                return Err(TurnedAway { code, retry: None, reason });
             }
         };
         let route = self.p.settings.routes.iter().find(|r| r.user == to).cloned();
@@ -302,7 +301,9 @@ impl Switchboard {
         let call = CallId::new(utc().0, self.p.rng.random());
         let plan = agreed.plan.clone();
         self.dialogs.insert(dialog, (call, Leg::Caller));
-        let mut line = Line::new(dialog, shard, from, (caps, agreed), route.as_ref(), now());
+        self.p.agent.trace_leg(dialog, call, Role::Caller);
+        let ends = (from, to, source);
+        let mut line = Line::new(dialog, shard, ends, (caps, agreed), route.as_ref(), now());
         line.hops = hops;
         line.seat_calling = seat.map(String::from);
         self.lines.insert(call, line);
@@ -428,7 +429,7 @@ impl Switchboard {
         let begin = ShardCommand::Begin(Box::new(NewCall { call, app, flows, caller, tap }));
         if !shard.send(begin) {
             self.rest_port(port);
-            self.end_early(call, HungUpBy::Us, "the media thread does not take the call");
+            self.end_early(call, Why::NoMediaThread);
         }
     }
 
@@ -442,14 +443,14 @@ impl Switchboard {
             match plan {
                 // The machine begins only now: it is told of this ACK when it says `Answer`.
                 Some(plan) => {
-                    line.codec = Some(plan.codec);
+                    (line.codec, line.media) = (Some(plan.codec), Some(plan.remote));
                     line.caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
                     self.begin_media(call, app, flows, sockets, plan, signalling);
                 }
                 // The ACK cannot be refused: the call is answered, so it is ended.
                 None => {
                     self.rest(Some(sockets));
-                    self.end_early(call, HungUpBy::Us, "the ACK had no usable answer to our offer");
+                    self.end_early(call, Why::BadAck);
                 }
             }
             return;
@@ -485,15 +486,13 @@ impl Switchboard {
         }
         let parked = self.lines.get(&call).is_some_and(|l| l.parked.is_some());
         if parked || self.waiting.contains_key(&call) {
-            let (by, sentence) = match why {
-                None => (HungUpBy::Caller, "the caller gave up before the call began"),
-                Some(EndWhy::NoAck) => (HungUpBy::Us, "our offer was never acknowledged: look for NAT or a lost ACK"),
-                Some(EndWhy::Lost | EndWhy::Expired) => {
-                    (HungUpBy::Us, "the caller's signalling broke off before the call began")
-                }
-                Some(EndWhy::HungUp | EndWhy::Rejected) => (HungUpBy::Us, "the call was ended before it began"),
+            let why = match why {
+                None => Why::GaveUpEarly,
+                Some(EndWhy::NoAck) => Why::NoAck,
+                Some(EndWhy::Lost | EndWhy::Expired) => Why::LostEarly,
+                Some(EndWhy::HungUp | EndWhy::Rejected) => Why::EndedEarly,
             };
-            self.end_early(call, by, sentence);
+            self.end_early(call, why);
             return;
         }
         let input = match why {
@@ -505,16 +504,17 @@ impl Switchboard {
     }
 
     /// Writes the end of a call whose machine never began, or broke before it could.
-    fn record_broken(&mut self, call: CallId, by: HungUpBy, sentence: &str) {
+    fn record_broken(&mut self, call: CallId, why: Why) {
+        let Some(line) = self.lines.get(&call) else { return };
+        let record = line.record_without_machine(now(), self.explain(line, &EndReason::of(why, &Facts::default())));
         let Some(line) = self.lines.get_mut(&call) else { return };
-        let record = line.record_without_machine(now(), by, sentence);
         let ended = CallEvent::Ended(record.reason.clone());
         line.finished = Some(Box::new(record));
         self.event(call, ended);
     }
 
     /// Ends a call that no shard has: its ports rest, its record is written all the same.
-    fn end_early(&mut self, call: CallId, by: HungUpBy, sentence: &str) {
+    fn end_early(&mut self, call: CallId, why: Why) {
         let waiting = self.waiting.remove(&call).map(|(sockets, ..)| sockets);
         self.rest(waiting);
         let Some(line) = self.lines.get_mut(&call) else { return };
@@ -522,7 +522,7 @@ impl Switchboard {
         let dialog = line.dialog;
         self.rest(parked);
         self.event(call, CallEvent::Offered);
-        self.record_broken(call, by, sentence);
+        self.record_broken(call, why);
         if self.dialogs.remove(&dialog).is_some() {
             let agent = self.p.agent.clone();
             tokio::spawn(async move {
@@ -570,7 +570,7 @@ impl Switchboard {
     fn replan(&mut self, call: CallId, leg: Leg, plan: MediaPlan, signalling: Option<IpAddr>) {
         let Some(line) = self.lines.get_mut(&call) else { return };
         if leg == Leg::Caller {
-            line.codec = Some(plan.codec);
+            (line.codec, line.media) = (Some(plan.codec), Some(plan.remote));
         }
         let held = plan.held_by_remote;
         line.shard.send(ShardCommand::Replan { call, leg, plan, signalling });
@@ -601,11 +601,7 @@ impl Switchboard {
                 if let Some(line) = self.lines.get_mut(&call) {
                     line.stats = Some(stats);
                     if line.finished.is_none() {
-                        self.record_broken(
-                            call,
-                            HungUpBy::Us,
-                            "the call broke on our side: look for the panic in the log",
-                        );
+                        self.record_broken(call, Why::Broke);
                     }
                     self.close(call);
                 }
@@ -634,8 +630,15 @@ impl Switchboard {
             CallOutput::Act { request, call: action } => self.act(call, request, action),
             CallOutput::MakeTicket { request, draft } => self.make_ticket(call, request, draft),
             CallOutput::DialSeat { order } => self.dial_seat(call, order),
-            CallOutput::Event(event) => self.event(call, event),
-            CallOutput::Finished(record) => line.finished = Some(record),
+            CallOutput::Event(event) => self.event(call, self.explained(call, event)),
+            CallOutput::Finished(mut record) => {
+                if let Some(line) = self.lines.get(&call) {
+                    record.reason = self.explain(line, &record.reason);
+                }
+                if let Some(line) = self.lines.get_mut(&call) {
+                    line.finished = Some(record);
+                }
+            }
             _ => {}
         }
     }
@@ -693,7 +696,7 @@ impl Switchboard {
         });
     }
 
-    fn event(&mut self, call: CallId, event: CallEvent) {
+    pub(super) fn event(&mut self, call: CallId, event: CallEvent) {
         let Some(line) = self.lines.get_mut(&call) else { return };
         if event == CallEvent::Answered {
             line.answered = Some(now());
@@ -733,6 +736,9 @@ impl Switchboard {
     /// A call is over and its media is gone: write its record, forget it.
     fn close(&mut self, call: CallId) {
         self.end_transfer(call);
+        if let Some((line, record)) = self.lines.get(&call).and_then(|l| Some((l, l.finished.as_ref()?))) {
+            self.end_trace(call, line, record);
+        }
         let Some(line) = self.lines.get_mut(&call) else { return };
         if let Some(record) = line.finished.take()
             && line.hotline

@@ -12,6 +12,7 @@ use crate::dialplan::{Prompt, TransferOrder};
 use crate::ids::{CallId, Leg};
 use crate::sdp;
 use crate::sip::DialogId;
+use crate::sip::trace::Role;
 use crate::speech::Lang;
 use rand::RngExt;
 use std::net::IpAddr;
@@ -134,6 +135,7 @@ impl Switchboard {
         self.roster.engage(&user);
         self.dialogs.remove(&old);
         self.dialogs.insert(dialog, (call, Leg::Seat));
+        self.p.agent.trace_leg(dialog, call, Role::Seat);
         self.end_dialog(old);
         let agent = self.p.agent.clone();
         tokio::spawn(async move { agent.answer(dialog, answer).await });

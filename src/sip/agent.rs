@@ -7,13 +7,16 @@ use super::dialogs::{self, contact, insert, response_to, sdp_headers, text};
 use super::event::{DialogId, EndWhy, ReinviteId, SipError, SipEvent};
 use super::gate::{Gate, lock};
 use super::hub::{Addresses, Asked, Hub, Mend, Ports, Strays};
+use super::refused::RefusedFor;
 use super::registrar::Contact;
 use super::settings::{Listeners, Served, SipSettings};
 use super::sockets::{self, Way};
 use super::time::now;
 use super::tls::{self, Tls};
+use super::trace::{Ending, Role, Tracer};
 use super::transport::Transport;
 use super::{inside, refer, stream, timed, udp, uri, websocket};
+use crate::ids::CallId;
 use rsipstack::dialog::authenticate::Credential as LibraryCredential;
 use rsipstack::dialog::dialog::DialogState;
 use rsipstack::dialog::dialog_layer::DialogLayer;
@@ -156,7 +159,12 @@ impl SipAgent {
         let transport = TransportLayer::new(token.clone());
         transport.add_transport(udp.clone().into());
         let addresses = Addresses { public: settings.public_host, local, bound, ports };
-        let gate = Arc::new(Gate::new(settings, rand::random()));
+        let tracer = Tracer::start(settings.trace.as_ref()).map_err(|e| {
+            let dir = settings.trace.as_ref().map(|t| t.dir.clone()).unwrap_or_default();
+            SipError::Trace(dir, e.to_string())
+        })?;
+        tracer.bound(Transport::ALL.map(|t| addresses.bound_for(t)));
+        let gate = Arc::new(Gate::new(settings, tracer, rand::random()));
         let settings = &gate.settings;
         let t1 = settings.t1;
         let option = EndpointOption {
@@ -236,7 +244,16 @@ impl SipAgent {
 
     /// Refuses the call with a code of 300-699 (others become 480); `retry_after` in seconds.
     pub async fn reject(&self, d: DialogId, code: u16, retry_after: Option<u32>) {
+        self.count_refusal(d, code);
         self.refuse(d, code, retry_after, EndWhy::Rejected).await;
+    }
+
+    fn count_refusal(&self, d: DialogId, code: u16) {
+        let Some(dialog) = unanswered(&self.hub, d) else { return };
+        let source = dialogs::origin(&dialog.initial_request()).map(|(_, at)| at.ip());
+        if let (Some(why), Some(source)) = (RefusedFor::of_status(code), source) {
+            self.hub.gate.counters.refused.note(why, source, "INVITE", now());
+        }
     }
 
     async fn refuse(&self, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
@@ -545,6 +562,28 @@ impl SipAgent {
         }
     }
 
+    /// What was refused since the start, by the word of its reason ([`RefusedFor::label`]).
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.hub.gate.counters.refused.snapshot()
+    }
+
+    /// A dialog is a leg of this call: its messages belong into the call's trace.
+    pub fn trace_leg(&self, d: DialogId, call: CallId, role: Role) {
+        if let Some(call_id) = self.hub.gate.calls(|c| c.call_id(d)) {
+            self.hub.gate.tracer.join(call, &call_id, role);
+        }
+    }
+
+    /// A call is over: its trace is written, a moment later.
+    pub fn trace_end(&self, call: CallId, ending: Ending) {
+        self.hub.gate.tracer.end(call, ending);
+    }
+
+    /// Traces written, messages for which there was no room, traces the disk did not take.
+    pub fn trace_figures(&self) -> (u64, u64, u64) {
+        self.hub.gate.tracer.figures()
+    }
+
     /// Address of another transport's port, if it is open.
     pub fn listens_on(&self, transport: Transport) -> Option<SocketAddr> {
         let ports = self.hub.addresses.ports;
@@ -579,6 +618,7 @@ impl SipAgent {
         while !lock(&self.hub.entries).is_empty() && tokio::time::Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        self.hub.gate.tracer.stop().await;
         self.hub.token.cancel();
     }
 }

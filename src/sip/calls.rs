@@ -115,6 +115,11 @@ impl Calls {
         id
     }
 
+    /// Call-ID of a leg, until it is forgotten.
+    pub fn call_id(&self, id: DialogId) -> Option<String> {
+        self.names.get(&id).cloned()
+    }
+
     fn leg(&mut self, id: DialogId) -> Option<&mut Leg> {
         let name = self.names.get(&id)?;
         self.legs.get_mut(name)?.iter_mut().find(|l| l.id == id)

@@ -5,7 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         #[derive(Debug, Default)]
-        pub(super) struct Counters { $(pub $name: AtomicU64,)* }
+        pub(super) struct Counters {
+            $(pub $name: AtomicU64,)*
+            /// What was refused, by reason.
+            pub refused: super::refused::Refusals,
+        }
 
         /// Counts since the start, and how many there are right now (`calls`, `dialogs`, ...).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

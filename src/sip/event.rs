@@ -172,6 +172,9 @@ pub enum SipError {
         /// `udp`, `tcp`, `tls`, `ws` or `wss`.
         transport: &'static str,
     },
+    /// The folder of the traces cannot be used.
+    #[error("SIP traces cannot be kept in {0}: {1}; give another [trace] dir, or set [trace] on = false")]
+    Trace(std::path::PathBuf, String),
     /// The address cannot be bound.
     #[error("cannot open SIP sockets on {0}: {1}")]
     Bind(SocketAddr, String),

@@ -9,11 +9,13 @@ use super::counters::{Counters, bump};
 use super::digest::hex;
 use super::event::{DialogId, SipEvent};
 use super::identity::Identity;
+use super::refused::RefusedFor;
 use super::registrar::{Contact, Registrar, Round};
 use super::reply::{canonical, stateless, tokens};
 use super::sanity::{ALLOW, Refusal, SUPPORTED, Verdict, check, cseq};
 use super::session_timer::Asked;
 use super::settings::{Served, SipSettings};
+use super::trace::Tracer;
 use super::transport::Transport;
 use super::uri::SipUri;
 use super::wire::{NameAddr, Start, Via, Wire, split_outside};
@@ -34,16 +36,36 @@ const MAX_ANSWERS: usize = 4096;
 pub(super) enum Outcome {
     /// Hand these bytes to the SIP library. `call` was let in with them: end it if the library will not have it.
     Pass { bytes: Vec<u8>, call: Option<DialogId> },
-    /// Send this back to where the message came from; `close` ends a stream.
-    Reply { bytes: Vec<u8>, close: bool, event: Option<Box<SipEvent>> },
+    /// Send this back to where the message came from; `close` ends a stream. `why`: it refuses the message.
+    Reply { bytes: Vec<u8>, close: bool, event: Option<Box<SipEvent>>, why: Option<RefusedFor> },
     /// Nothing; `close` ends a stream.
-    Drop { close: bool },
+    Drop { close: bool, why: Option<RefusedFor> },
+}
+
+impl Outcome {
+    /// Why the message was refused, if it was.
+    pub fn why(&self) -> Option<RefusedFor> {
+        match self {
+            Outcome::Pass { .. } => None,
+            Outcome::Reply { why, .. } | Outcome::Drop { why, .. } => *why,
+        }
+    }
+}
+
+/// What does not pass.
+enum Stop {
+    /// It is answered so.
+    Answer(Refusal),
+    /// It is not answered.
+    Silence(RefusedFor),
 }
 
 /// Checks and the state they need.
 pub(super) struct Gate {
     pub settings: SipSettings,
     pub counters: Counters,
+    /// Takes a copy of what comes and goes.
+    pub tracer: Tracer,
     served: Mutex<Served>,
     draining: AtomicBool,
     secret: [u8; 32],
@@ -88,7 +110,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Gate {
-    pub fn new(settings: SipSettings, secret: [u8; 32]) -> Gate {
+    pub fn new(settings: SipSettings, tracer: Tracer, secret: [u8; 32]) -> Gate {
         let linger = settings.t1 * 64;
         let nonce_key: [u8; 32] = Sha256::digest([&secret[..], b"nonce"].concat()).into();
         let state = State {
@@ -102,6 +124,7 @@ impl Gate {
         Gate {
             served: Mutex::new(settings.users.clone()),
             counters: Counters::default(),
+            tracer,
             draining: AtomicBool::new(false),
             secret,
             state: Mutex::new(state),
@@ -161,22 +184,22 @@ impl Gate {
         bump(if transport.is_stream() { &self.counters.streamed } else { &self.counters.datagrams });
         let Ok(wire) = Wire::parse(data) else {
             bump(&self.counters.dropped);
-            return Outcome::Drop { close: true };
+            return self.silence(RefusedFor::NotSip, "", source, now, true);
         };
         let outcome = match check(&wire) {
             // `sips:` promises that nobody on the way could read it (RFC 5630 section 4).
             Verdict::Ok if !transport.is_secure() && wants_tls(&wire) => {
-                Err(Some(Refusal::new(416, "sips only under TLS")))
+                Err(Stop::Answer(Refusal::new(416, "sips only under TLS")))
             }
-            Verdict::Drop => Err(None),
+            Verdict::Drop => Err(Stop::Silence(RefusedFor::Broken)),
             Verdict::Reply(refusal) => {
                 // Answering garbage is a service too: an unknown sender gets only so much of it.
                 let allowed = self.settings.trusts(source.ip()) || lock(&self.state).admission.admit(source.ip(), now);
                 bump(if allowed { &self.counters.malformed } else { &self.counters.limited });
                 return if allowed {
-                    self.refuse(&wire, source, refusal)
+                    self.refuse(&wire, source, now, refusal)
                 } else {
-                    Outcome::Drop { close: refusal.close }
+                    self.silence(RefusedFor::Limited, wire.method(), source, now, refusal.close)
                 };
             }
             Verdict::Ok => match &wire.start {
@@ -186,24 +209,39 @@ impl Gate {
         };
         match outcome {
             Ok(passed) => passed,
-            Err(Some(refusal)) => self.refuse(&wire, source, refusal),
-            Err(None) => {
-                bump(&self.counters.dropped);
-                Outcome::Drop { close: false }
+            Err(Stop::Answer(refusal)) => self.refuse(&wire, source, now, refusal),
+            Err(Stop::Silence(why)) => {
+                bump(if why == RefusedFor::Limited { &self.counters.limited } else { &self.counters.dropped });
+                self.silence(why, wire.method(), source, now, false)
             }
         }
     }
 
+    /// No answer, but it is counted.
+    fn silence(&self, why: RefusedFor, detail: &str, source: SocketAddr, now: Mono, close: bool) -> Outcome {
+        self.counters.refused.note(why, source.ip(), detail, now);
+        Outcome::Drop { close, why: Some(why) }
+    }
+
     /// A stateless answer to bytes the SIP library refused after all.
-    pub fn refuse_bytes(&self, data: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
+    pub fn refuse_bytes(&self, data: &[u8], source: SocketAddr, now: Mono) -> Option<Vec<u8>> {
         let wire = Wire::parse(data).ok().filter(|w| !matches!(w.method(), "" | "ACK"))?;
         bump(&self.counters.malformed);
+        self.counters.refused.note(RefusedFor::Library, source.ip(), wire.method(), now);
         Some(stateless(&wire, source, &self.tag(&wire), &self.settings.user_agent, &Refusal::new(400, "Bad Request")))
     }
 
-    fn refuse(&self, wire: &Wire, source: SocketAddr, refusal: Refusal) -> Outcome {
+    fn refuse(&self, wire: &Wire, source: SocketAddr, now: Mono, refusal: Refusal) -> Outcome {
         let bytes = stateless(wire, source, &self.tag(wire), &self.settings.user_agent, &refusal);
-        Outcome::Reply { bytes, close: refusal.close, event: None }
+        self.count(&refusal, wire, source, now);
+        Outcome::Reply { bytes, close: refusal.close, event: None, why: refusal.why }
+    }
+
+    fn count(&self, answer: &Refusal, wire: &Wire, source: SocketAddr, now: Mono) {
+        if let Some(why) = answer.why {
+            let detail = format!("{} answered {} {}", wire.method(), answer.code, answer.reason);
+            self.counters.refused.note(why, source.ip(), &detail, now);
+        }
     }
 
     /// A To-tag that a retransmission gets again without our remembering it.
@@ -223,32 +261,32 @@ impl Gate {
         source: SocketAddr,
         transport: Transport,
         call: Option<DialogId>,
-    ) -> Result<Outcome, Option<Refusal>> {
+    ) -> Result<Outcome, Stop> {
         match canonical(wire, source, transport) {
             Some(bytes) => {
                 bump(&self.counters.passed);
                 Ok(Outcome::Pass { bytes, call })
             }
-            None if matches!(wire.method(), "" | "ACK") => Err(None),
+            None if matches!(wire.method(), "" | "ACK") => Err(Stop::Silence(RefusedFor::Broken)),
             None => {
                 bump(&self.counters.malformed);
-                Err(Some(Refusal::new(400, "Control characters")))
+                Err(Stop::Answer(Refusal::new(400, "Control characters")))
             }
         }
     }
 
-    fn response(&self, wire: &Wire, source: SocketAddr, transport: Transport) -> Result<Outcome, Option<Refusal>> {
+    fn response(&self, wire: &Wire, source: SocketAddr, transport: Transport) -> Result<Outcome, Stop> {
         let call_id = wire.get("call-id").unwrap_or_default();
         if super::alive::is_probe(call_id) {
             lock(&self.state).registrar.answered(call_id);
-            return Ok(Outcome::Drop { close: false });
+            return Ok(Outcome::Drop { close: false, why: None });
         }
         let (known, trusted) = {
             let calls = &lock(&self.state).calls;
             (calls.knows(call_id), calls.may_answer(call_id, source, &realms(wire)))
         };
         if !known {
-            return Err(None);
+            return Err(Stop::Silence(RefusedFor::Stray));
         }
         let challenge = matches!(wire.start, Start::Response { code: 401 | 407, .. });
         if challenge && !trusted {
@@ -307,8 +345,8 @@ impl Gate {
         transport: Transport,
         now: Mono,
         random: u64,
-    ) -> Result<Outcome, Option<Refusal>> {
-        let ids = Ids::of(wire).ok_or(None)?;
+    ) -> Result<Outcome, Stop> {
+        let ids = Ids::of(wire).ok_or(Stop::Silence(RefusedFor::Broken))?;
         let mut state = lock(&self.state);
         let inside = state.calls.has_dialog(&ids.call_id, &ids.to_tag);
         let begun = state.calls.has_incoming(&ids.call_id, &ids.from_tag, ids.number);
@@ -326,28 +364,26 @@ impl Gate {
                 _ => Ok(()),
             };
             drop(state);
-            entitled.map_err(Some)?;
+            entitled.map_err(Stop::Answer)?;
             if !allowed {
-                bump(&self.counters.limited);
-                return Ok(Outcome::Drop { close: false });
+                return Err(Stop::Silence(RefusedFor::Limited));
             }
-            self.too_brief(wire, method).map_err(Some)?;
+            self.too_brief(wire, method).map_err(Stop::Answer)?;
             return self.pass(wire, source, transport, None);
         }
         if method == "ACK" {
-            return Err(None);
+            return Err(Stop::Silence(RefusedFor::Stray));
         }
         // From here on it is new to us, and counted.
         if !trusted && !state.admission.admit(source.ip(), now) {
-            bump(&self.counters.limited);
-            return Ok(Outcome::Drop { close: false });
+            return Err(Stop::Silence(RefusedFor::Limited));
         }
         match method {
-            "OPTIONS" if ids.to_tag.is_empty() => Err(Some(self.options(random))),
+            "OPTIONS" if ids.to_tag.is_empty() => Err(Stop::Answer(self.options(random))),
             "MESSAGE" if ids.to_tag.is_empty() => Ok(self.message(&mut state, wire, source, (now, random))),
             "REGISTER" => Ok(self.register(&mut state, wire, source, transport, now, random)),
             "INVITE" if ids.to_tag.is_empty() => {
-                self.new_call(&mut state, wire, &ids, source, (now, random)).map_err(Some).and_then(|call| {
+                self.new_call(&mut state, wire, &ids, source, (now, random)).map_err(Stop::Answer).and_then(|call| {
                     drop(state);
                     let passed = self.pass(wire, source, transport, Some(call));
                     if passed.is_err() {
@@ -358,7 +394,7 @@ impl Gate {
             }
             _ => {
                 bump(&self.counters.no_dialog);
-                Err(Some(Refusal::new(481, "Call/Transaction Does Not Exist")))
+                Err(Stop::Answer(Refusal::new(481, "Call/Transaction Does Not Exist")))
             }
         }
     }
@@ -366,7 +402,9 @@ impl Gate {
     fn options(&self, random: u64) -> Refusal {
         bump(&self.counters.options);
         if self.draining() {
-            return Refusal::new(503, "Going down").with("Retry-After", retry_after(random));
+            return Refusal::new(503, "Going down")
+                .because(RefusedFor::Draining)
+                .with("Retry-After", retry_after(random));
         }
         Refusal::new(200, "OK")
             .with("Allow", ALLOW)
@@ -430,24 +468,21 @@ impl Gate {
     fn message(&self, state: &mut State, wire: &Wire, source: SocketAddr, (now, random): (Mono, u64)) -> Outcome {
         let key = (source, branch_and_number(wire));
         if let Some((bytes, _)) = state.answers.get(&key) {
-            return Outcome::Reply { bytes: bytes.clone(), close: false, event: None };
+            return Outcome::Reply { bytes: bytes.clone(), close: false, event: None, why: None };
         }
         let seat = match self.seat_of(state, wire, (source.ip(), now, random)) {
             Ok(seat) => seat.filter(|s| !state.registrar.contacts(s, now).is_empty()),
-            Err(refusal) => return self.refuse(wire, source, refusal),
+            Err(refusal) => return self.refuse(wire, source, now, refusal),
         };
-        let Some(seat) = seat else { return self.refuse(wire, source, self.not_allowed("Seats only")) };
+        let Some(seat) = seat else { return self.refuse(wire, source, now, self.not_allowed("Seats only")) };
         let bytes = stateless(wire, source, &self.tag(wire), &self.settings.user_agent, &Refusal::new(200, "OK"));
         if state.answers.len() < MAX_ANSWERS {
             state.answers.insert(key, (bytes.clone(), now));
         }
         let text = String::from_utf8_lossy(wire.body()).into_owned();
         let to_user = request_user(wire).unwrap_or_default();
-        Outcome::Reply {
-            bytes,
-            close: false,
-            event: Some(Box::new(SipEvent::Message { dialog: None, seat, to_user, text })),
-        }
+        let event = Some(Box::new(SipEvent::Message { dialog: None, seat, to_user, text }));
+        Outcome::Reply { bytes, close: false, event, why: None }
     }
 
     fn new_call(
@@ -462,20 +497,24 @@ impl Gate {
         let known = trunk.is_some() || self.settings.trusts(source.ip()) || state.registrar.is_registered_from(source);
         if !self.settings.open && !known {
             bump(&self.counters.strangers);
-            return Err(Refusal::new(403, "No trunk has this address"));
+            return Err(Refusal::new(403, "No trunk has this address").because(RefusedFor::Stranger));
         }
         let counted = (!known).then(|| super::admission::network(source.ip()));
         if !state.rates.of(trunk.as_deref(), known).admit(now) {
             bump(&self.counters.too_fast);
-            return Err(Refusal::new(503, "Too many calls a second").with("Retry-After", retry_after(random)));
+            let refusal = Refusal::new(503, "Too many calls a second").because(RefusedFor::TooFast);
+            return Err(refusal.with("Retry-After", retry_after(random)));
         }
         if counted.is_some_and(|from| state.calls.of_source(from) >= self.settings.calls_per_source) {
             bump(&self.counters.crowded);
-            return Err(Refusal::new(503, "Too many calls of yours").with("Retry-After", retry_after(random)));
+            let refusal = Refusal::new(503, "Too many calls of yours").because(RefusedFor::Crowded);
+            return Err(refusal.with("Retry-After", retry_after(random)));
         }
         if self.draining() || state.calls.active() >= self.settings.max_calls {
             bump(&self.counters.busy);
-            return Err(Refusal::new(503, "All lines are taken").with("Retry-After", retry_after(random)));
+            let why = if self.draining() { RefusedFor::Draining } else { RefusedFor::Full };
+            let refusal = Refusal::new(503, "All lines are taken").because(why);
+            return Err(refusal.with("Retry-After", retry_after(random)));
         }
         self.too_brief(wire, "INVITE")?;
         if state.calls.has_dialog(&ids.call_id, &ids.from_tag) {
@@ -518,10 +557,11 @@ impl Gate {
     ) -> Outcome {
         let key = (source, branch_and_number(wire));
         if let Some((bytes, _)) = state.answers.get(&key) {
-            return Outcome::Reply { bytes: bytes.clone(), close: false, event: None };
+            return Outcome::Reply { bytes: bytes.clone(), close: false, event: None, why: None };
         }
         let done = state.registrar.register(wire, source, transport, now, random);
         let bytes = stateless(wire, source, &self.tag(wire), &self.settings.user_agent, &done.answer);
+        self.count(&done.answer, wire, source, now);
         if done.refused {
             bump(&self.counters.unauthorized);
         } else if state.answers.len() < MAX_ANSWERS {
@@ -531,7 +571,7 @@ impl Gate {
             bump(&self.counters.registered);
             Box::new(SipEvent::Registered { user, contacts })
         });
-        Outcome::Reply { bytes, close: false, event }
+        Outcome::Reply { bytes, close: false, event, why: done.answer.why }
     }
 }
 
@@ -609,7 +649,7 @@ mod tests {
 
     fn gate(max_calls: usize) -> Gate {
         let users = Served::from_list(["400".to_string()]);
-        Gate::new(SipSettings { max_calls, users, ..SipSettings::default() }, [3; 32])
+        Gate::new(SipSettings { max_calls, users, ..SipSettings::default() }, Tracer::default(), [3; 32])
     }
 
     fn message(method: &str, user: &str, n: u32, to: &str) -> String {

@@ -160,6 +160,11 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
+    /// The address that a transport's socket is bound to.
+    pub fn bound_for(&self, transport: Transport) -> SocketAddr {
+        SocketAddr::new(self.bound.ip(), self.ports.of(transport).unwrap_or(self.bound.port()))
+    }
+
     /// Our address for a transport as `peer` should see it.
     pub fn seen_by(&self, peer: SocketAddr, transport: Transport) -> SocketAddr {
         let ip: IpAddr = match self.public {
@@ -203,15 +208,18 @@ impl Hub {
         let gate = self.gate.clone();
         let transport = flow.map_or(Transport::Udp, |f| f.transport);
         let judged = catch_unwind(AssertUnwindSafe(|| gate.inspect(data, source, transport, now(), rand::random())));
+        let why = judged.as_ref().ok().and_then(Outcome::why);
+        gate.tracer.heard(transport, source, data, why);
         let (bytes, call) = match judged {
             Ok(Outcome::Pass { bytes, call }) => (bytes, call),
-            Ok(Outcome::Reply { bytes, close, event }) => {
+            Ok(Outcome::Reply { bytes, close, event, .. }) => {
                 if let Some(event) = event {
                     self.tell_or_lose(*event);
                 }
+                gate.tracer.sent(Some(transport), Some(source), || bytes.clone());
                 return Some(Answer { bytes, close });
             }
-            Ok(Outcome::Drop { close }) => return close.then_some(Answer { bytes: Vec::new(), close }),
+            Ok(Outcome::Drop { close, .. }) => return close.then_some(Answer { bytes: Vec::new(), close }),
             Err(_) => {
                 bump(&self.gate.counters.panics);
                 return None;
@@ -223,7 +231,9 @@ impl Hub {
         if let Some(call) = call {
             self.gate.calls(|c| c.end(call, now()));
         }
-        self.gate.refuse_bytes(data, source).map(|bytes| Answer { bytes, close: false })
+        let bytes = gate.refuse_bytes(data, source, now())?;
+        gate.tracer.sent(Some(transport), Some(source), || bytes.clone());
+        Some(Answer { bytes, close: false })
     }
 
     /// Gives canonical bytes to the library; false when it will not have them.
@@ -449,6 +459,10 @@ impl MessageInspector for Mend {
                 contact.0 = plain(&contact.0);
             }
         }
+        // What is not known here (an answer goes to its Via) is read from the message itself.
+        let at = to.and_then(|a| SocketAddr::try_from(a.addr.clone()).ok());
+        let transport = to.and_then(|a| Transport::from_library(a.r#type?));
+        self.0.tracer.sent(transport, at, || message.to_bytes().to_vec());
         message
     }
 

@@ -1,6 +1,7 @@
 //! Phones that register with us (RFC 3261 section 10.3).
 
 use super::digest::{Digester, Proof};
+use super::refused::RefusedFor;
 use super::reply::reachable;
 use super::sanity::{Refusal, cseq};
 use super::settings::Account;
@@ -111,12 +112,18 @@ impl Registrar {
             return plain(Refusal::new(400, "To is no user here"));
         };
         if self.banned(source.ip(), now) {
-            return Registered { answer: Refusal::new(403, "Too many failures"), user: None, refused: true };
+            let answer = Refusal::new(403, "Too many failures").because(RefusedFor::Banned);
+            return Registered { answer, user: None, refused: true };
         }
         let user = match self.prove(wire, &["authorization"], source.ip(), now) {
             Proof::Right(user) => user,
             Proof::Stale => return self.unproved(source.ip(), now, random, true),
-            Proof::Wrong => return self.unproved(source.ip(), now, random, false),
+            Proof::Wrong => {
+                let mut challenge = self.unproved(source.ip(), now, random, false);
+                // A first REGISTER has no password yet: that refuses nothing.
+                challenge.answer.why = wire.get("authorization").map(|_| RefusedFor::WrongPassword);
+                return challenge;
+            }
         };
         self.failures.remove(&source.ip());
         if user != aor {
@@ -141,8 +148,9 @@ impl Registrar {
     /// section 22.3), or 403 to a source that failed too often.
     pub fn authenticate(&mut self, wire: &Wire, source: IpAddr, now: Mono, random: u64) -> Result<String, Refusal> {
         if self.banned(source, now) {
-            return Err(Refusal::new(403, "Too many failures"));
+            return Err(Refusal::new(403, "Too many failures").because(RefusedFor::Banned));
         }
+        let tried = wire.get("proxy-authorization").or(wire.get("authorization")).is_some();
         let stale = match self.prove(wire, &["proxy-authorization", "authorization"], source, now) {
             Proof::Right(user) => {
                 self.failures.remove(&source);
@@ -151,7 +159,8 @@ impl Registrar {
             proof => proof == Proof::Stale,
         };
         let challenges = self.digester.challenge(source, now, random, stale);
-        let refusal = Refusal::new(407, "Proxy Authentication Required");
+        let mut refusal = Refusal::new(407, "Proxy Authentication Required");
+        refusal.why = (tried && !stale).then_some(RefusedFor::WrongPassword);
         Err(challenges.into_iter().fold(refusal, |r, c| r.with("Proxy-Authenticate", c)))
     }
 
@@ -234,7 +243,7 @@ impl Registrar {
         let held = self.bindings.entry(user.to_string()).or_default();
         held.retain(|c| c.expires_at > now);
         if held.iter().any(|c| c.call_id == call_id && c.cseq >= number) && !asked.is_empty() {
-            return Err(Refusal::new(500, "CSeq did not rise"));
+            return Err(Refusal::new(500, "CSeq did not rise").because(RefusedFor::OldRequest));
         }
         if asked.contains(&"*") {
             if asked.len() > 1 || default != 0 {

@@ -2,6 +2,7 @@
 //!
 //! A pure function: bytes cut into a [`Wire`] in, a verdict out.
 
+use super::refused::RefusedFor;
 use super::uri::{BadUri, SipUri};
 use super::wire::{NameAddr, Start, Via, Wire, split_outside};
 
@@ -45,12 +46,21 @@ pub(super) struct Refusal {
     pub headers: Vec<(&'static str, String)>,
     /// The stream cannot be trusted after this: close it.
     pub close: bool,
+    /// The word it is counted under; none for an answer that refuses nothing.
+    pub why: Option<RefusedFor>,
 }
 
 impl Refusal {
     /// An answer of a code and a phrase.
     pub fn new(code: u16, reason: impl Into<String>) -> Refusal {
-        Refusal { code, reason: reason.into(), headers: Vec::new(), close: false }
+        let why = RefusedFor::of_status(code);
+        Refusal { code, reason: reason.into(), headers: Vec::new(), close: false, why }
+    }
+
+    /// Counted under another word than its status says.
+    pub fn because(mut self, why: RefusedFor) -> Refusal {
+        self.why = Some(why);
+        self
     }
 
     /// With one more header.
@@ -108,9 +118,11 @@ fn request(wire: &Wire, method: &str, uri: &str, version: &str) -> Check {
         return Err(Refusal::new(505, "Version Not Supported"));
     }
     let scheme = match SipUri::parse(uri) {
-        Ok(u) if u.headers.is_some() => return Err(bad("Headers in Request-URI")),
+        Ok(u) if u.headers.is_some() => {
+            return Err(bad("Headers in Request-URI").because(RefusedFor::RequestUri));
+        }
         Ok(u) => u.scheme,
-        Err(BadUri::Syntax) => return Err(bad("Bad Request-URI")),
+        Err(BadUri::Syntax) => return Err(bad("Bad Request-URI").because(RefusedFor::RequestUri)),
         Err(BadUri::Scheme) => String::new(),
     };
     shape(wire)?;
@@ -170,7 +182,7 @@ fn content_length(wire: &Wire) -> Check {
     match value.parse::<usize>() {
         Ok(n) if digits && n <= wire.rest.len() => Ok(()),
         _ => {
-            let mut refusal = bad("Bad Content-Length");
+            let mut refusal = bad("Bad Content-Length").because(RefusedFor::ContentLength);
             refusal.close = true;
             Err(refusal)
         }

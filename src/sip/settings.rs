@@ -168,6 +168,8 @@ pub struct SipSettings {
     pub session_expires_s: u32,
     /// The shortest that is agreed to, s; less gets 422. 90 but in tests.
     pub session_min_s: u32,
+    /// Where what is said in each call is kept, if anywhere.
+    pub trace: Option<super::trace::TraceSettings>,
 }
 
 impl Default for SipSettings {
@@ -195,6 +197,7 @@ impl Default for SipSettings {
             event_queue: 1024,
             session_expires_s: 1800,
             session_min_s: 90,
+            trace: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Calls as rows: begun, described while they last, ended exactly once.
 
 use super::{Store, StoreError};
-use crate::call::{CallEvent, CallRecord, EndReason, HungUpBy, Turn};
+use crate::call::{CallEvent, CallRecord, EndReason, Facts, HungUpBy, Turn, Why};
 use crate::clock::{Mono, UtcMs};
 use crate::crm::normalise_phone;
 use crate::dialplan::{Emotion, TransferResult};
@@ -149,9 +149,9 @@ impl Store {
     /// start, before the first call. The end is the last thing known of the call; the recording counts as long as it.
     pub async fn recover(&self) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
-        let reason = EndReason { cause: 41, by: HungUpBy::Us, sentence: "the program was stopped".into() };
+        let reason = EndReason::of(Why::ProgramStopped, &Facts::default());
         let closed = sqlx::query(
-            "UPDATE call SET outcome = 'failed', cause = ?, hung_up_by = ?, reason = ?,
+            "UPDATE call SET outcome = 'failed', cause = ?, hung_up_by = ?, reason = ?, reason_zh = ?,
                turns = (SELECT count(*) FROM turn WHERE turn.call_id = call.id),
                ended_at = started_at + max(coalesce(answered_at - started_at, 0),
                  coalesce((SELECT max(at_ms) FROM call_event WHERE call_event.call_id = call.id), 0))
@@ -160,6 +160,7 @@ impl Store {
         .bind(reason.cause)
         .bind(by_name(reason.by))
         .bind(&reason.sentence)
+        .bind(&reason.zh)
         .execute(&mut *tx)
         .await?
         .rows_affected();
@@ -221,8 +222,8 @@ pub(super) async fn end(
     let heard = extras.media.as_ref().and_then(|m| m.caller.heard);
     let done = sqlx::query(
         "UPDATE call SET answered_at = started_at + ?, ended_at = started_at + ?, outcome = ?, cause = ?,
-           hung_up_by = ?, reason = ?, steps = ?, retries = ?, verify_questions = ?, turns = ?, flows = ?, bridged = ?,
-           flow_set = ?, rtp = ?, codec = ?, loss_pct = ?, jitter_ms = ?, mos = ?
+           hung_up_by = ?, reason = ?, reason_zh = ?, steps = ?, retries = ?, verify_questions = ?, turns = ?, flows = ?,
+           bridged = ?, flow_set = ?, rtp = ?, codec = ?, loss_pct = ?, jitter_ms = ?, mos = ?
          WHERE id = ? AND ended_at IS NULL",
     )
     .bind(record.answered.map(after))
@@ -231,6 +232,7 @@ pub(super) async fn end(
     .bind(record.reason.cause)
     .bind(by_name(record.reason.by))
     .bind(&record.reason.sentence)
+    .bind(&record.reason.zh)
     .bind(record.steps)
     .bind(record.retries)
     .bind(record.verify_questions)
@@ -427,10 +429,15 @@ pub(super) fn describe(event: &CallEvent) -> (&'static str, Json) {
             };
             ("hold", json!({"leg": leg, "held": held}))
         }
+        CallEvent::LegFailed { reason: r, .. } => {
+            ("leg_failed", json!({"cause": r.cause, "reason": r.sentence, "reason_zh": r.zh}))
+        }
         CallEvent::Supervisor { user, mode } => {
             ("supervisor", json!({"user": user, "mode": mode.map_or("left", |m| m.name())}))
         }
         CallEvent::Trouble(what) => ("trouble", json!({"what": what})),
-        CallEvent::Ended(r) => ("ended", json!({"cause": r.cause, "by": by_name(r.by), "reason": r.sentence})),
+        CallEvent::Ended(r) => {
+            ("ended", json!({"cause": r.cause, "by": by_name(r.by), "reason": r.sentence, "reason_zh": r.zh}))
+        }
     }
 }

@@ -135,6 +135,7 @@ fn call(r: &SqliteRow) -> Result<CallRow, StoreError> {
         cause: r.try_get("cause")?,
         hung_up_by: r.try_get("hung_up_by")?,
         reason: r.try_get("reason")?,
+        reason_zh: r.try_get("reason_zh")?,
         steps: r.try_get("steps")?,
         retries: r.try_get("retries")?,
         verify_questions: r.try_get("verify_questions")?,

@@ -68,8 +68,10 @@ pub struct CallRow {
     pub cause: Option<u16>,
     /// `caller`, `seat`, `us`.
     pub hung_up_by: Option<String>,
-    /// A sentence.
+    /// A sentence, in English.
     pub reason: Option<String>,
+    /// The same in Chinese.
+    pub reason_zh: Option<String>,
     /// Caller steps used.
     pub steps: u8,
     /// Retries.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::call::{CallEvent, CallRecord, EndReason, HungUpBy, Timings, TransferStage, Turn};
+use crate::call::{CallEvent, CallRecord, EndReason, Facts, Timings, TransferStage, Turn, Why};
 use crate::clock::{Mono, UtcMs};
 use crate::dialplan::{Emotion, Level, Outcome, TicketDraft, TransferResult, Value};
 use crate::ids::{CallId, Leg, RequestId, TurnId};
@@ -39,7 +39,7 @@ pub(super) fn record(outcome: Outcome) -> CallRecord {
         offered: Mono::from_ms(5_000),
         answered: Some(Mono::from_ms(5_200)),
         ended: Mono::from_ms(65_000),
-        reason: EndReason { cause: 16, by: HungUpBy::Caller, sentence: "the caller hung up".into() },
+        reason: EndReason::of(Why::CallerLeft, &Facts::default()),
         outcome,
         steps: 2,
         retries: 1,

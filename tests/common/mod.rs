@@ -21,6 +21,7 @@ use zongji::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use zongji::server::phone::{Act, CallResult, Phone, PhoneNews, PhoneSettings, Step, When};
 use zongji::server::{Hotline, Notice};
 use zongji::sip::Credential;
+use zongji::sip::trace::TraceSettings;
 
 /// The demo customer with one order, still being packed.
 pub const ONE_ORDER: &str = "13800138000";
@@ -102,6 +103,7 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         max_call_s: 600,
         write_queue: 4096,
         min_free_mb: 0,
+        trace: Some(TraceSettings { dir: data.path().join("traces"), calls: 1000, bytes: 50 << 20 }),
         hold_music: None,
         answer_delay_ms: 0,
     }

@@ -4,7 +4,7 @@ use super::slot::{MediaLeg, Slot, relayed, silent_for};
 use super::supervise::with_supervisor;
 use super::{App, Shard, ShardReport, token};
 use crate::audio::AudioFrame;
-use crate::call::{CallInput, CallOutput, Supervision};
+use crate::call::{CallEvent, CallInput, CallOutput, EndReason, Facts, Supervision, Why};
 use crate::clock::Mono;
 use crate::ids::Leg;
 use crate::rtp::{Carried, Received, RtpView};
@@ -234,10 +234,19 @@ impl Shard {
             }
             self.outputs(slot, at);
         } else if slot.bridged && slot.seat.as_ref().is_some_and(silent) {
+            self.tell_of_silence(slot);
             // Its dialog first: what the machine does next may be to order another seat.
             self.carry_out(slot, at, CallOutput::Hangup(Leg::Seat));
             self.input(slot, at, CallInput::HungUp(Leg::Seat));
         }
+    }
+
+    /// The call's events say why the seat is gone.
+    fn tell_of_silence(&mut self, slot: &Slot) {
+        let media = slot.seat.as_ref().map(|l| l.rtp.plan().remote.to_string());
+        let facts = Facts { media, silent_s: self.settings.dead_after_ms / 1000, ..Facts::default() };
+        let event = CallEvent::LegFailed { leg: Leg::Seat, reason: EndReason::of(Why::NoMedia, &facts) };
+        self.report(ShardReport::Output { call: slot.call, output: CallOutput::Event(event) });
     }
 
     /// Sockets of bridged legs wake the thread; others are looked at on the tick.
