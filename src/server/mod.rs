@@ -25,6 +25,7 @@ pub mod routes;
 mod seats;
 pub mod shard;
 pub mod sound;
+pub mod stun;
 pub mod switchboard;
 pub mod time;
 pub mod voices;
