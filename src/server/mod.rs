@@ -21,6 +21,7 @@ pub mod outbound;
 mod pace;
 pub mod phone;
 pub mod ports;
+pub mod probe;
 pub mod recorder;
 pub mod routes;
 mod seats;
