@@ -12,6 +12,8 @@ mod calls_by_keys;
 mod calls_by_voice;
 mod command_line;
 mod hanging_up;
+mod line_doctor;
+mod load_tool;
 mod lossy_speech;
 mod media_security;
 mod simulated_calls;

@@ -16,6 +16,7 @@ pub mod hotline;
 pub mod inference;
 mod keys;
 mod line;
+pub mod load;
 mod metrics;
 pub mod outbound;
 mod pace;

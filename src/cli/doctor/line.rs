@@ -56,6 +56,9 @@ pub struct Args {
     /// Name by which others reach us over TLS: the certificate must be for it.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
+    /// Do not call the hotline itself.
+    #[arg(long)]
+    no_self_call: bool,
     /// Length of each test call in seconds, 5 to 120; clocks are told apart from 10 on.
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(5..=120))]
     seconds: u64,
@@ -109,6 +112,7 @@ impl Doctor {
         let beat = tokio::task::spawn_blocking(|| machine::beat(Duration::from_secs(2))).await?;
         self.tell(machine::of_beat(&beat));
         let found = match &port {
+            _ if self.args.no_self_call => Vec::new(),
             SipPort::Free => self.temporary().await?,
             SipPort::Ours(_) => self.running().await?,
             SipPort::Taken(_) => Vec::new(),
