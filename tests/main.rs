@@ -16,6 +16,8 @@ mod early_media;
 mod floods;
 mod hanging_up;
 mod keys_in_sound;
+mod line_doctor;
+mod load_tool;
 mod lossy_speech;
 mod media_security;
 mod simulated_calls;
