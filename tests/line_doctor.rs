@@ -171,6 +171,42 @@ fn a_peer_whose_contact_and_sdp_lead_nowhere_is_told_so() {
     assert_eq!(code, Some(1));
 }
 
+/// A STUN server that sees everybody behind one public address, each time at the port it is told.
+fn stun_server(port: u16) -> (SocketAddr, std::thread::JoinHandle<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let at = socket.local_addr().unwrap();
+    let run = move || {
+        let mut datagram = [0; 200];
+        let (length, from) = socket.recv_from(&mut datagram).unwrap();
+        assert_eq!(length, 20);
+        let id: [u8; 12] = datagram[8..20].try_into().unwrap();
+        let seen = SocketAddr::from(([203, 0, 113, 7], port));
+        socket.send_to(&zongji::server::stun::response(&id, seen, None), from).unwrap();
+    };
+    (at, std::thread::spawn(run))
+}
+
+#[test]
+fn a_nat_is_seen_by_stun_and_a_silent_trunk_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = config(folder.path(), "28000-28199", "", "");
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let ((one, first), (two, second)) = (stun_server(40_000), stun_server(40_017));
+    let (one, two, trunk) = (one.to_string(), two.to_string(), silent.local_addr().unwrap().to_string());
+    let (code, found) = doctor(&file, &["--no-self-call", "--stun", &one, "--stun", &two, "--trunk", &trunk]);
+    first.join().unwrap();
+    second.join().unwrap();
+    let address = found.iter().find(|f| f["check"] == "sdp-address").unwrap();
+    assert_eq!(address["level"], "error", "{found:#?}");
+    assert!(address["do"].as_str().unwrap().contains("public_address = \"203.0.113.7\""), "{address}");
+    let (level, seen) = said(&found, "nat");
+    assert!(level == "warn" && seen.contains("40000") && seen.contains("40017"), "{found:#?}");
+    let (level, seen) = said(&found, "trunk");
+    assert!(level == "error" && seen.contains(&trunk), "{found:#?}");
+    assert_eq!(code, Some(1));
+}
+
 #[test]
 fn chinese_is_spoken_unless_english_is_set() {
     let folder = tempfile::tempdir().unwrap();

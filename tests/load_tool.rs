@@ -56,8 +56,9 @@ fn bridged_calls_have_two_legs_and_a_delay() {
 
 #[test]
 fn callers_who_speak_are_answered() {
-    let (stage, verdict) = load(&["--mode", "speech", "--calls", "3", "--seconds", "15"]);
+    let (stage, verdict) = load(&["--mode", "speech", "--calls", "3", "--seconds", "20"]);
     assert!(stage["calls"].as_u64().unwrap() >= 1, "{stage:#}");
+    assert!(number(&stage, "/replies") >= 3.0, "{stage:#}");
     let reply = number(&stage, "/reply_ms/p50");
     assert!((100.0..20_000.0).contains(&reply), "{stage:#}");
     assert!(verdict["say"].as_str().unwrap().contains("speech"), "{verdict}");

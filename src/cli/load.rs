@@ -25,7 +25,7 @@ pub struct Args {
     /// Never try more than this many.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=2000))]
     most: u32,
-    /// Seconds measured at each number of calls.
+    /// Seconds measured at each number of calls (with speech 20 at least: talk comes in turns).
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=3600))]
     seconds: u64,
     /// New calls a second (default: 50; 10 with speech).
@@ -98,6 +98,8 @@ const SAYS: [&str; 4] = ["我要查订单", "是的", "还有别的吗", "不用
 const REFINE: u32 = 2;
 /// From a number that was clean to the next.
 const GROWTH: f64 = 1.6;
+/// Longest wait for callers to be talking.
+const GREETING: Duration = Duration::from_secs(30);
 /// Calls that have come to stand are given so long to settle.
 const SETTLE: Duration = Duration::from_millis(1500);
 
@@ -192,11 +194,13 @@ fn stage(
     while generator.standing() != calls && now().since(began) < patience && generator.failures() < 20 {
         std::thread::sleep(Duration::from_millis(20));
     }
-    // With speech the first prompts overlap; talk is even only after a while.
-    std::thread::sleep(if mode == Mode::Speech { SETTLE * 3 } else { SETTLE });
+    std::thread::sleep(SETTLE);
+    if mode == Mode::Speech {
+        await_talk(generator, calls);
+    }
     generator.reset();
     let (cpu, at) = (served.cpu_seconds(), now());
-    std::thread::sleep(Duration::from_secs(args.seconds));
+    std::thread::sleep(Duration::from_secs(if mode == Mode::Speech { args.seconds.max(20) } else { args.seconds }));
     let (cpu, seconds) = (served.cpu_seconds() - cpu, now().since(at).as_secs_f64());
     let memory = served.memory_kb().saturating_sub(idle);
     let figures = generator.figures(calls);
@@ -206,6 +210,15 @@ fn stage(
         kb_per_call: memory as f64 / standing,
         server_busy: cpu / seconds / cores.hotline as f64,
         ..figures
+    }
+}
+
+/// The greeting is no talk: what speech costs shows once most callers have been answered.
+fn await_talk(generator: &mut Generator, calls: usize) {
+    generator.reset();
+    let began = now();
+    while now().since(began) < GREETING && generator.figures(calls).replies.unwrap_or(0) < calls as u64 {
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 
@@ -222,7 +235,7 @@ fn tell(context: &Context, mode: Mode, f: &Figures, lang: Lang) {
         "refused": f.refused, "unanswered": f.unanswered, "dropped": f.dropped, "packets": f.packets, "lost": f.lost,
         "pacing_ms": {"p50": f.pacing_ms[0], "p99": f.pacing_ms[1], "max": f.pacing_ms[2]},
         "delay_ms": f.delay_ms.map(|d| serde_json::json!({"p50": d[0], "p99": d[1]})),
-        "reply_ms": f.reply_ms.map(|d| serde_json::json!({"p50": d[0], "p95": d[1]})),
+        "reply_ms": f.reply_ms.map(|d| serde_json::json!({"p50": d[0], "p95": d[1]})), "replies": f.replies,
         "cpu_s_per_call_minute": f.cpu_per_call_minute, "kb_per_call": f.kb_per_call, "server_busy": f.server_busy,
         "generator_busy": f.generator_busy, "generator_late_ms": f.generator_late_ms,
     }));

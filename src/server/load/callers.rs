@@ -135,6 +135,7 @@ impl Generator {
             pacing_ms: [heard.pacing.at(0.5), heard.pacing.at(0.99), heard.pacing.most()],
             delay_ms: two(&heard.delay, 0.99).filter(|_| self.crosses),
             reply_ms: two(&heard.reply, 0.95).filter(|_| self.speaks),
+            replies: Some(heard.reply.count()).filter(|_| self.speaks),
             generator_busy: busiest.unwrap_or(0) as f64 / us,
             generator_late_ms: heard.own.at(0.99),
             ..Figures::default()

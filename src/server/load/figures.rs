@@ -81,6 +81,8 @@ pub struct Figures {
     pub delay_ms: Option<[f64; 2]>,
     /// From a caller's last word to the answer's first sound, ms: median and 95th percentile.
     pub reply_ms: Option<[f64; 2]>,
+    /// Replies that were timed; none where callers do not speak.
+    pub replies: Option<u64>,
     /// CPU seconds of the hotline for each minute of each call.
     pub cpu_per_call_minute: f64,
     /// Memory of the hotline for each call, KiB.
@@ -106,7 +108,7 @@ pub enum Flaw {
     Slow,
     /// Calls broke off.
     Dropped,
-    /// Callers waited more than 2.5 s for a reply (95th percentile).
+    /// Callers waited more than 2.5 s for a reply (95th percentile), or got none at all.
     SlowReply,
 }
 
@@ -143,7 +145,7 @@ pub fn flaws(f: &Figures) -> Vec<Flaw> {
     when(!f.refused.is_empty() || f.unanswered > 0 || f.calls < f.asked, Flaw::Refused);
     when(f.setup_ms[1] > 1000.0, Flaw::Slow);
     when(f.dropped > 0, Flaw::Dropped);
-    when(f.reply_ms.is_some_and(|r| r[1] > 2500.0), Flaw::SlowReply);
+    when(f.replies == Some(0) || f.reply_ms.is_some_and(|r| r[1] > 2500.0), Flaw::SlowReply);
     found
 }
 
@@ -201,6 +203,7 @@ mod tests {
         assert_eq!(with(|f| f.setup_ms[1] = 1001.0), [Flaw::Slow]);
         assert_eq!(with(|f| f.dropped = 1), [Flaw::Dropped]);
         assert_eq!(with(|f| f.reply_ms = Some([900.0, 2600.0])), [Flaw::SlowReply]);
+        assert_eq!(with(|f| f.replies = Some(0)), [Flaw::SlowReply], "nobody was answered: nothing was tried");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval, timeout, timeout_at};
 
 /// The tone we send, in Hz: no key's, nor the line route's.
 const OUR_TONE_HZ: f32 = 1800.0;
-/// The sound that is judged: what comes in the first seconds, before any key.
+/// The sound that is judged: what comes in the first seconds of it, before any key.
 const LISTEN: Duration = Duration::from_secs(3);
 /// Keys of the pad, each pressed once.
 const KEYS: &str = "0123456789*#ABCD";
@@ -273,7 +273,8 @@ impl Line {
         let described = sdp::parse(reply.sdp.unwrap_or_default().as_bytes()).map_err(|e| e.to_string());
         let plan = described.and_then(|answer| sdp::accept(&self.offer, &answer).map_err(|e| e.to_string()));
         self.seen.plan = Some(plan.clone());
-        let mut ears = Ears::new(plan.ok(), self.answered);
+        let host = self.source.unwrap_or(self.at.to).ip();
+        let mut ears = Ears::new(plan.ok(), host, self.answered);
         let mut hands = Hands::new(ack, hop, self.at.keys);
         let mut tick = interval(Duration::from_millis(20));
         let (mut signal, mut packet) = (vec![0; 65_536], vec![0; 2048]);
@@ -355,7 +356,7 @@ impl Line {
             self.seen.options_asked = true;
             let _seen_by_no_answer = self.sip.send_to(self.call.options().as_bytes(), hands.hop).await;
         }
-        if since < LISTEN.as_millis() as u64 + 200 {
+        if !ears.has_listened(at) {
             return;
         }
         if let Some(key) = hands.next(at, &mut ears.answers) {
@@ -395,6 +396,8 @@ struct Ears {
     arrivals: Arrivals,
     tone: ToneGenerator,
     began: Mono,
+    /// When the first packet came.
+    first: Option<Mono>,
     judged: Vec<i16>,
     /// The last 80 ms, for keys.
     window: Vec<i16>,
@@ -403,16 +406,15 @@ struct Ears {
 }
 
 impl Ears {
-    fn new(plan: Option<MediaPlan>, began: Mono) -> Ears {
-        let rtp = plan.map(|plan| {
-            let host = plan.remote.ip();
-            RtpSession::new(plan, host, rand::random(), began)
-        });
+    /// `host` is where the other side's messages come from: its sound may too, whatever its SDP says.
+    fn new(plan: Option<MediaPlan>, host: IpAddr, began: Mono) -> Ears {
+        let rtp = plan.map(|plan| RtpSession::new(plan, host, rand::random(), began));
         Ears {
             rtp,
             arrivals: Arrivals::default(),
             tone: ToneGenerator::new(Tone::sine(OUR_TONE_HZ, 6000.0)),
             began,
+            first: None,
             judged: Vec::new(),
             window: Vec::new(),
             answers: Vec::new(),
@@ -427,6 +429,7 @@ impl Ears {
                 *seen.sources.entry(from).or_default() += 1;
             }
             seen.first_ms.get_or_insert(at.ms_since(self.began));
+            self.first.get_or_insert(at);
             self.arrivals.came(at.0, &view);
         }
         if let Some(rtp) = &mut self.rtp {
@@ -437,7 +440,7 @@ impl Ears {
     fn tick(&mut self, at: Mono, socket: &UdpSocket, seen: &mut MediaSeen) {
         let Some(rtp) = &mut self.rtp else { return };
         let heard = rtp.pull(at).pcm;
-        if at.since(self.began) < LISTEN {
+        if !self.has_listened(at) {
             self.judged.extend_from_slice(&heard);
         }
         self.window.extend_from_slice(&heard);
@@ -459,6 +462,12 @@ impl Ears {
             let _lost_like_any_packet = socket.try_send_to(&self.packet, there);
         }
         seen.sent = rtp.stats().packets_out;
+    }
+
+    /// Whether the sound without keys has been heard long enough: from the first packet on, which comes only after the
+    /// ACK did; without any, keys are tried all the same.
+    fn has_listened(&self, at: Mono) -> bool {
+        self.first.map_or(at.since(self.began) > LISTEN * 2, |first| at.since(first) > LISTEN)
     }
 
     fn finish(self, seen: &mut MediaSeen) {
