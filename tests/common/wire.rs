@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 use zongji::audio::Law;
+use zongji::clock::Mono;
 use zongji::rtp::RtpView;
+use zongji::server::time::now;
 
 /// Longest wait for a message.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,6 +23,8 @@ pub struct Caller {
     cseq: u32,
     /// Where the hotline takes our sound, once it has said so.
     pub remote: Option<SocketAddr>,
+    /// The `a=crypto` of its offers: RTP/SAVP then.
+    pub crypto: Option<String>,
 }
 
 impl Caller {
@@ -36,6 +40,7 @@ impl Caller {
             call_id: format!("{}-by-hand", here.port()),
             cseq: 1,
             remote: None,
+            crypto: None,
             sip,
             media,
         }
@@ -62,9 +67,13 @@ impl Caller {
 
     fn offer(&self, direction: &str) -> String {
         let port = self.media.local_addr().expect("its address").port();
+        let (transport, key) = match &self.crypto {
+            Some(key) => ("RTP/SAVP", format!("a=crypto:{key}\r\n")),
+            None => ("RTP/AVP", String::new()),
+        };
         format!(
-            "v=0\r\no=- 1 {} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 8\r\n\
-             a=rtpmap:8 PCMA/8000\r\na={direction}\r\n",
+            "v=0\r\no=- 1 {} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} {transport} 8\r\n\
+             a=rtpmap:8 PCMA/8000\r\n{key}a={direction}\r\n",
             self.cseq
         )
     }
@@ -178,6 +187,19 @@ impl Caller {
             Law::A.encode(frame, &mut packet);
             self.media.send_to(&packet, remote).await.expect("sent");
         }
+    }
+
+    /// Sends one packet that carries a number, and says when.
+    pub async fn beat(&self, n: u16) -> Mono {
+        let remote = self.remote.expect("the call is answered");
+        let [high, low] = n.to_be_bytes();
+        let mut packet = vec![0x80, 8, high, low];
+        packet.extend_from_slice(&(u32::from(n) * 160).to_be_bytes());
+        packet.extend_from_slice(&[0, 0, 0, 7, high, low]);
+        packet.resize(172, 0xd5);
+        let at = now();
+        self.media.send_to(&packet, remote).await.expect("sent");
+        at
     }
 
     /// How many packets come within a time, with sound or without.
