@@ -103,7 +103,15 @@ fn advertised(a: &Addresses, ip: IpAddr, seen_as: Option<IpAddr>) -> Finding {
                 "find the public address with --stun HOST:PORT, then in zongji.toml under [sip] put  public_address = \"THAT ADDRESS\""
             ),
         ),
-        _ if by_config && !a.is_ours && seen_as.is_none() => Finding::warn(
+        _ => unproved(a, ip, by_config && seen_as.is_none()),
+    }
+}
+
+/// What can be said of an address that nobody outside was asked about.
+fn unproved(a: &Addresses, ip: IpAddr, by_config: bool) -> Finding {
+    const CHECK: &str = "sdp-address";
+    match ip {
+        _ if by_config && !a.is_ours => Finding::warn(
             CHECK,
             words!(
                 "配置的 public_address {ip} 不是本机任何网卡的地址,也没有经 STUN 核对",
