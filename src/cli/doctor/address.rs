@@ -3,6 +3,9 @@
 use super::finding::{Finding, words};
 use std::net::{IpAddr, SocketAddr};
 
+/// The check's name.
+const ADDRESS: &str = "sdp-address";
+
 /// What is known about addresses.
 #[derive(Debug, Clone, Default)]
 pub struct Addresses {
@@ -55,32 +58,54 @@ pub fn findings(a: &Addresses) -> Vec<Finding> {
     found
 }
 
+/// The world sees another address than the one that others are told.
+fn seen_elsewhere(ip: IpAddr, public: IpAddr) -> Finding {
+    Finding::error(
+        ADDRESS,
+        words!(
+            "告诉对方的地址是 {ip},外面看到的却是 {public}",
+            "others are told {ip}, but the world sees us as {public}"
+        ),
+        words!(
+            "对方的声音、ACK 和挂机都会发到 {ip},到不了这里:单向无声,约 32 秒后掉线",
+            "sound, ACK and BYE of callers outside go to {ip} and never come: one-way audio, and the call drops after 32 s"
+        ),
+        words!(
+            "在 zongji.toml 的 [sip] 下写 public_address = \"{public}\",并在路由器上把 SIP 端口和 [rtp] ports 转到本机",
+            "in zongji.toml under [sip] put  public_address = \"{public}\"  and have the router forward the SIP port and [rtp] ports to this machine"
+        ),
+    )
+}
+
+/// A private address, and a peer that it means nothing to.
+fn private_to(ip: IpAddr, peer: &str) -> Finding {
+    Finding::error(
+        ADDRESS,
+        words!(
+            "告诉对方的地址是内网地址 {ip},而对端 {peer} 在外网",
+            "others are told the private address {ip}, but {peer} is outside"
+        ),
+        words!(
+            "对端把声音和 ACK 发到 {ip},到不了这里:单向无声,约 32 秒后掉线",
+            "{peer} sends sound and ACK to {ip}, which leads nowhere from there: one-way audio, and the call drops after 32 s"
+        ),
+        words!(
+            "用 --stun 服务器:端口 查出公网地址,在 zongji.toml 的 [sip] 下写 public_address = \"公网地址\"",
+            "find the public address with --stun HOST:PORT, then in zongji.toml under [sip] put  public_address = \"THAT ADDRESS\""
+        ),
+    )
+}
+
 fn advertised(a: &Addresses, ip: IpAddr, seen_as: Option<IpAddr>) -> Finding {
-    const CHECK: &str = "sdp-address";
     let by_config = a.configured.0.or(a.configured.1).is_some();
-    let far = a.far.first();
-    match (seen_as, far) {
+    match (seen_as, a.far.first()) {
         (Some(public), _) if public == ip => Finding::ok(
-            CHECK,
+            ADDRESS,
             words!("告诉对方的地址是 {ip},外面看到的也是它", "others are told {ip}, and that is how the world sees us"),
         ),
-        (Some(public), _) if is_private(ip) || by_config => Finding::error(
-            CHECK,
-            words!(
-                "告诉对方的地址是 {ip},外面看到的却是 {public}",
-                "others are told {ip}, but the world sees us as {public}"
-            ),
-            words!(
-                "对方的声音、ACK 和挂机都会发到 {ip},到不了这里:单向无声,约 32 秒后掉线",
-                "sound, ACK and BYE of callers outside go to {ip} and never come: one-way audio, and the call drops after 32 s"
-            ),
-            words!(
-                "在 zongji.toml 的 [sip] 下写 public_address = \"{public}\",并在路由器上把 SIP 端口和 [rtp] ports 转到本机",
-                "in zongji.toml under [sip] put  public_address = \"{public}\"  and have the router forward the SIP port and [rtp] ports to this machine"
-            ),
-        ),
+        (Some(public), _) if is_private(ip) || by_config => seen_elsewhere(ip, public),
         _ if ip.is_loopback() => Finding::warn(
-            CHECK,
+            ADDRESS,
             words!("告诉对方的地址是 {ip}", "others are told {ip}"),
             words!("只有本机上的电话能听到声音", "only phones on this machine can be heard"),
             words!(
@@ -88,23 +113,9 @@ fn advertised(a: &Addresses, ip: IpAddr, seen_as: Option<IpAddr>) -> Finding {
                 "set [sip] bind and [rtp] bind to an interface's address or 0.0.0.0"
             ),
         ),
-        (None, Some(peer)) if is_private(ip) => Finding::error(
-            CHECK,
-            words!(
-                "告诉对方的地址是内网地址 {ip},而对端 {peer} 在外网",
-                "others are told the private address {ip}, but {peer} is outside"
-            ),
-            words!(
-                "对端把声音和 ACK 发到 {ip},到不了这里:单向无声,约 32 秒后掉线",
-                "{peer} sends sound and ACK to {ip}, which leads nowhere from there: one-way audio, and the call drops after 32 s"
-            ),
-            words!(
-                "用 --stun 服务器:端口 查出公网地址,在 zongji.toml 的 [sip] 下写 public_address = \"公网地址\"",
-                "find the public address with --stun HOST:PORT, then in zongji.toml under [sip] put  public_address = \"THAT ADDRESS\""
-            ),
-        ),
+        (None, Some(peer)) if is_private(ip) => private_to(ip, peer),
         _ if by_config && !a.is_ours && seen_as.is_none() => Finding::warn(
-            CHECK,
+            ADDRESS,
             words!(
                 "配置的 public_address {ip} 不是本机任何网卡的地址,也没有经 STUN 核对",
                 "the configured public_address {ip} is on no interface of this machine, and no STUN server was asked"
@@ -116,7 +127,7 @@ fn advertised(a: &Addresses, ip: IpAddr, seen_as: Option<IpAddr>) -> Finding {
             words!("用 --stun 服务器:端口 核对", "check it with --stun HOST:PORT"),
         ),
         _ if is_private(ip) => Finding::warn(
-            CHECK,
+            ADDRESS,
             words!("告诉对方的地址是内网地址 {ip}", "others are told the private address {ip}"),
             words!(
                 "内网里的电话没有问题;外网的电话听不到",
@@ -127,7 +138,7 @@ fn advertised(a: &Addresses, ip: IpAddr, seen_as: Option<IpAddr>) -> Finding {
                 "for callers outside find the public address with --stun HOST:PORT and put it into [sip] public_address"
             ),
         ),
-        _ => Finding::ok(CHECK, words!("告诉对方的地址是 {ip}", "others are told {ip}")),
+        _ => Finding::ok(ADDRESS, words!("告诉对方的地址是 {ip}", "others are told {ip}")),
     }
 }
 

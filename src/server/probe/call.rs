@@ -438,9 +438,10 @@ impl Ears {
     }
 
     fn tick(&mut self, at: Mono, socket: &UdpSocket, seen: &mut MediaSeen) {
+        let listens = !self.has_listened(at);
         let Some(rtp) = &mut self.rtp else { return };
         let heard = rtp.pull(at).pcm;
-        if !self.has_listened(at) {
+        if listens {
             self.judged.extend_from_slice(&heard);
         }
         self.window.extend_from_slice(&heard);
