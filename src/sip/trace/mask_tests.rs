@@ -84,7 +84,7 @@ fn keys_of_the_media_and_the_caller_are_crossed_out() {
     assert!(shown.contains(&format!("Content-Length: {}\r\n", body.len())));
     let info = invite("", "").replace("INVITE", "INFO").replace(
         "Content-Length: 0\r\n\r\n",
-        "Content-Type: application/dtmf-relay\r\nContent-Length: 26\r\n\r\nSignal= 7\r\nDuration=160\r\n\r\n",
+        "Content-Type: application/dtmf-relay\r\nContent-Length: 25\r\n\r\nSignal= 7\r\nDuration=160\r\n\r\n",
     );
     assert!(masked(&info).ends_with("Signal=*\r\nDuration=160\r\n"), "{}", masked(&info));
     let text = invite("", "")
