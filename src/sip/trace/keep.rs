@@ -51,6 +51,7 @@ struct Heard {
 struct Group {
     legs: Vec<(Role, String)>,
     began: u64,
+    last: u64,
     ending: Option<(Ending, u64)>,
     written: bool,
     dirty: bool,
@@ -106,13 +107,14 @@ impl Keep {
             self.bytes -= gone.bytes.len();
             heard.lost += 1;
         }
-        heard.last = seen.at;
+        let now = seen.at;
+        heard.last = now;
         heard.dirty = true;
         heard.bytes += seen.bytes.len();
         self.bytes += seen.bytes.len();
         heard.messages.push(seen);
         if let Some(group) = heard.call.and_then(|c| self.calls.get_mut(&c)) {
-            group.dirty = true;
+            (group.dirty, group.last) = (true, now);
         }
         Kept::Yes
     }
@@ -151,7 +153,9 @@ impl Keep {
             let ended = group.ending.as_ref().map(|(_, at)| *at);
             let age = ended.map(|at| now.saturating_sub(at));
             let last = age.is_some_and(|a| a >= LATE) || now.saturating_sub(group.began) >= FORGOTTEN;
-            if age.is_some_and(|a| a >= SOON) && (!group.written || last && group.dirty) {
+            // What comes after the first writing is added when it is over, or at the latest now.
+            let late = group.dirty && (last || now.saturating_sub(group.last) >= SOON);
+            if age.is_some_and(|a| a >= SOON) && (!group.written || late) {
                 (group.written, group.dirty) = (true, false);
                 due.push(*call);
             }
@@ -309,7 +313,9 @@ mod tests {
         assert_eq!(trace.legs.iter().map(|l| l.role).collect::<Vec<_>>(), [Role::Caller, Role::Seat]);
         assert!(keep.due(20 + SOON).is_empty(), "once");
         keep.message(seen(2 * SOON, "BYE", "a"), None);
-        assert_eq!(keep.due(10 + LATE)[0].messages.len(), 6, "again with what came late");
+        assert!(keep.due(3 * SOON - 1).is_empty(), "it may not be over yet");
+        assert_eq!(keep.due(3 * SOON)[0].messages.len(), 6, "again with what came late");
+        assert!(keep.due(10 + LATE).is_empty());
         assert!(keep.legs.is_empty() && keep.calls.is_empty() && keep.bytes == 0);
     }
 
