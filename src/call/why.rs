@@ -215,16 +215,14 @@ const fn cause_of(why: Why) -> (u16, HungUpBy) {
         Why::NoCodec => (65, Us),
         Why::FaxCalling | Why::FaxAnswering => (88, Us),
         Why::OutOnly => (21, Us),
+        // Absent, where nothing more is known.
+        Why::Leg => (20, Us),
         Why::Terminated | Why::EndedEarly | Why::Other => (31, Us),
         Why::NotTaken | Why::NoAck | Why::LastWords | Why::BridgeLimit | Why::HeldTooLong | Why::TimeLimit => (102, Us),
         Why::BadOffer | Why::BadAck => (100, Us),
-        Why::Stopping
-        | Why::NoMedia
-        | Why::FlowCircle
-        | Why::NoMediaThread
-        | Why::Broke
-        | Why::ProgramStopped
-        | Why::Leg => (41, Us),
+        Why::Stopping | Why::NoMedia | Why::FlowCircle | Why::NoMediaThread | Why::Broke | Why::ProgramStopped => {
+            (41, Us)
+        }
     }
 }
 
