@@ -362,6 +362,8 @@ pub enum RouteKind {
     Bridge,
     /// Answers and waits.
     Sig,
+    /// Sounds a tone over what it hears and answers keys with their tones: what `zongji doctor line` calls.
+    Line,
 }
 
 /// A number for benches that bypasses the flows.

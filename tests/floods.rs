@@ -10,9 +10,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::Instant;
 
 /// New calls a second that are admitted; the flood is ten times as fast.
 const ADMITTED: u32 = 150;
@@ -121,7 +122,7 @@ async fn under_flood(from: std::net::IpAddr, lasting: Duration) -> Seen {
     let to = SocketAddr::from(([127, 0, 0, 1], served.port));
     let mut listener = Caller::dialling(to, ONE_ORDER, "ivr").await;
     listener.establish().await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(listener.packets(Duration::from_secs(1)).await > 10, "the prompt is playing");
     let before = resident(served.child.id());
     let stop = Arc::new(AtomicBool::new(false));
     let flooding = tokio::spawn(flood(from, SocketAddr::new(from, served.port), stop.clone()));

@@ -173,7 +173,7 @@ pub const fn of_status(code: u16) -> Status {
             "it wants us to call another address, which is not done",
             "对方要求改呼其他地址，本机不跟随",
         ),
-        400..=499 => status(127, "Request Failure", "it refused our request", "对方拒绝请求"),
+        402..=499 => status(127, "Request Failure", "it refused our request", "对方拒绝请求"),
         _ => status(31, "Failure", "it failed", "呼叫失败"),
     }
 }

@@ -184,7 +184,7 @@ pub async fn start(context: &Context, over: &Overrides, config: Config) -> anyho
     }
 }
 
-fn settings(c: &Config) -> HotlineSettings {
+pub fn settings(c: &Config) -> HotlineSettings {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let half = cores.div_ceil(2);
     let or_half = |n: u16| if n == 0 { half } else { usize::from(n) };
@@ -296,6 +296,7 @@ fn route(r: &ConfiguredTestRoute) -> TestRoute {
             ConfiguredRoute::Echo => RouteKind::Echo,
             ConfiguredRoute::Bridge => RouteKind::Bridge,
             ConfiguredRoute::Sig => RouteKind::Silent,
+            ConfiguredRoute::Line => RouteKind::Line,
         },
         listening: match (r.vad, r.recognise) {
             (_, true) => Listening::Speech,

@@ -395,9 +395,17 @@ fn supervisor(s: &mut Section<'_, '_, '_>) -> Supervisor {
 }
 
 fn test_route(s: &mut Section<'_, '_, '_>) -> TestRoute {
-    use RouteKind::{Barge, Bridge, Echo, Ivr, Rec, Sig};
+    use RouteKind::{Barge, Bridge, Echo, Ivr, Line, Rec, Sig};
     let mut r = TestRoute { user: String::new(), kind: Sig, file: None, target: None, vad: false, recognise: false };
-    let kinds = [("ivr", Ivr), ("rec", Rec), ("barge", Barge), ("echo", Echo), ("bridge", Bridge), ("sig", Sig)];
+    let kinds = [
+        ("ivr", Ivr),
+        ("rec", Rec),
+        ("barge", Barge),
+        ("echo", Echo),
+        ("bridge", Bridge),
+        ("sig", Sig),
+        ("line", Line),
+    ];
     s.text("user", &mut r.user);
     s.choice("kind", &mut r.kind, &kinds);
     s.maybe_path("file", &mut r.file);

@@ -161,8 +161,8 @@ impl Opener {
 
     fn rtp(&mut self, datagram: &[u8]) -> Result<Bytes, Sealed> {
         let scratch = std::mem::take(&mut self.scratch);
-        let (scratch, bytes) = self.without_identifier(datagram, self.rtp_tag(), scratch);
-        let opened = self.rtp_within(bytes.then_some(&scratch[..]).unwrap_or(datagram));
+        let (scratch, cut) = self.without_identifier(datagram, self.rtp_tag(), scratch);
+        let opened = self.rtp_within(if cut { &scratch[..] } else { datagram });
         self.scratch = scratch;
         opened
     }
@@ -184,8 +184,8 @@ impl Opener {
 
     fn rtcp(&mut self, datagram: &[u8]) -> Result<Bytes, Sealed> {
         let scratch = std::mem::take(&mut self.scratch);
-        let (scratch, bytes) = self.without_identifier(datagram, RTCP_TAG, scratch);
-        let opened = self.rtcp_within(bytes.then_some(&scratch[..]).unwrap_or(datagram));
+        let (scratch, cut) = self.without_identifier(datagram, RTCP_TAG, scratch);
+        let opened = self.rtcp_within(if cut { &scratch[..] } else { datagram });
         self.scratch = scratch;
         opened
     }

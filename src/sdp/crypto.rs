@@ -136,6 +136,11 @@ impl Srtp {
         }
     }
 
+    /// Nothing plain from here on: an encrypted dialog stays encrypted when we offer anew.
+    pub fn insist(&mut self) {
+        self.policy = SrtpPolicy::Required;
+    }
+
     /// Our key for an answer. A peer that keeps its key (hold, a session refresh) is answered with ours of before: the
     /// streams go on. A new one means a new context at the peer, perhaps on another machine, whose packet counters
     /// begin anew; under a key of before that would repeat or lose the key stream (RFC 3711, 9.1).

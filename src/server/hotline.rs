@@ -237,12 +237,7 @@ impl Hotline {
         let store = open_store(&settings).await?;
         let names = engines.names();
         let problems = engines.problems.clone();
-        let inference = match engines.recognizer.clone().filter(|_| settings.speech) {
-            Some(r) => {
-                Some(Inference::start(r, settings.hear_workers).map_err(|e| StartError::Io("recogniser".into(), e))?)
-            }
-            None => None,
-        };
+        let inference = start_inference(&settings, &engines)?;
         // Without one a noise is no answer that was not understood: there are only keys.
         let settings = HotlineSettings { speech: settings.speech && inference.is_some(), ..settings };
         let voices = Voices::start(engines.synthesizer.clone(), 2).map_err(|e| StartError::Io("voice".into(), e))?;
@@ -500,6 +495,12 @@ impl Hotline {
             tracing::warn!("the database could not be closed in time; nothing is lost, the next start tidies it");
         }
     }
+}
+
+fn start_inference(settings: &HotlineSettings, engines: &Engines) -> Result<Option<Inference>, StartError> {
+    let Some(recogniser) = engines.recognizer.clone().filter(|_| settings.speech) else { return Ok(None) };
+    let started = Inference::start(recogniser, settings.hear_workers);
+    started.map(Some).map_err(|e| StartError::Io("recogniser".into(), e))
 }
 
 fn start_shards(

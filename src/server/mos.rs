@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn each_leg_is_counted_in_its_band_and_the_buckets_add_up() {
         let figures = MosFigures::default();
-        for loss in [0.0, 0.05, 0.2] {
+        for loss in [0.0, 0.04, 0.2] {
             let heard = Some(Quality::new(Codec::Pcma, loss, 1.0, 100.0));
             figures.add(&Stats { heard, ..Stats::default() });
         }

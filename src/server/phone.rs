@@ -6,7 +6,7 @@ use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::clock::Mono;
 use crate::rtp::{Received, RtpSession, RtpView, Stats};
 use crate::sdp::{self, Capabilities, Codec, Direction, MediaPlan, Srtp, SrtpPolicy};
-use crate::sip::{Dial, DialogId, SipAgent, SipEvent, SipSettings};
+use crate::sip::{Credential, Dial, DialogId, SipAgent, SipEvent, SipSettings};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Louder than this (RMS of a frame) is the other side speaking.
 const LOUD: f32 = 120.0;
+/// Keys of one call that are kept.
+const MOST_KEYS: usize = 1 << 16;
 /// A phone that rings longer is not answered.
 const RING_LIMIT_MS: u64 = 180_000;
 
@@ -91,6 +93,8 @@ pub struct CallResult {
     pub steps_done: usize,
     /// Packets that came, in their order of arrival.
     pub packets: Vec<PacketSeen>,
+    /// Keys that came (RFC 4733).
+    pub keys: String,
     /// How many packets had come when the first packet of each key answer was sent.
     pub key_marks: Vec<usize>,
 }
@@ -140,6 +144,8 @@ pub struct PhoneSettings {
     pub relay: Option<Arc<dyn Relay>>,
     /// Whether its calls are encrypted (SRTP).
     pub srtp: SrtpPolicy,
+    /// For a hotline that wants its calls proved.
+    pub credential: Option<Credential>,
 }
 
 impl PhoneSettings {
@@ -155,6 +161,7 @@ impl PhoneSettings {
             linger_ms: 30_000,
             relay: None,
             srtp: SrtpPolicy::Optional,
+            credential: None,
         }
     }
 }
@@ -213,8 +220,13 @@ impl Phone {
     ) -> Result<CallResult, PhoneError> {
         let (media, caps) = self.media().await?;
         let offer = sdp::offer(&caps);
-        let dial =
-            Dial { to: uri.into(), from: self.settings.number.clone(), sdp: offer.to_string(), ..Dial::default() };
+        let dial = Dial {
+            to: uri.into(),
+            from: self.settings.number.clone(),
+            sdp: offer.to_string(),
+            credential: self.settings.credential.clone(),
+            ..Dial::default()
+        };
         let dialled = now();
         let dialog = self.agent.dial(dial).await?;
         let mut talk = Talk::new(script, &self.settings);
@@ -354,6 +366,9 @@ impl Phone {
     ) -> CallResult {
         let answered = now();
         caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
+        if plan.srtp.is_some() {
+            caps.srtp.insist();
+        }
         let mut plan = plan;
         if let (Some(relay), Ok(here)) = (&self.settings.relay, media.local_addr()) {
             relay.join(here, plan.remote);
@@ -378,8 +393,10 @@ impl Phone {
                 _ = clock.tick() => {
                     let at = now();
                     while let Ok((len, from)) = media.try_recv_from(&mut datagram) {
-                        if rtp.receive(at, from, &datagram[..len]) == Received::Audio {
-                            talk.seen(rtp.opened(&datagram[..len]));
+                        match rtp.receive(at, from, &datagram[..len]) {
+                            Received::Audio => talk.seen(rtp.opened(&datagram[..len])),
+                            Received::Key(key) => talk.key(key),
+                            Received::Ignored(_) => {}
                         }
                     }
                     let heard = rtp.pull(at);
@@ -476,6 +493,7 @@ struct Talk {
     step_at: Mono,
     steps_done: usize,
     packets: Vec<PacketSeen>,
+    keys: String,
     key_marks: Vec<usize>,
 }
 
@@ -492,6 +510,7 @@ impl Talk {
             step_at: now(),
             steps_done: 0,
             packets: Vec::new(),
+            keys: String::new(),
             key_marks: Vec::new(),
         }
     }
@@ -499,6 +518,13 @@ impl Talk {
     /// Milliseconds since the script's last step; 0 while there are steps left.
     fn done_for(&self, at: Mono) -> u64 {
         if self.script.is_empty() && self.saying.is_empty() { at.ms_since(self.step_at) } else { 0 }
+    }
+
+    /// A key; a peer that presses more than anybody can is not listened to for ever.
+    fn key(&mut self, key: char) {
+        if self.keys.len() < MOST_KEYS {
+            self.keys.push(key);
+        }
     }
 
     fn seen(&mut self, packet: &[u8]) {
@@ -573,8 +599,8 @@ impl Talk {
 
     fn result(&mut self, code: u16, by_them: bool, talked_ms: u64, stats: Option<Stats>) -> CallResult {
         let heard = std::mem::take(&mut self.heard);
-        let packets = std::mem::take(&mut self.packets);
+        let (packets, keys) = (std::mem::take(&mut self.packets), std::mem::take(&mut self.keys));
         let key_marks = std::mem::take(&mut self.key_marks);
-        CallResult { code, by_them, talked_ms, stats, heard, steps_done: self.steps_done, packets, key_marks }
+        CallResult { code, by_them, talked_ms, stats, heard, steps_done: self.steps_done, packets, keys, key_marks }
     }
 }

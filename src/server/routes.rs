@@ -1,7 +1,7 @@
 //! Test routes: plain media behaviours for load tools and line checks, named in the configuration. They bypass
 //! dialplans and show what the media plane alone costs.
 
-use crate::audio::{AudioFrame, FRAME_SAMPLES};
+use crate::audio::{AudioFrame, FRAME_SAMPLES, Tone, ToneGenerator};
 use crate::call::{CallInput, CallOutput, CallRecord, EndReason, Facts, HungUpBy, LegFailure, Why};
 use crate::clock::Mono;
 use crate::dialplan::{Outcome, Prompt, TransferOrder};
@@ -26,7 +26,17 @@ pub enum RouteKind {
     Inside,
     /// Answers and stays silent.
     Silent,
+    /// Sounds a tone of its own beside what it hears, and answers each key with its tones: a line check can measure
+    /// each way by itself.
+    Line,
 }
+
+/// The tone a [`RouteKind::Line`] sounds, in Hz: none of the key pad's, nor of call progress.
+pub const LINE_TONE_HZ: f32 = 560.0;
+/// Its amplitude.
+const LINE_TONE: f32 = 3000.0;
+/// Keys a [`RouteKind::Line`] still has to answer, at most.
+const MOST_KEYS: usize = 32;
 
 /// How much a route listens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +51,6 @@ pub enum Listening {
 
 /// Twenty seconds of made sound: a rising and falling scale with short rests.
 pub fn made_prompt() -> Vec<i16> {
-    use crate::audio::{Tone, ToneGenerator};
     let mut pcm = Vec::with_capacity(160_000);
     for step in 0..80u8 {
         let rung = f32::from(if step % 16 < 8 { step % 8 } else { 7 - step % 8 });
@@ -69,6 +78,8 @@ pub struct Route {
     position: usize,
     playing: bool,
     echo: VecDeque<AudioFrame>,
+    tone: ToneGenerator,
+    keys: VecDeque<ToneGenerator>,
     vad: Option<Box<dyn Vad>>,
     speaking: Option<u32>,
     chunk: Vec<i16>,
@@ -118,6 +129,8 @@ impl Route {
             position: 0,
             playing: true,
             echo: VecDeque::with_capacity(4),
+            tone: ToneGenerator::new(Tone::sine(LINE_TONE_HZ, LINE_TONE)),
+            keys: VecDeque::new(),
             vad,
             speaking: None,
             chunk: Vec::new(),
@@ -137,6 +150,9 @@ impl Route {
             CallInput::Established if self.kind == RouteKind::Bridge => self.dial(),
             CallInput::Key { leg: Leg::Caller, .. } if self.kind == RouteKind::Barge => {
                 self.playing = false;
+            }
+            CallInput::Key { leg: Leg::Caller, key } if self.kind == RouteKind::Line => {
+                self.keys.extend(Tone::key(key).filter(|_| self.keys.len() < MOST_KEYS).map(ToneGenerator::new));
             }
             CallInput::SeatAnswered if self.answered.is_none() => {
                 self.answered = Some(now);
@@ -224,7 +240,7 @@ impl Route {
         if leg != Leg::Caller {
             return;
         }
-        if self.kind == RouteKind::Echo {
+        if matches!(self.kind, RouteKind::Echo | RouteKind::Line) {
             if self.echo.len() == 4 {
                 self.echo.pop_front();
             }
@@ -273,6 +289,7 @@ impl Route {
         }
         match self.kind {
             RouteKind::Echo => return self.echo.pop_front().unwrap_or(frame),
+            RouteKind::Line => return self.line_check(),
             RouteKind::Loop | RouteKind::Barge if self.playing && self.prompt.len() >= FRAME_SAMPLES => {
                 if self.position + FRAME_SAMPLES > self.prompt.len() {
                     self.position = 0;
@@ -281,6 +298,23 @@ impl Route {
                 self.position += FRAME_SAMPLES;
             }
             _ => {}
+        }
+        frame
+    }
+
+    /// A key's tones alone, so that they are told for certain; else the tone over what was heard, 6 dB lower.
+    fn line_check(&mut self) -> AudioFrame {
+        let heard = self.echo.pop_front();
+        if let Some(key) = self.keys.front_mut() {
+            let frame = key.frame(0);
+            if key.ended() {
+                self.keys.pop_front();
+            }
+            return frame;
+        }
+        let mut frame = self.tone.frame(0);
+        for (sample, heard) in frame.pcm.iter_mut().zip(heard.unwrap_or(AudioFrame::silence(0)).pcm) {
+            *sample = sample.saturating_add(heard / 2);
         }
         frame
     }
@@ -323,6 +357,24 @@ mod tests {
     }
 
     #[test]
+    fn a_line_check_sounds_its_tone_over_the_echo_and_answers_a_key_with_its_tones() {
+        use crate::audio::detect::{dtmf_key, tone_power};
+        let mut r = route(RouteKind::Line);
+        let mut caller = ToneGenerator::new(Tone::sine(1800.0, 6000.0));
+        let mut sound = Vec::new();
+        for _ in 0..10 {
+            r.hear(Mono(0), Leg::Caller, &caller.frame(0));
+            sound.extend(r.speak(Mono(0), Leg::Caller).pcm);
+        }
+        assert!(tone_power(&sound, LINE_TONE_HZ) > 1e6 && tone_power(&sound, 1800.0) > 1e6);
+        r.handle(Mono(0), CallInput::Key { leg: Leg::Caller, key: '#' });
+        let answer: Vec<i16> = (0..8).flat_map(|_| r.speak(Mono(0), Leg::Caller).pcm).collect();
+        assert_eq!(dtmf_key(&answer[..800]), Some('#'));
+        let after: Vec<i16> = (0..4).flat_map(|_| r.speak(Mono(0), Leg::Caller).pcm).collect();
+        assert!(tone_power(&after, LINE_TONE_HZ) > 1e6, "the tone goes on after the key");
+    }
+
+    #[test]
     fn a_bridge_whose_target_is_not_there_has_failed() {
         let mut r = route(RouteKind::Bridge);
         r.handle(Mono(0), CallInput::Established);
@@ -331,7 +383,7 @@ mod tests {
             CallOutput::Finished(record) => Some(record),
             _ => None,
         });
-        assert_eq!(record.map(|r| (r.outcome, r.reason.cause)), Some((Outcome::Failed, 20)));
+        assert_eq!(record.map(|r| (r.outcome, r.reason.cause)), Some((Outcome::Failed, 41)));
     }
 
     #[test]

@@ -287,7 +287,6 @@ impl Switchboard {
             seat: (!is_address(&user) && trunk.is_none()).then(|| user.clone()),
             replaces,
             hops: Some(hops),
-            ..Dial::default()
         };
         if let Some(way) = &way {
             self.p.trunks.begun(way);

@@ -9,7 +9,7 @@ use super::gate::{Gate, lock};
 use super::hub::{Addresses, Asked, Hub, Mend, Ports, Strays};
 use super::refused::RefusedFor;
 use super::registrar::Contact;
-use super::settings::{Served, SipSettings};
+use super::settings::{Listeners, Served, SipSettings};
 use super::sockets::{self, Way};
 use super::time::now;
 use super::tls::{self, Tls};
@@ -105,17 +105,51 @@ pub struct SipAgent {
     hub: Arc<Hub>,
 }
 
+/// What connections come to besides the port of UDP and TCP.
+struct Doors {
+    secure: Option<TcpListener>,
+    web: Option<TcpListener>,
+    secure_web: Option<TcpListener>,
+}
+
+impl Doors {
+    async fn open(listeners: &Listeners) -> Result<Doors, SipError> {
+        Ok(Doors {
+            secure: sockets::listen(listeners.tls, Transport::Tls).await?,
+            web: sockets::listen(listeners.ws, Transport::Ws).await?,
+            secure_web: sockets::listen(listeners.wss, Transport::Wss).await?,
+        })
+    }
+
+    fn ports(&self) -> Ports {
+        let port = |l: &Option<TcpListener>| l.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.port());
+        Ports { tls: port(&self.secure), ws: port(&self.web), wss: port(&self.secure_web) }
+    }
+
+    /// Takes connections until the agent stops.
+    fn serve(self, hub: &Arc<Hub>) {
+        for (listener, transport) in [(self.secure, Transport::Tls), (self.secure_web, Transport::Wss)] {
+            if let Some(listener) = listener {
+                let shake = move |hub, stream, peer| tls::serve(hub, stream, peer, transport);
+                tokio::spawn(stream::listen(hub.clone(), listener, shake));
+            }
+        }
+        if let Some(listener) = self.web {
+            let upgrade = |hub, stream, peer| websocket::serve(hub, stream, peer, Transport::Ws);
+            tokio::spawn(stream::listen(hub.clone(), listener, upgrade));
+        }
+        tokio::spawn(tls::watch(hub.clone()));
+    }
+}
+
 impl SipAgent {
     /// Opens the sockets and starts. The receiver must be read: when `event_queue` events wait, new calls
     /// get 503.
     pub async fn start(settings: SipSettings) -> Result<(SipAgent, mpsc::Receiver<SipEvent>), SipError> {
         let tls = Tls::new(settings.listeners.certificate.as_ref())?;
         let (socket, listener) = sockets::open(settings.bind).await?;
-        let secure = sockets::listen(settings.listeners.tls, Transport::Tls).await?;
-        let web = sockets::listen(settings.listeners.ws, Transport::Ws).await?;
-        let secure_web = sockets::listen(settings.listeners.wss, Transport::Wss).await?;
-        let port = |l: &Option<TcpListener>| l.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.port());
-        let ports = Ports { tls: port(&secure), ws: port(&web), wss: port(&secure_web) };
+        let doors = Doors::open(&settings.listeners).await?;
+        let ports = doors.ports();
         let bound = socket.local_addr().map_err(|e| SipError::Bind(settings.bind, e.to_string()))?;
         let local = sockets::advertised(bound, settings.public_host);
         let token = CancellationToken::new();
@@ -173,17 +207,7 @@ impl SipAgent {
         tokio::spawn(udp::serve(hub.clone(), socket));
         let plain = |hub, stream, peer| stream::serve(hub, stream, peer, Transport::Tcp, None);
         tokio::spawn(stream::listen(hub.clone(), listener, plain));
-        for (listener, transport) in [(secure, Transport::Tls), (secure_web, Transport::Wss)] {
-            if let Some(listener) = listener {
-                let shake = move |hub, stream, peer| tls::serve(hub, stream, peer, transport);
-                tokio::spawn(stream::listen(hub.clone(), listener, shake));
-            }
-        }
-        if let Some(listener) = web {
-            let upgrade = |hub, stream, peer| websocket::serve(hub, stream, peer, Transport::Ws);
-            tokio::spawn(stream::listen(hub.clone(), listener, upgrade));
-        }
-        tokio::spawn(tls::watch(hub.clone()));
+        doors.serve(&hub);
         tokio::spawn(tidy(hub.clone()));
         Ok((SipAgent { hub }, receiver))
     }

@@ -163,6 +163,36 @@ fn hasher(algorithm: &str) -> Option<fn(&str) -> String> {
     }
 }
 
+/// Our answer to somebody's challenge (RFC 7616 section 3.4.1), with qop=auth where it is offered, else as RFC 2069
+/// has it. None for an algorithm or form we do not know.
+pub(super) fn respond(
+    challenge: &str,
+    method: &str,
+    uri: &str,
+    user: &str,
+    password: &str,
+    cnonce: &str,
+) -> Option<String> {
+    let fields = fields(challenge)?;
+    let (realm, nonce) = (fields.get("realm")?, fields.get("nonce")?);
+    let algorithm = fields.get("algorithm").map_or("MD5", String::as_str);
+    let hash = hasher(algorithm)?;
+    let a1 = hash(&format!("{user}:{realm}:{password}"));
+    let a2 = hash(&format!("{method}:{uri}"));
+    let qop = fields.get("qop").is_some_and(|q| q.split(',').any(|q| q.trim() == "auth"));
+    let (response, tail) = if qop {
+        let tail = format!(", qop=auth, nc=00000001, cnonce=\"{cnonce}\"");
+        (hash(&format!("{a1}:{nonce}:00000001:{cnonce}:auth:{a2}")), tail)
+    } else {
+        (hash(&format!("{a1}:{nonce}:{a2}")), String::new())
+    };
+    let opaque = fields.get("opaque").map_or(String::new(), |o| format!(", opaque=\"{o}\""));
+    Some(format!(
+        "Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", \
+         algorithm={algorithm}{tail}{opaque}"
+    ))
+}
+
 /// Digest response for a client or a test (RFC 7616 section 3.4.1, qop=auth).
 #[cfg(test)]
 pub(super) fn answer(
@@ -236,6 +266,17 @@ mod tests {
             let back = answer(algorithm, "8001", "zongji", "geheim", &nonce, "sip:z", 1);
             assert_eq!(check(&mut d, &back, HERE, 1003), Proof::Stale, "the count must rise");
         }
+    }
+
+    #[test]
+    fn our_own_answer_to_a_challenge_passes() {
+        let mut d = Digester::new([7; 32], "zongji".into());
+        for challenge in d.challenge(HERE, Mono::from_ms(5), 1, false) {
+            let h = respond(&challenge, "REGISTER", "sip:z", "8001", "geheim", "cc").unwrap();
+            assert_eq!(check(&mut d, &h, HERE, 1000), Proof::Right("8001".into()), "{h}");
+            d = Digester::new([7; 32], "zongji".into());
+        }
+        assert!(respond("Digest realm=\"r\", nonce=\"n\", algorithm=X", "INVITE", "sip:z", "u", "p", "c").is_none());
     }
 
     #[test]

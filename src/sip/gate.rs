@@ -37,7 +37,7 @@ pub(super) enum Outcome {
     /// Hand these bytes to the SIP library. `call` was let in with them: end it if the library will not have it.
     Pass { bytes: Vec<u8>, call: Option<DialogId> },
     /// Send this back to where the message came from; `close` ends a stream. `why`: it refuses the message.
-    Reply { bytes: Vec<u8>, close: bool, event: Option<SipEvent>, why: Option<RefusedFor> },
+    Reply { bytes: Vec<u8>, close: bool, event: Option<Box<SipEvent>>, why: Option<RefusedFor> },
     /// Nothing; `close` ends a stream.
     Drop { close: bool, why: Option<RefusedFor> },
 }
@@ -481,7 +481,7 @@ impl Gate {
         }
         let text = String::from_utf8_lossy(wire.body()).into_owned();
         let to_user = request_user(wire).unwrap_or_default();
-        let event = Some(SipEvent::Message { dialog: None, seat, to_user, text });
+        let event = Some(Box::new(SipEvent::Message { dialog: None, seat, to_user, text }));
         Outcome::Reply { bytes, close: false, event, why: None }
     }
 
@@ -569,7 +569,7 @@ impl Gate {
         }
         let event = done.user.map(|(user, contacts)| {
             bump(&self.counters.registered);
-            SipEvent::Registered { user, contacts }
+            Box::new(SipEvent::Registered { user, contacts })
         });
         Outcome::Reply { bytes, close: false, event, why: done.answer.why }
     }

@@ -214,7 +214,7 @@ impl Hub {
             Ok(Outcome::Pass { bytes, call }) => (bytes, call),
             Ok(Outcome::Reply { bytes, close, event, .. }) => {
                 if let Some(event) = event {
-                    self.tell_or_lose(event);
+                    self.tell_or_lose(*event);
                 }
                 gate.tracer.sent(Some(transport), Some(source), || bytes.clone());
                 return Some(Answer { bytes, close });

@@ -14,7 +14,9 @@
 mod admission;
 mod agent;
 mod alive;
+pub mod bare;
 mod calls;
+pub mod certificate;
 mod counters;
 mod dialogs;
 mod digest;

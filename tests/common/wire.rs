@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 use zongji::audio::Law;
+use zongji::clock::Mono;
 use zongji::rtp::RtpView;
+use zongji::server::time::now;
 
 /// Longest wait for a message.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,6 +26,8 @@ pub struct Caller {
     pub formats: Vec<(u8, &'static str)>,
     /// Where the hotline takes our sound, once it has said so.
     pub remote: Option<SocketAddr>,
+    /// The `a=crypto` of its offers: RTP/SAVP then.
+    pub crypto: Option<String>,
 }
 
 impl Caller {
@@ -46,6 +50,7 @@ impl Caller {
             cseq: 1,
             formats: vec![(8, "PCMA/8000")],
             remote: None,
+            crypto: None,
             sip,
             media,
         }
@@ -74,9 +79,13 @@ impl Caller {
         let port = self.media.local_addr().expect("its address").port();
         let numbers: String = self.formats.iter().map(|(n, _)| format!(" {n}")).collect();
         let maps: String = self.formats.iter().map(|(n, map)| format!("a=rtpmap:{n} {map}\r\n")).collect();
+        let (transport, key) = match &self.crypto {
+            Some(key) => ("RTP/SAVP", format!("a=crypto:{key}\r\n")),
+            None => ("RTP/AVP", String::new()),
+        };
         format!(
-            "v=0\r\no=- 1 {} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP{numbers}\r\n\
-             {maps}a={direction}\r\n",
+            "v=0\r\no=- 1 {} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+             m=audio {port} {transport}{numbers}\r\n{maps}{key}a={direction}\r\n",
             self.cseq
         )
     }
@@ -207,6 +216,19 @@ impl Caller {
         }
     }
 
+    /// Sends one packet that carries a number, and says when.
+    pub async fn beat(&self, n: u16) -> Mono {
+        let remote = self.remote.expect("the call is answered");
+        let [high, low] = n.to_be_bytes();
+        let mut packet = vec![0x80, 8, high, low];
+        packet.extend_from_slice(&(u32::from(n) * 160).to_be_bytes());
+        packet.extend_from_slice(&[0, 0, 0, 7, high, low]);
+        packet.resize(172, 0xd5);
+        let at = now();
+        self.media.send_to(&packet, remote).await.expect("sent");
+        at
+    }
+
     /// How many packets come within a time, with sound or without.
     pub async fn packets(&self, within: Duration) -> usize {
         let end = tokio::time::Instant::now() + within;
@@ -222,7 +244,7 @@ impl Caller {
         let end = tokio::time::Instant::now() + within;
         let (mut gaps, mut last, mut buffer) = (Vec::new(), None, vec![0; 2048]);
         while let Ok(Ok(_)) = tokio::time::timeout_at(end, self.media.recv_from(&mut buffer)).await {
-            let now = std::time::Instant::now();
+            let now = tokio::time::Instant::now();
             gaps.extend(last.replace(now).map(|before| now - before));
         }
         gaps

@@ -14,8 +14,10 @@ use rustix::event::epoll;
 use std::sync::atomic::Ordering;
 
 impl Shard {
-    pub(super) fn receive(&mut self, slot: &mut Slot, leg: Leg, control: bool) {
+    /// Reads one datagram. True if it was a stranger's or forged: then the next one may be the peer's.
+    pub(super) fn receive(&mut self, slot: &mut Slot, leg: Leg, control: bool) -> bool {
         let at = now();
+        let mut foreign = false;
         let mut datagram = std::mem::take(&mut self.datagram);
         let got = match slot.leg(leg) {
             Some(l) if control => l.control.recv_from(&mut datagram),
@@ -36,6 +38,7 @@ impl Shard {
                 match received {
                     Received::Key(key) => self.key(slot, at, leg, Way::Rtp, key),
                     Received::Ignored(why) if why.is_foreign() => {
+                        foreign = true;
                         self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
                     }
                     Received::Audio | Received::Ignored(_) => {}
@@ -43,6 +46,7 @@ impl Shard {
             }
         }
         self.datagram = datagram;
+        foreign
     }
 
     /// A press. What came by SIP only goes on to the other leg of a bridge too.

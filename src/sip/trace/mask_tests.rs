@@ -52,7 +52,7 @@ fn numbers_names_and_secrets_are_masked_where_they_stand() {
     ] {
         let shown = masked(&invite(&format!("{given}\r\n"), ""));
         let name = given.split(':').next().unwrap();
-        let line = shown.lines().filter(|l| l.starts_with(&format!("{name}:"))).last().unwrap();
+        let line = shown.lines().rfind(|l| l.starts_with(&format!("{name}:"))).unwrap();
         match name {
             "f" | "From" | "Contact" | "P-Asserted-Identity" if given.contains("Zhang") || given.contains("zhang") => {
                 assert!(
