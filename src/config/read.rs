@@ -375,7 +375,7 @@ fn outbound(s: &mut Section<'_, '_, '_>) -> Outbound {
         let digits = text.strip_prefix('+').unwrap_or(text);
         (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| text.to_string())
     };
-    s.choice("role", &mut o.role, &[(Role::Flow.name(), Role::Flow), (Role::Seat.name(), Role::Seat)]);
+    s.choice("role", &mut o.role, &[(Role::Flow.name(), Role::Flow)]);
     s.items("allow", &mut o.allow, begins, beginning);
     s.items("deny", &mut o.deny, begins, beginning);
     s.number("at_once", &mut o.at_once, 1..=10_000);

@@ -18,7 +18,7 @@ const LONGEST: usize = 20;
 pub enum Role {
     /// A dialplan's transfer.
     Flow,
-    /// A seat's phone.
+    /// A seat's phone. Seats cannot call outside yet: no configuration names this role.
     Seat,
 }
 

@@ -1,9 +1,8 @@
 //! What one call says of the line: pure, from what the probe saw.
 
 use super::finding::{Finding, Level, Words, words};
-use crate::rtp::Stats;
-use crate::sdp::MediaPlan;
-use crate::server::probe::measure::mos;
+use crate::rtp::{Quality, Stats};
+use crate::sdp::{Codec, MediaPlan};
 use crate::server::probe::{KeySeen, LineSeen};
 
 /// Whom the call went to.
@@ -400,7 +399,8 @@ fn quality(seen: &LineSeen) -> Finding {
     let expected = s.packets_in + s.lost;
     let share = s.lost as f64 / expected.max(1) as f64;
     let delay = f64::from(s.rtt_ms.unwrap_or(0.0)) / 2.0 + f64::from(s.delay_ms) + 20.0;
-    let score = mos(delay, share);
+    // Of G.711 with concealment, what a line check offers first.
+    let score = Quality::new(Codec::Pcma, share as f32, 1.0, delay as f32).mos;
     let (loss, jitter, mos) = (format!("{:.2}", share * 100.0), format!("{:.1}", s.jitter_ms), format!("{score:.2}"));
     let rtt = rtt(s);
     let all = words!(

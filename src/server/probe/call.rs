@@ -453,10 +453,12 @@ impl Ears {
             self.answers.push(key);
         }
         let frame = self.tone.frame(0);
-        let mut to = rtp.push(at, &frame, &mut self.packet);
-        while let Some(there) = to {
-            let _lost_like_any_packet = socket.try_send_to(&self.packet, there);
-            to = rtp.push_more(&mut self.packet);
+        // To where its description says and nowhere else: a phone that follows the source would hide a wrong address.
+        let described = rtp.plan().remote;
+        let mut more = rtp.push(at, &frame, &mut self.packet).is_some();
+        while more {
+            let _lost_like_any_packet = socket.try_send_to(&self.packet, described);
+            more = rtp.push_more(&mut self.packet).is_some();
         }
         if let Some(there) = rtp.rtcp_due(at, &mut self.packet) {
             // From the sound's own port: the peer's reports come back to it (RFC 5761 would ask for it in SDP).

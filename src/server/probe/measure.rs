@@ -41,15 +41,6 @@ pub fn drift(points: &[(f64, f64)]) -> Option<Drift> {
     Some(Drift { ppm: (slope - 1.0) * 1e6, error_ppm: error * 1e6, seconds })
 }
 
-/// Mean opinion score of G.711 with concealment by the E-model (ITU-T G.107 with Ie = 0, Bpl = 25.1 of G.113),
-/// 1.0 to 4.5; `delay_ms` one way, mouth to ear.
-pub fn mos(delay_ms: f64, loss: f64) -> f64 {
-    let late = if delay_ms > 177.3 { 0.11 * (delay_ms - 177.3) } else { 0.0 };
-    let loss = loss.clamp(0.0, 1.0) * 100.0;
-    let r = (93.2 - 0.024 * delay_ms - late - 95.0 * loss / (loss + 25.1)).clamp(0.0, 100.0);
-    (1.0 + 0.035 * r + r * (r - 60.0) * (100.0 - r) * 7e-6).clamp(1.0, 4.5)
-}
-
 /// The value below which this share of them lies; 0 for none. Sorts.
 pub fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
@@ -171,15 +162,6 @@ mod tests {
         let [p50, p99, most] = stream(0.0, 600).unevenness();
         assert!(p50 < 0.7 && p99 <= most && most < 1.1, "{p50} {p99} {most}");
         assert_eq!(stream(0.0, 10).packet_ms(), 20);
-    }
-
-    #[test]
-    fn quality_follows_the_e_model() {
-        assert!((mos(20.0, 0.0) - 4.40).abs() < 0.03, "{}", mos(20.0, 0.0));
-        assert!((mos(150.0, 0.01) - 4.2).abs() < 0.1, "{}", mos(150.0, 0.01));
-        // G.107, Annex B: R = 50 is a score of 2.6.
-        assert!((mos(50.0, 0.2) - 2.57).abs() < 0.02, "{}", mos(50.0, 0.2));
-        assert!(mos(400.0, 0.0) < 3.8 && mos(2000.0, 1.0) >= 1.0);
     }
 
     #[test]
