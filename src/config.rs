@@ -9,6 +9,10 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use crate::sdp::Codec;
+use crate::server::outbound::Role;
+use crate::server::trunks::Rewrite;
+use crate::sip::Network;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -42,6 +46,10 @@ pub struct Config {
     pub limits: Limits,
     /// `[[seat]]`
     pub seats: Vec<Seat>,
+    /// `[[trunk]]`
+    pub trunks: Vec<Trunk>,
+    /// `[[outbound]]`
+    pub outbound: Vec<Outbound>,
     /// `[[test_route]]`
     pub test_routes: Vec<TestRoute>,
 }
@@ -59,6 +67,116 @@ pub struct Sip {
     pub numbers: Vec<String>,
     /// The realm phones register in.
     pub realm: String,
+    /// Whether anybody may call; `None`: as long as no trunk is configured.
+    pub open: Option<bool>,
+    /// Address of SIP over WebSocket in clear; `None` (written as "off") for none.
+    pub ws: Option<SocketAddr>,
+    /// `[sip.tls]`
+    pub tls: Tls,
+}
+
+/// SIP under TLS: for phones and trunks, and for browsers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tls {
+    /// File of our certificate and those that lead to a root (PEM).
+    pub certificate: Option<PathBuf>,
+    /// File of its key (PEM).
+    pub key: Option<PathBuf>,
+    /// File of certificates trusted besides the system's, for trunks (PEM).
+    pub trust: Option<PathBuf>,
+    /// Address of SIP over TLS; `None` (written as "off") for none.
+    pub bind: Option<SocketAddr>,
+    /// Address of SIP over secure WebSocket; `None` (written as "off") for none.
+    pub wss: Option<SocketAddr>,
+}
+
+/// Which way calls go by a trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// In and out.
+    Both,
+    /// Only from it.
+    In,
+    /// Only to it.
+    Out,
+}
+
+/// A line to a carrier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trunk {
+    /// Its name.
+    pub name: String,
+    /// Its servers: `sip:host`, `sip:host:port;transport=tls`.
+    pub servers: Vec<String>,
+    /// Whether its servers share the calls; otherwise each is tried when those before it failed.
+    pub share: bool,
+    /// Networks its calls come from, besides servers given as addresses.
+    pub addresses: Vec<Network>,
+    /// User name for its challenges.
+    pub user: Option<String>,
+    /// Password for them.
+    pub password: Secret,
+    /// Whether we register there.
+    pub register: bool,
+    /// Which way calls go.
+    pub direction: Direction,
+    /// Lower ones are tried first.
+    pub priority: u16,
+    /// Share of the calls among trunks of one priority.
+    pub weight: u16,
+    /// Codecs offered and answered; empty: as everywhere.
+    pub codecs: Vec<Codec>,
+    /// Changes to callers' numbers.
+    pub caller_in: Vec<Rewrite>,
+    /// Changes to numbers dialled.
+    pub called_out: Vec<Rewrite>,
+    /// The number shown for calls of ours.
+    pub shows: Option<String>,
+    /// Calls out at once.
+    pub max_out: u32,
+    /// A server silent for so many milliseconds is passed over.
+    pub give_up_ms: u32,
+    /// Seconds between OPTIONS; 0: none.
+    pub options_s: u32,
+}
+
+impl Default for Trunk {
+    fn default() -> Self {
+        Trunk {
+            name: String::new(),
+            servers: Vec::new(),
+            share: false,
+            addresses: Vec::new(),
+            user: None,
+            password: Secret::default(),
+            register: false,
+            direction: Direction::Both,
+            priority: 10,
+            weight: 10,
+            codecs: Vec::new(),
+            caller_in: Vec::new(),
+            called_out: Vec::new(),
+            shows: None,
+            max_out: 100,
+            give_up_ms: 1500,
+            options_s: 15,
+        }
+    }
+}
+
+/// Who may call out, and whom.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outbound {
+    /// Whose rule.
+    pub role: Role,
+    /// Beginnings of numbers allowed.
+    pub allow: Vec<String>,
+    /// Beginnings refused even so.
+    pub deny: Vec<String>,
+    /// Calls at once for each user.
+    pub at_once: u32,
+    /// Calls an hour for each user.
+    pub per_hour: u32,
 }
 
 /// Sound on the network.
@@ -185,6 +303,8 @@ pub struct Seat {
     pub queues: Vec<String>,
     /// What it is good at.
     pub skills: Vec<String>,
+    /// A telephone number it is called at by a trunk while none of its phones is registered.
+    pub phone: Option<String>,
 }
 
 /// What a test route does.
@@ -273,6 +393,9 @@ impl Default for Config {
                 max_calls: 200,
                 numbers: vec!["400".into()],
                 realm: "zongji".into(),
+                open: None,
+                ws: None,
+                tls: Tls::default(),
             },
             rtp: Rtp { ports: 20_000..=29_999, bind: everywhere, public_address: None, dead_after_s: 30 },
             media: Media { shards: 0 },
@@ -284,6 +407,8 @@ impl Default for Config {
             record: Record { on: true },
             limits: Limits { max_call_s: 1800, workers: 0, write_queue: 20_000, min_free_mb: 200 },
             seats: Vec::new(),
+            trunks: Vec::new(),
+            outbound: Vec::new(),
             test_routes: Vec::new(),
         }
     }

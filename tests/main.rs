@@ -19,6 +19,8 @@ mod sip_inside_calls;
 mod sip_peers;
 mod sip_phones;
 mod sip_torture;
+mod sip_transports;
 mod sipp_peers;
 mod store_durability;
 mod tidy;
+mod trunks;

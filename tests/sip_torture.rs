@@ -2,6 +2,8 @@
 //!
 //! The messages lie outside the repository; without them the test says so and passes.
 
+use crate::common::secure::{Web, certificate, trusting};
+use futures_util::{SinkExt, StreamExt};
 use md5::{Digest, Md5};
 use rand::{RngExt, SeedableRng};
 use std::collections::HashSet;
@@ -9,21 +11,33 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
-use zongji::sip::{Account, SipAgent, SipEvent, SipSettings};
+use tokio_tungstenite::tungstenite::Message;
+use zongji::sip::{Account, Listeners, SipAgent, SipEvent, SipSettings, TlsFiles, Transport};
 
 const DATA: &str = "../shared/data/sip/torture";
+/// What every message is tried by.
+const ALL: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
 const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Whether where a message ends is for us to find.
+fn is_stream(by: Transport) -> bool {
+    matches!(by, Transport::Tcp | Transport::Tls)
+}
 
 /// Who called whom.
 type Calls = Arc<Mutex<Vec<(String, String)>>>;
 
 /// An agent on loopback whose application refuses every call with 486: a 486 proves the call got through.
-async fn busy_agent(accounts: &[&str]) -> (SipAgent, Calls) {
+async fn busy_agent(accounts: &[&str]) -> (Target, Calls) {
+    let dir = tempfile::tempdir().unwrap();
+    let files = certificate(dir.path());
+    let any = Some("127.0.0.1:0".parse().unwrap());
     let account = |u: &&str| Account { user: u.to_string(), password: "geheim".into() };
     let settings = SipSettings {
         bind: "127.0.0.1:0".parse().unwrap(),
+        listeners: Listeners { tls: any, ws: any, wss: any, certificate: Some(files.clone()) },
         accounts: accounts.iter().map(account).collect(),
         tcp_message_limit: Duration::from_millis(400),
         t1: Duration::from_millis(20),
@@ -40,7 +54,7 @@ async fn busy_agent(accounts: &[&str]) -> (SipAgent, Calls) {
             }
         }
     });
-    (agent, calls)
+    (Target { agent, files, _dir: dir }, calls)
 }
 
 /// What came back for one message.
@@ -76,9 +90,16 @@ async fn over_udp(to: SocketAddr, bytes: &[u8], patience: Duration) -> Heard {
     heard
 }
 
-async fn over_tcp(to: SocketAddr, bytes: &[u8], patience: Duration) -> Heard {
-    let mut stream = TcpStream::connect(to).await.unwrap();
-    stream.write_all(bytes).await.unwrap();
+/// Over a byte stream; `step` bytes at a time.
+async fn over_stream<S>(mut stream: S, bytes: &[u8], step: usize, patience: Duration) -> Heard
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    for piece in bytes.chunks(step) {
+        if stream.write_all(piece).await.is_err() || stream.flush().await.is_err() {
+            break; // closed after what came before
+        }
+    }
     let (mut heard, mut all, mut buf) = (Heard::default(), Vec::new(), vec![0u8; 65_536]);
     loop {
         // After an answer only a moment is left for the connection to be closed.
@@ -99,16 +120,68 @@ async fn over_tcp(to: SocketAddr, bytes: &[u8], patience: Duration) -> Heard {
     heard
 }
 
-async fn send(tcp: bool, to: SocketAddr, bytes: &[u8], patience: Duration) -> Heard {
-    if tcp { over_tcp(to, bytes, patience).await } else { over_udp(to, bytes, patience).await }
+/// In a WebSocket frame.
+async fn over_web<S>(stream: S, bytes: &[u8], patience: Duration) -> Heard
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut web = Web::over(stream).await;
+    let frame = match std::str::from_utf8(bytes) {
+        Ok(text) => Message::text(text),
+        Err(_) => Message::binary(bytes.to_vec()),
+    };
+    web.socket.send(frame).await.unwrap();
+    let mut heard = Heard::default();
+    loop {
+        let wait = if heard.finals.is_empty() { patience } else { Duration::from_millis(100) };
+        match tokio::time::timeout(wait, web.socket.next()).await {
+            Ok(Some(Ok(Message::Text(text)))) => heard.take(&text),
+            Ok(Some(Ok(Message::Binary(bytes)))) => heard.take(&String::from_utf8_lossy(&bytes)),
+            Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => {
+                heard.closed = true;
+                break;
+            }
+            Ok(Some(Ok(_))) => {}
+            Err(_) => break,
+        }
+    }
+    heard
 }
 
-async fn still_answers(to: SocketAddr, tcp: bool, name: &str) {
+async fn send(by: Transport, to: &Target, bytes: &[u8], patience: Duration) -> Heard {
+    send_in_pieces(by, to, bytes, usize::MAX, patience).await
+}
+
+async fn send_in_pieces(by: Transport, to: &Target, bytes: &[u8], step: usize, patience: Duration) -> Heard {
+    let at = to.agent.listens_on(by).expect("the agent listens there");
+    if by == Transport::Udp {
+        return over_udp(at, bytes, patience).await;
+    }
+    let stream = TcpStream::connect(at).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    match by {
+        Transport::Udp => unreachable!("sent above"),
+        Transport::Tcp => over_stream(stream, bytes, step, patience).await,
+        Transport::Tls => over_stream(trusting(&to.files, stream).await, bytes, step, patience).await,
+        Transport::Ws => over_web(stream, bytes, patience).await,
+        Transport::Wss => over_web(trusting(&to.files, stream).await, bytes, patience).await,
+    }
+}
+
+/// An agent, and what its certificate is known by.
+struct Target {
+    agent: SipAgent,
+    files: TlsFiles,
+    _dir: tempfile::TempDir,
+}
+
+async fn still_answers(to: &Target, by: Transport, name: &str) {
+    let at = to.agent.local_addr();
     let ping = format!(
-        "OPTIONS sip:{to} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKping;rport\r\nFrom: <sip:p@h>;tag=p\r\n\
-         To: <sip:{to}>\r\nCall-ID: ping\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+        "OPTIONS sip:{at} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKping;rport\r\nFrom: <sip:p@h>;tag=p\r\n\
+         To: <sip:{at}>\r\nCall-ID: ping\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
     );
-    let heard = send(tcp, to, ping.as_bytes(), PATIENCE).await;
+    let heard = send(by, to, ping.as_bytes(), PATIENCE).await;
     assert_eq!(heard.code(), Some(200), "after {name} OPTIONS was answered {heard:?}");
 }
 
@@ -121,7 +194,7 @@ enum Want {
     Silence,
 }
 
-fn want(file: &str, class: &str, expect: &str, tcp: bool) -> Want {
+fn want(file: &str, class: &str, expect: &str, by: Transport) -> Want {
     let codes: Vec<u16> = expect
         .split(|c: char| !c.is_ascii_digit())
         .filter(|w| w.len() == 3)
@@ -131,7 +204,7 @@ fn want(file: &str, class: &str, expect: &str, tcp: bool) -> Want {
     let names_code = matches!(file, "esc02.dat" | "intmeth.dat" | "mpart01.dat");
     match class {
         _ if expect.contains("drop response") || expect.contains("accept response") => Want::Silence,
-        "invalid" if file == "clerr.dat" && tcp => Want::Silence,
+        "invalid" if file == "clerr.dat" && is_stream(by) => Want::Silence,
         "invalid" => Want::Codes(codes),
         "either" => Want::Codes(vec![400, 200, 486, 401]),
         "valid-syntax" if !codes.is_empty() => Want::Codes(codes),
@@ -190,21 +263,21 @@ async fn judge(
     class: &str,
     expect: &str,
     bytes: &[u8],
-    to: SocketAddr,
-    tcp: bool,
+    to: &Target,
+    by: Transport,
 ) -> Result<String, String> {
-    let want = want(file, class, expect, tcp);
-    let patience = if want == Want::Silence && !tcp { Duration::from_millis(150) } else { PATIENCE };
-    let heard = send(tcp, to, bytes, patience).await;
+    let want = want(file, class, expect, by);
+    let patience = if want == Want::Silence && !is_stream(by) { Duration::from_millis(150) } else { PATIENCE };
+    let heard = send(by, to, bytes, patience).await;
     let text = String::from_utf8_lossy(bytes);
-    let fail = |why: &str| Err(format!("{file} (tcp {tcp}): wanted {want:?}, {why}: {heard:?}"));
+    let fail = |why: &str| Err(format!("{file} ({by}): wanted {want:?}, {why}: {heard:?}"));
     if let Some((code, answer)) = heard.finals.first()
         && let Some(header) = header_with(*code)
         && !answer.contains(header)
     {
         return fail("but the answer lacks its header");
     }
-    let must_close = tcp && matches!(file, "mcl01.dat" | "ncl.dat" | "clerr.dat");
+    let must_close = is_stream(by) && matches!(file, "mcl01.dat" | "ncl.dat" | "clerr.dat");
     if must_close && !heard.closed {
         return fail("and the connection closed");
     }
@@ -220,7 +293,7 @@ async fn judge(
                 "INVITE" => heard.code() == Some(486),
                 "REGISTER" => {
                     let Some((401, challenge)) = heard.finals.first() else { return fail("no challenge") };
-                    let second = send(tcp, to, &with_digest(bytes, challenge, &user), PATIENCE).await;
+                    let second = send(by, to, &with_digest(bytes, challenge, &user), PATIENCE).await;
                     last = second.finals.last().map(|(_, text)| text.clone()).unwrap_or_default();
                     second.code() == Some(200)
                 }
@@ -262,7 +335,14 @@ fn carried(file: &str) -> (&'static [&'static str], &'static [&'static str]) {
 }
 
 /// The column of what must not happen, where something of it can be seen from outside.
-fn unharmed(file: &str, class: &str, tcp: bool, answer: &str, agent: &SipAgent, calls: &Calls) -> Result<(), String> {
+fn unharmed(
+    file: &str,
+    class: &str,
+    by: Transport,
+    answer: &str,
+    agent: &SipAgent,
+    calls: &Calls,
+) -> Result<(), String> {
     let (with, without) = carried(file);
     let calls = calls.lock().unwrap().clone();
     let registered = agent.counters().registered;
@@ -276,7 +356,7 @@ fn unharmed(file: &str, class: &str, tcp: bool, answer: &str, agent: &SipAgent, 
     let wanted = match file {
         "esc01.dat" => call("I have spaces", "sips:user@example.com"),
         // On a stream the second message is a message.
-        "dblreq.dat" if !tcp => vec![],
+        "dblreq.dat" if !is_stream(by) => vec![],
         _ if class == "invalid" => vec![],
         _ => calls.clone(),
     };
@@ -290,7 +370,7 @@ fn unharmed(file: &str, class: &str, tcp: bool, answer: &str, agent: &SipAgent, 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_torture_message_gets_what_the_rfcs_say_over_udp_and_tcp() {
+async fn every_torture_message_gets_what_the_rfcs_say_over_each_transport() {
     let Ok(verdicts) = std::fs::read_to_string(Path::new(DATA).join("verdicts.csv")) else {
         crate::common::skipped(format_args!("{DATA}/verdicts.csv is not there; no RFC 4475/5118 message was tried"));
         return;
@@ -298,11 +378,11 @@ async fn every_torture_message_gets_what_the_rfcs_say_over_udp_and_tcp() {
     let slots = Arc::new(tokio::sync::Semaphore::new(8));
     let mut running = tokio::task::JoinSet::new();
     for line in verdicts.lines().skip(1) {
-        for tcp in [false, true] {
+        for by in ALL {
             let (fields, slots) = (csv(line), slots.clone());
             running.spawn(async move {
                 let _slot = slots.acquire().await;
-                one_message(&fields, tcp).await
+                one_message(&fields, by).await
             });
         }
     }
@@ -316,17 +396,37 @@ async fn every_torture_message_gets_what_the_rfcs_say_over_udp_and_tcp() {
 }
 
 /// Sends one message of the list; several share a Call-ID, so each gets an agent that has not seen it yet.
-async fn one_message(fields: &[String], tcp: bool) -> Result<(), String> {
+async fn one_message(fields: &[String], by: Transport) -> Result<(), String> {
     let (suite, file, class, expect) = (&fields[0], &fields[1], &fields[3], &fields[4]);
     let bytes = std::fs::read(Path::new(DATA).join(suite).join(file)).expect("a message of the list");
-    let (agent, calls) = busy_agent(&["watson", "j.user", "null-%00-null", "user"]).await;
-    let judged = judge(file, class, expect, &bytes, agent.local_addr(), tcp).await;
-    still_answers(agent.local_addr(), tcp, file).await;
-    settled(&agent).await;
+    let (target, calls) = busy_agent(&["watson", "j.user", "null-%00-null", "user"]).await;
+    let judged = judge(file, class, expect, &bytes, &target, by).await;
+    still_answers(&target, by, file).await;
+    let agent = &target.agent;
+    settled(agent).await;
     assert_eq!(agent.counters().panics, 0, "{file} made the library panic");
-    let judged = judged.and_then(|answer| unharmed(file, class, tcp, &answer, &agent, &calls));
+    let judged = judged.and_then(|answer| unharmed(file, class, by, &answer, agent, &calls));
     agent.shutdown().await;
     judged
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_torture_message_that_comes_byte_by_byte_means_the_same() {
+    let Ok(verdicts) = std::fs::read_to_string(Path::new(DATA).join("verdicts.csv")) else {
+        crate::common::skipped(format_args!("{DATA}/verdicts.csv is not there; no message was sent byte by byte"));
+        return;
+    };
+    for by in [Transport::Tcp, Transport::Tls] {
+        for fields in verdicts.lines().skip(1).map(csv) {
+            let (suite, file) = (&fields[0], &fields[1]);
+            let bytes = std::fs::read(Path::new(DATA).join(suite).join(file)).expect("a message of the list");
+            let (target, _) = busy_agent(&[]).await;
+            let whole = send(by, &target, &bytes, Duration::from_millis(600)).await.code();
+            let (target, _) = busy_agent(&[]).await;
+            let pieces = send_in_pieces(by, &target, &bytes, 1, Duration::from_millis(600)).await.code();
+            assert_eq!(pieces, whole, "{file} over {by}");
+        }
+    }
 }
 
 /// Waits until no call and no dialog is left.
@@ -352,8 +452,8 @@ fn csv(line: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_datagrams_change_nothing_but_a_counter() {
-    let settings = SipSettings { bind: "127.0.0.1:0".parse().unwrap(), ..SipSettings::default() };
-    let (agent, mut events) = SipAgent::start(settings).await.unwrap();
+    let (target, calls) = busy_agent(&[]).await;
+    let agent = &target.agent;
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(11);
     let base = b"BYE sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
@@ -373,25 +473,26 @@ async fn random_datagrams_change_nothing_but_a_counter() {
         sent.insert(i);
         socket.send_to(&data, agent.local_addr()).await.unwrap();
         if i % 50 == 49 {
-            still_answers(agent.local_addr(), false, "noise").await;
+            still_answers(&target, Transport::Udp, "noise").await;
         }
     }
     let c = agent.counters();
     assert!(c.datagrams >= sent.len() as u64, "{c:?}");
     assert_eq!((c.calls, c.dialogs, c.transactions, c.calls_in, c.registered, c.panics), (0, 0, 0, 0, 0, 0));
-    assert!(events.try_recv().is_err(), "noise made an event");
+    assert!(calls.lock().unwrap().is_empty(), "noise made a call");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_or_endless_stream_is_closed_and_others_are_served_meanwhile() {
-    let (agent, _) = busy_agent(&[]).await;
+    let (target, _) = busy_agent(&[]).await;
+    let agent = &target.agent;
     let mut slow = Vec::new();
     for _ in 0..200 {
         let mut s = TcpStream::connect(agent.local_addr()).await.unwrap();
         s.write_all(b"INVITE sip:a@b SIP/2.0\r\nVia: ").await.unwrap();
         slow.push(s);
     }
-    still_answers(agent.local_addr(), true, "slow streams").await;
+    still_answers(&target, Transport::Tcp, "slow streams").await;
     for s in &mut slow {
         let mut buf = [0u8; 16];
         let end = tokio::time::timeout(Duration::from_secs(5), s.read(&mut buf)).await.expect("closed in time");
@@ -413,7 +514,8 @@ async fn a_slow_or_endless_stream_is_closed_and_others_are_served_meanwhile() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_keep_alive_starts_no_message_clock() {
     for keep_alive in [&b"\r\n\r\n"[..], b"\r\n"] {
-        let (agent, _) = busy_agent(&[]).await;
+        let (target, _) = busy_agent(&[]).await;
+        let agent = &target.agent;
         let mut stream = TcpStream::connect(agent.local_addr()).await.unwrap();
         stream.write_all(keep_alive).await.unwrap();
         let mut buf = [0u8; 2048];

@@ -2,13 +2,16 @@
 
 use super::{Context, out};
 use crate::config::{
-    Config, ConfigProblem, RecogniserChoice, RouteKind as ConfiguredRoute, TestRoute as ConfiguredTestRoute,
+    Config, ConfigProblem, Direction, RecogniserChoice, RouteKind as ConfiguredRoute, TestRoute as ConfiguredTestRoute,
 };
 use crate::dialplan::{FlowSet, SourceFile, flowtest};
 use crate::engines::{EngineSettings, Engines};
 use crate::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
+use crate::server::outbound::Rule;
 use crate::server::routes::{Listening, RouteKind};
+use crate::server::trunks::{Server, Trunk};
 use crate::server::{Hotline, StartError};
+use crate::sip::{Credential, Listeners, TlsFiles};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -185,6 +188,10 @@ fn settings(c: &Config) -> HotlineSettings {
     let or_half = |n: u16| if n == 0 { half } else { usize::from(n) };
     HotlineSettings {
         sip: c.sip.bind,
+        listeners: listeners(c),
+        trunks: c.trunks.iter().map(trunk).collect(),
+        outbound: c.outbound.iter().map(rule).collect(),
+        open: c.sip.open.unwrap_or(c.trunks.is_empty()),
         public: c.rtp.public_address.or(c.sip.public_address),
         max_calls: c.sip.max_calls as usize,
         numbers: c.sip.numbers.clone(),
@@ -205,6 +212,7 @@ fn settings(c: &Config) -> HotlineSettings {
                 password: s.password.expose().into(),
                 queues: s.queues.iter().filter(|q| *q != "*").cloned().collect(),
                 skills: s.skills.clone(),
+                phone: s.phone.clone(),
             })
             .collect(),
         routes: c.test_routes.iter().map(route).collect(),
@@ -215,6 +223,50 @@ fn settings(c: &Config) -> HotlineSettings {
         min_free_mb: c.limits.min_free_mb,
         answer_delay_ms: 0,
     }
+}
+
+fn listeners(c: &Config) -> Listeners {
+    let tls = &c.sip.tls;
+    let files = tls.certificate.clone().zip(tls.key.clone());
+    Listeners {
+        tls: tls.bind,
+        ws: c.sip.ws,
+        wss: tls.wss,
+        certificate: files.map(|(certificate, key)| TlsFiles { certificate, key, trust: tls.trust.clone() }),
+    }
+}
+
+fn trunk(t: &crate::config::Trunk) -> Trunk {
+    let server = |(i, address): (usize, &String)| Server {
+        address: address.clone(),
+        priority: if t.share { 0 } else { i as u16 },
+        weight: 1,
+    };
+    let credential =
+        |user: &String| Credential { user: user.clone(), password: t.password.expose().into(), realm: None };
+    Trunk {
+        name: t.name.clone(),
+        servers: t.servers.iter().enumerate().map(server).collect(),
+        networks: t.addresses.clone(),
+        credential: t.user.as_ref().map(credential),
+        register: t.register,
+        inbound: t.direction != Direction::Out,
+        outbound: t.direction != Direction::In,
+        priority: t.priority,
+        weight: t.weight,
+        codecs: t.codecs.clone(),
+        caller_in: t.caller_in.clone(),
+        called_out: t.called_out.clone(),
+        shows: t.shows.clone(),
+        max_out: t.max_out,
+        give_up_ms: t.give_up_ms,
+        options_s: t.options_s,
+    }
+}
+
+fn rule(o: &crate::config::Outbound) -> Rule {
+    let (allow, deny) = (o.allow.clone(), o.deny.clone());
+    Rule { role: o.role, allow, deny, at_once: o.at_once, per_hour: o.per_hour }
 }
 
 fn route(r: &ConfiguredTestRoute) -> TestRoute {

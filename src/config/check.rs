@@ -1,7 +1,7 @@
 //! What no single key can tell: settings that do not go together.
 
 use super::read::Problems;
-use super::{Config, RecogniserChoice, RouteKind};
+use super::{Config, Direction, RecogniserChoice, RouteKind};
 use std::collections::BTreeSet;
 
 /// Ports a call may need: caller and seat, RTP and RTCP each.
@@ -26,6 +26,65 @@ pub(super) fn check(c: &Config, problems: &mut Problems<'_>) {
     }
     users(c, problems);
     routes(c, problems);
+    tls(c, problems);
+    trunks(c, problems);
+}
+
+fn tls(c: &Config, problems: &mut Problems<'_>) {
+    let tls = &c.sip.tls;
+    if tls.certificate.is_some() != tls.key.is_some() {
+        let (there, missing) = if tls.key.is_some() { ("key", "certificate") } else { ("certificate", "key") };
+        problems.add_for(&format!("sip.tls.{there}"), format!("sip.tls.{there} needs sip.tls.{missing} beside it"));
+    }
+    for (key, bind) in [("sip.tls.bind", tls.bind), ("sip.tls.wss", tls.wss)] {
+        if bind.is_some() && tls.certificate.is_none() {
+            problems.add_for(key, format!("{key} needs sip.tls.certificate and sip.tls.key"));
+        }
+    }
+    let ports =
+        [("sip.ws", c.sip.ws), ("sip.tls.bind", tls.bind), ("sip.tls.wss", tls.wss), ("http.bind", c.http.bind)];
+    let mut taken = vec![("sip.bind", c.sip.bind.port())];
+    for (key, port) in ports.iter().filter_map(|(k, a)| Some((*k, a.as_ref()?.port()))).filter(|(_, p)| *p != 0) {
+        if let Some((other, _)) =
+            taken.iter().find(|(other, p)| *p == port && (key, *other) != ("http.bind", "sip.bind"))
+        {
+            problems.add_for(key, format!("{key} and {other} want the same port: give one of them another"));
+        }
+        taken.push((key, port));
+    }
+}
+
+fn trunks(c: &Config, problems: &mut Problems<'_>) {
+    let mut names = BTreeSet::new();
+    for (i, t) in c.trunks.iter().enumerate() {
+        let key = |k: &str| format!("trunk[{i}].{k}");
+        if !names.insert(t.name.as_str()) {
+            problems.add_for(&key("name"), format!("there are two trunks named '{}'", t.name));
+        }
+        if t.servers.is_empty() {
+            problems.add_for(&key("servers"), "a trunk needs at least one server");
+        }
+        if t.register && t.user.is_none() {
+            problems.add_for(&key("register"), "registering needs a user and a password");
+        }
+        let nameless = t.servers.iter().all(|s| crate::sip::numeric_host(s).is_none()) && t.addresses.is_empty();
+        if t.direction != Direction::Out && nameless {
+            let what = "calls from a trunk are known by their address: give addresses = [\"203.0.113.0/24\"], or direction = \"out\"";
+            problems.add_for(&key("servers"), what);
+        }
+    }
+    let out = c.trunks.iter().any(|t| t.direction != Direction::In);
+    if let Some(i) = c.seats.iter().position(|s| s.phone.is_some()).filter(|_| !out) {
+        problems.add_for(
+            &format!("seat[{i}].phone"),
+            "a seat's phone is called by a trunk: add a [[trunk]] that calls go out by",
+        );
+    }
+    let allowed = c.outbound.iter().any(|o| o.role == crate::server::outbound::Role::Flow);
+    if let Some(i) = c.seats.iter().position(|s| s.phone.is_some()).filter(|_| out && !allowed) {
+        let what = "nothing may be called outside: add [[outbound]] with role = \"flow\" and the beginnings of the seats' numbers";
+        problems.add_for(&format!("seat[{i}].phone"), what);
+    }
 }
 
 fn addresses(c: &Config, problems: &mut Problems<'_>) {

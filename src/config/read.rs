@@ -1,6 +1,8 @@
 //! From TOML to settings, going on after every mistake.
 
-use super::{Config, ConfigProblem, RecogniserChoice, RouteKind, Seat, Secret, TestRoute};
+use super::{Config, ConfigProblem, Direction, Outbound, RecogniserChoice, RouteKind, Seat, Secret, TestRoute, Trunk};
+use crate::sdp::Codec;
+use crate::server::outbound::Role;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -123,6 +125,18 @@ impl<'s, 'i> Section<'s, 'i, '_> {
         });
     }
 
+    /// A list whose every item `from` can read.
+    fn items<T>(&mut self, key: &'static str, into: &mut Vec<T>, wanted: &str, from: impl Fn(&str) -> Option<T>) {
+        self.read(key, into, |v| {
+            let items = v.as_array().ok_or(wanted)?;
+            let item = |i: &Spanned<DeValue<'_>>| {
+                let text = i.get_ref().as_str().ok_or(wanted)?.trim();
+                from(text).ok_or_else(|| format!("{wanted}; \"{text}\" is none"))
+            };
+            items.iter().map(item).collect()
+        });
+    }
+
     fn choice<T: Copy>(&mut self, key: &'static str, into: &mut T, choices: &[(&str, T)]) {
         let names: Vec<&str> = choices.iter().map(|c| c.0).collect();
         self.read(key, into, |v| {
@@ -206,6 +220,8 @@ pub(super) fn config(text: &str, problems: &mut Problems<'_>) -> Config {
     network(&mut top, &mut c);
     inside(&mut top, &mut c);
     top.sections("seat", |s| c.seats.push(seat(s)));
+    top.sections("trunk", |s| c.trunks.push(trunk(s)));
+    top.sections("outbound", |s| c.outbound.push(outbound(s)));
     top.sections("test_route", |s| c.test_routes.push(test_route(s)));
     top.finish();
     c
@@ -219,6 +235,16 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.number("max_calls", &mut c.sip.max_calls, 1..=10_000);
         s.texts("numbers", &mut c.sip.numbers);
         s.text("realm", &mut c.sip.realm);
+        s.read("open", &mut c.sip.open, |v| v.as_bool().map(Some).ok_or_else(|| "true or false".into()));
+        s.read("ws", &mut c.sip.ws, listener);
+        s.section("tls", |t| {
+            let tls = &mut c.sip.tls;
+            t.maybe_path("certificate", &mut tls.certificate);
+            t.maybe_path("key", &mut tls.key);
+            t.maybe_path("trust", &mut tls.trust);
+            t.read("bind", &mut tls.bind, listener);
+            t.read("wss", &mut tls.wss, listener);
+        });
     });
     top.section("rtp", |s| {
         s.read("ports", &mut c.rtp.ports, |v| {
@@ -230,12 +256,18 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
     });
     top.section("media", |s| s.number("shards", &mut c.media.shards, 0..=256));
     top.section("http", |s| {
-        s.read("bind", &mut c.http.bind, |v| match v.as_str().map(str::trim) {
-            Some("off") => Ok(None),
-            Some(a) => a.parse::<SocketAddr>().map(Some).map_err(|_| format!("{socket}, or \"off\"")),
-            None => Err(format!("{socket}, or \"off\"")),
-        });
+        s.read("bind", &mut c.http.bind, listener);
     });
+}
+
+/// An address to listen on, or "off".
+fn listener(v: &DeValue<'_>) -> Result<Option<SocketAddr>, String> {
+    let wanted = "an address and port, such as \"0.0.0.0:5060\", or \"off\"";
+    match v.as_str().map(str::trim) {
+        Some("off") => Ok(None),
+        Some(at) => at.parse().map(Some).map_err(|_| wanted.into()),
+        None => Err(wanted.into()),
+    }
 }
 
 fn inside(top: &mut Section<'_, '_, '_>, c: &mut Config) {
@@ -265,17 +297,72 @@ fn inside(top: &mut Section<'_, '_, '_>, c: &mut Config) {
 }
 
 fn seat(s: &mut Section<'_, '_, '_>) -> Seat {
-    let mut seat =
-        Seat { user: String::new(), password: Secret::default(), queues: vec!["*".into()], skills: Vec::new() };
+    let (queues, skills) = (vec!["*".into()], Vec::new());
+    let mut seat = Seat { user: String::new(), password: Secret::default(), queues, skills, phone: None };
     let mut password = String::new();
     s.text("user", &mut seat.user);
     s.text("password", &mut password);
     s.texts("queues", &mut seat.queues);
     s.texts("skills", &mut seat.skills);
+    s.read("phone", &mut seat.phone, |v| {
+        let wanted = "a telephone number in quotes, such as \"13800138000\"";
+        v.as_str().and_then(crate::server::outbound::national).map(Some).ok_or_else(|| wanted.into())
+    });
     s.need("user");
-    s.need("password");
+    if seat.phone.is_none() {
+        s.need("password");
+    }
     seat.password = Secret::new(password);
     seat
+}
+
+fn trunk(s: &mut Section<'_, '_, '_>) -> Trunk {
+    let mut t = Trunk::default();
+    let mut password = String::new();
+    let way = [("both", Direction::Both), ("in", Direction::In), ("out", Direction::Out)];
+    s.text("name", &mut t.name);
+    s.items("servers", &mut t.servers, "a list of SIP addresses, such as [\"sip:203.0.113.9\"]", |text| {
+        crate::sip::is_server(text).then(|| text.to_string())
+    });
+    s.bool("share", &mut t.share);
+    s.items("addresses", &mut t.addresses, "a list of networks, such as [\"203.0.113.0/24\"]", |text| {
+        text.parse().ok()
+    });
+    s.read("user", &mut t.user, |v| filled(v, "text in quotes").map(Some));
+    s.text("password", &mut password);
+    s.bool("register", &mut t.register);
+    s.choice("direction", &mut t.direction, &way);
+    s.number("priority", &mut t.priority, 0..=1000);
+    s.number("weight", &mut t.weight, 0..=1000);
+    s.items("codecs", &mut t.codecs, "a list of codecs, such as [\"PCMA\", \"PCMU\"]", Codec::from_name);
+    let rules = "a list of changes to the beginning of numbers, such as [\"+86 -> \"]";
+    s.items("caller_in", &mut t.caller_in, rules, |text| text.parse().ok());
+    s.items("called_out", &mut t.called_out, rules, |text| text.parse().ok());
+    s.read("shows", &mut t.shows, |v| filled(v, "text in quotes").map(Some));
+    s.number("max_out", &mut t.max_out, 0..=10_000);
+    s.number("give_up_ms", &mut t.give_up_ms, 100..=30_000);
+    s.number("options_s", &mut t.options_s, 0..=3600);
+    s.need("name");
+    s.need("servers");
+    t.password = Secret::new(password);
+    t
+}
+
+fn outbound(s: &mut Section<'_, '_, '_>) -> Outbound {
+    let mut o = Outbound { role: Role::Flow, allow: vec![], deny: vec![], at_once: 2, per_hour: 20 };
+    let begins = "a list of beginnings of numbers, such as [\"010\", \"13\", \"+852\"]";
+    let beginning = |text: &str| {
+        let digits = text.strip_prefix('+').unwrap_or(text);
+        (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| text.to_string())
+    };
+    s.choice("role", &mut o.role, &[(Role::Flow.name(), Role::Flow), (Role::Seat.name(), Role::Seat)]);
+    s.items("allow", &mut o.allow, begins, beginning);
+    s.items("deny", &mut o.deny, begins, beginning);
+    s.number("at_once", &mut o.at_once, 1..=10_000);
+    s.number("per_hour", &mut o.per_hour, 1..=100_000);
+    s.need("role");
+    s.need("allow");
+    o
 }
 
 fn test_route(s: &mut Section<'_, '_, '_>) -> TestRoute {
@@ -288,8 +375,9 @@ fn test_route(s: &mut Section<'_, '_, '_>) -> TestRoute {
     s.read("target", &mut r.target, |v| {
         let wanted = "a SIP address, such as \"sip:user@127.0.0.1:5090\"";
         let target = filled(v, wanted)?;
+        let by_trunk = target.strip_prefix("tel:").is_some_and(|n| crate::server::outbound::national(n).is_some());
         let right = target.strip_prefix("sip:").is_some_and(|t| t.contains('@') && !t.contains(char::is_whitespace));
-        if right { Ok(Some(target)) } else { Err(wanted.into()) }
+        if right || by_trunk { Ok(Some(target)) } else { Err(wanted.into()) }
     });
     s.bool("vad", &mut r.vad);
     s.bool("recognise", &mut r.recognise);

@@ -20,6 +20,11 @@ impl Codec {
         }
     }
 
+    /// From its name, in any case.
+    pub fn from_name(name: &str) -> Option<Codec> {
+        [Codec::Pcma, Codec::Pcmu].into_iter().find(|c| c.name().eq_ignore_ascii_case(name))
+    }
+
     /// Its name in `a=rtpmap`.
     pub const fn name(self) -> &'static str {
         match self {

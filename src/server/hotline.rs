@@ -4,16 +4,18 @@ use super::bus::Bus;
 use super::disk::DiskWatch;
 use super::inference::Inference;
 use super::metrics::MetricsText;
+use super::outbound::{Outbound, Rule};
 use super::ports::PortPool;
 use super::recorder::Recorder;
 use super::routes::{Listening, RouteKind};
 use super::shard::{self, ShardCommand, ShardHandle, ShardSettings};
 use super::switchboard::{Switchboard, SwitchboardParts};
 use super::time::{now, utc};
+use super::trunks::{Trunk, Trunks};
 use super::voices::Voices;
 use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile, flowtest};
 use crate::engines::Engines;
-use crate::sip::{Account, Network, Served, SipAgent, SipError, SipEvent, SipSettings};
+use crate::sip::{Account, Listeners, Network, Served, SipAgent, SipError, SipEvent, SipSettings, TrunkPeer};
 use crate::store::{Store, StoreError, Writer, WriterHandle};
 use rand::SeedableRng;
 use std::collections::HashMap;
@@ -36,6 +38,8 @@ pub struct Seat {
     pub queues: Vec<String>,
     /// What it is good at: called first for a transfer that asks for it.
     pub skills: Vec<String>,
+    /// A telephone number it is called at by a trunk while no phone of its own is registered.
+    pub phone: Option<String>,
 }
 
 /// A test route.
@@ -60,6 +64,14 @@ pub struct TestRoute {
 pub struct HotlineSettings {
     /// SIP address, UDP and TCP.
     pub sip: SocketAddr,
+    /// What SIP is listened for on besides.
+    pub listeners: Listeners,
+    /// Lines to carriers.
+    pub trunks: Vec<Trunk>,
+    /// Who may call out, and whom.
+    pub outbound: Vec<Rule>,
+    /// Whether anybody may call; else only trunks, registered phones and this machine.
+    pub open: bool,
     /// Address written into SIP and SDP when the bound one is not what peers reach.
     pub public: Option<IpAddr>,
     /// Calls at once; the next gets 503.
@@ -136,7 +148,9 @@ pub struct Hotline {
     free_ports: Arc<AtomicUsize>,
     refused: Arc<AtomicU64>,
     disk: DiskWatch,
-    watching: tokio::task::AbortHandle,
+    watching: [tokio::task::AbortHandle; 2],
+    trunks: Trunks,
+    outbound: Arc<Mutex<Outbound>>,
     started: crate::clock::Mono,
     engines: Vec<(&'static str, String)>,
     /// Models that could not be used at the start, in plain sentences; see [`Hotline::problems_now`].
@@ -180,7 +194,8 @@ impl Hotline {
         })?;
         // The port before the database: a second hotline must not close the records of the first one's calls.
         let (agent, sip_events) = SipAgent::start(sip_settings(&settings)).await?;
-        let started = Hotline::assemble(settings, flows, engines, (agent.clone(), sip_events), prompts).await;
+        let trunks = Trunks::new(settings.trunks.clone());
+        let started = Hotline::assemble(settings, flows, engines, (agent.clone(), sip_events), (prompts, trunks)).await;
         if started.is_err() {
             agent.shutdown().await;
         }
@@ -192,7 +207,7 @@ impl Hotline {
         flows: Arc<FlowSet>,
         engines: Engines,
         (agent, sip_events): (SipAgent, mpsc::Receiver<SipEvent>),
-        prompts: HashMap<Option<PathBuf>, Arc<[i16]>>,
+        (prompts, trunks): (HashMap<Option<PathBuf>, Arc<[i16]>>, Trunks),
     ) -> Result<Hotline, StartError> {
         let store = open_store(&settings).await?;
         let names = engines.names();
@@ -221,6 +236,7 @@ impl Hotline {
         let ports = PortPool::new(settings.rtp_bind, settings.rtp_ports.clone(), &mut rng);
         let (free_ports, refused) = (ports.gauge(), Arc::new(AtomicU64::new(0)));
         let (stop, stopped) = oneshot::channel();
+        let outbound = Arc::new(Mutex::new(Outbound::new(settings.outbound.clone())));
         let board = Switchboard::new(SwitchboardParts {
             agent: agent.clone(),
             store: store.clone(),
@@ -228,6 +244,8 @@ impl Hotline {
             bus: bus.clone(),
             shards: shards.clone(),
             flows: flows.clone(),
+            trunks: trunks.clone(),
+            outbound: outbound.clone(),
             ports,
             recorder: recorder.clone(),
             settings,
@@ -235,6 +253,7 @@ impl Hotline {
             refused: refused.clone(),
             rng,
         });
+        let calling = tokio::spawn(trunks.clone().watch(agent.clone())).abort_handle();
         let done = tokio::spawn(board.run(sip_events, from_shards, stopped));
         Ok(Hotline {
             agent,
@@ -249,7 +268,9 @@ impl Hotline {
             free_ports,
             refused,
             disk,
-            watching,
+            watching: [watching, calling],
+            trunks,
+            outbound,
             started: now(),
             engines: names,
             problems,
@@ -317,6 +338,8 @@ impl Hotline {
     /// What is wrong now and what to do, in sentences: models that could not be used, a disk that is full or slow.
     pub fn problems_now(&self) -> Vec<String> {
         let mut problems = self.problems.clone();
+        problems.extend(self.trunks.problems(now()));
+        problems.extend(self.outbound().alarm(now()).map(str::to_string));
         if self.recorder.is_some() {
             problems.extend(self.disk.problem());
         }
@@ -327,6 +350,10 @@ impl Hotline {
             problems.push("records wait for the disk: new calls are refused until it has caught up; look at the data folder's disk".into());
         }
         problems
+    }
+
+    fn outbound(&self) -> std::sync::MutexGuard<'_, Outbound> {
+        self.outbound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether new calls are refused, however few there are: the disk is too slow, or the hotline is ending.
@@ -355,7 +382,7 @@ impl Hotline {
         let text = text
             .gauge("zongji_hear_backlog", "Chunks of speech that wait for recognition.", backlog as f64)
             .counter("zongji_recording_lost_seconds_total", "Sound that a slow or full disk cost.", lost);
-        self.sip_metrics(self.writer_metrics(text)).finish()
+        self.sip_metrics(self.trunk_metrics(self.writer_metrics(text))).finish()
     }
 
     fn writer_metrics(&self, text: MetricsText) -> MetricsText {
@@ -366,6 +393,13 @@ impl Hotline {
             .counter("zongji_records_rejected_total", "Records the database would never take.", w.rejected)
             .counter("zongji_record_events_dropped_total", "Events lost: their queue was full.", w.events_dropped)
             .counter("zongji_record_retries_total", "Batches the database did not take at once.", w.retries)
+    }
+
+    fn trunk_metrics(&self, text: MetricsText) -> MetricsText {
+        let refused: u64 = self.outbound().refused().map(|(_, n)| n).sum();
+        let ill = self.trunks.states(now()).iter().filter(|s| !s.well).count();
+        text.counter("zongji_outbound_refused_total", "Calls out that no rule allowed, or one too many.", refused)
+            .gauge("zongji_trunk_servers_down", "Servers of trunks that do not take calls.", ill as f64)
     }
 
     fn sip_metrics(&self, text: MetricsText) -> MetricsText {
@@ -418,7 +452,7 @@ impl Hotline {
         if let Err(left) = self.writer.flush(Duration::from_secs(5)).await {
             tracing::error!("{left} records could not be written in time");
         }
-        self.watching.abort();
+        self.watching.iter().for_each(tokio::task::AbortHandle::abort);
         // Folds the WAL into the database. A reader that never ends (a shell, a backup) must not hold us up.
         if tokio::time::timeout(Duration::from_secs(5), self.store.close()).await.is_err() {
             tracing::warn!("the database could not be closed in time; nothing is lost, the next start tidies it");
@@ -480,6 +514,13 @@ fn route_prompts(routes: &[TestRoute]) -> Result<HashMap<Option<PathBuf>, Arc<[i
     Ok(prompts)
 }
 
+/// Where a trunk's messages come from: its networks, and its servers that are given as addresses.
+fn peer(trunk: &Trunk) -> TrunkPeer {
+    let hosts = trunk.servers.iter().filter_map(|s| crate::sip::numeric_host(&s.address));
+    let servers = hosts.map(|ip| Network { address: ip, bits: if ip.is_ipv4() { 32 } else { 128 } });
+    TrunkPeer { name: trunk.name.clone(), networks: trunk.networks.iter().copied().chain(servers).collect() }
+}
+
 fn sip_settings(settings: &HotlineSettings) -> SipSettings {
     let mut users = settings.numbers.clone();
     users.extend(settings.routes.iter().map(|r| r.user.clone()));
@@ -492,10 +533,14 @@ fn sip_settings(settings: &HotlineSettings) -> SipSettings {
         accounts: settings
             .seats
             .iter()
+            .filter(|s| !s.password.is_empty())
             .map(|s| Account { user: s.user.clone(), password: s.password.clone() })
             .collect(),
         realm: settings.realm.clone(),
         trusted: settings.trusted.clone(),
+        listeners: settings.listeners.clone(),
+        open: settings.open,
+        trunks: settings.trunks.iter().map(peer).collect(),
         ..SipSettings::default()
     }
 }

@@ -3,6 +3,7 @@
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
 use super::shard::{App, ShardHandle};
+use super::trunks::Way;
 use crate::call::{CallRecord, EndReason, HungUpBy};
 use crate::clock::Mono;
 use crate::dialplan::{FlowSet, Outcome, TransferOrder, TransferResult};
@@ -11,6 +12,7 @@ use crate::rtp::session::Stats;
 use crate::sdp::{self, Capabilities, Codec, MediaPlan, Session as Sdp};
 use crate::sip::DialogId;
 use crate::store::NewTransfer;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,6 +64,11 @@ pub(super) struct SeatLine {
     /// Our last description after that, once there is one.
     pub described: Option<String>,
     pub asked: Option<Sdp>,
+    /// The way out that is being tried, when it is called by a trunk, and those left.
+    pub way: Option<Way>,
+    pub ways: VecDeque<Way>,
+    /// It rang.
+    pub rang: bool,
     /// Until it answers.
     pub sockets: Option<MediaSockets>,
     /// Where its phone registered from.

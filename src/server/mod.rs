@@ -17,6 +17,7 @@ pub mod inference;
 mod keys;
 mod line;
 mod metrics;
+pub mod outbound;
 mod pace;
 pub mod phone;
 pub mod ports;
@@ -27,6 +28,7 @@ pub mod shard;
 pub mod sound;
 pub mod switchboard;
 pub mod time;
+pub mod trunks;
 pub mod voices;
 
 pub use bus::{Bus, Notice};

@@ -2,9 +2,11 @@
 
 use super::hotline::Seat;
 use super::line::{SeatLine, accepted};
+use super::outbound::Role;
 use super::shard::{NewLeg, ShardCommand};
 use super::switchboard::{Dialled, Switchboard};
 use super::time::{now, utc};
+use super::trunks::Way;
 use crate::call::{CallInput, LegFailure, TransferStage};
 use crate::dialplan::{TransferOrder, TransferResult};
 use crate::ids::{CallId, Leg};
@@ -12,16 +14,25 @@ use crate::sdp;
 use crate::sip::{Contact, Dial, DialogId, SipError};
 use crate::store::{NewTransfer, WriteJob};
 use rand::RngExt;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// Where a seat can be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reach {
     pub uri: String,
     pub source: Option<SocketAddr>,
-    pub tcp: bool,
+    pub transport: Option<crate::sip::Transport>,
 }
+
+/// Whether an order names no queue but whom to call: a SIP address, or a telephone number by a trunk.
+fn is_address(queue: &str) -> bool {
+    queue.starts_with("sip:") || queue.starts_with("sips:") || queue.starts_with(TEL)
+}
+
+/// A number that is called by a trunk.
+const TEL: &str = "tel:";
 
 /// Which seats are on a call, and in which order they were last called.
 #[derive(Debug, Default)]
@@ -41,9 +52,9 @@ impl Roster {
         tried: &[String],
         reach: impl Fn(&str) -> Option<Reach>,
     ) -> Result<(String, Reach), LegFailure> {
-        if queue.starts_with("sip:") {
+        if is_address(queue) {
             let again = tried.iter().any(|t| t == queue);
-            let reach = Reach { uri: queue.to_owned(), source: None, tcp: false };
+            let reach = Reach { uri: queue.to_owned(), source: None, transport: None };
             return if again { Err(LegFailure::Nobody) } else { Ok((queue.to_owned(), reach)) };
         }
         let serves = |s: &&Seat| s.queues.is_empty() || s.queues.iter().any(|q| q == queue);
@@ -61,7 +72,7 @@ impl Roster {
 
     /// A seat is being called: it is busy from now on.
     pub fn take(&mut self, user: &str) {
-        if user.starts_with("sip:") {
+        if is_address(user) {
             return; // an address, not one of our seats: it may take many calls
         }
         self.count += 1;
@@ -91,6 +102,16 @@ const fn result_of(failure: LegFailure) -> TransferResult {
         LegFailure::NoAnswer | LegFailure::Failed(_) => TransferResult::Timeout,
         LegFailure::Nobody => TransferResult::Closed,
     }
+}
+
+/// A seat that is to be called.
+struct Trying {
+    user: String,
+    reach: Reach,
+    ways: VecDeque<Way>,
+    order: TransferOrder,
+    /// Users and addresses that could not be had for this order.
+    tried: Vec<String>,
 }
 
 impl Switchboard {
@@ -131,15 +152,72 @@ impl Switchboard {
     }
 
     fn try_seat(&mut self, call: CallId, order: TransferOrder, tried: Vec<String>) -> Result<(), LegFailure> {
-        let agent = &self.p.agent;
+        let (agent, seats) = (&self.p.agent, &self.p.settings.seats);
         let reach = |user: &str| {
             // Newest last; a phone that failed gives way to the user's others.
             let left = |c: &Contact| !tried.contains(&c.target());
-            let contact = agent.contacts(user).into_iter().rfind(left)?;
-            Some(Reach { uri: contact.target(), source: Some(contact.source), tcp: contact.tcp })
+            if let Some(contact) = agent.contacts(user).into_iter().rfind(left) {
+                let (source, transport) = (Some(contact.source), Some(contact.transport));
+                return Some(Reach { uri: contact.target(), source, transport });
+            }
+            let phone = seats.iter().find(|s| s.user == user)?.phone.as_ref()?;
+            let uri = format!("{TEL}{phone}");
+            (!tried.contains(&uri)).then_some(Reach { uri, source: None, transport: None })
         };
-        let (user, reach) =
-            self.roster.choose(&self.p.settings.seats, (&order.queue, order.skill.as_deref()), &tried, reach)?;
+        let (user, reach) = self.roster.choose(seats, (&order.queue, order.skill.as_deref()), &tried, reach)?;
+        let ways = match reach.uri.strip_prefix(TEL) {
+            Some(number) => match self.ways_out(&user, number) {
+                Ok(ways) => ways,
+                Err(failure) => {
+                    return self
+                        .try_seat(call, order, tried.into_iter().chain([reach.uri]).collect())
+                        .map_err(|_| failure);
+                }
+            },
+            None => VecDeque::new(),
+        };
+        self.roster.take(&user);
+        let trying = Trying { user, reach, ways, order, tried };
+        let user = trying.user.clone();
+        let outside = trying.reach.uri.starts_with(TEL);
+        self.call_seat(call, trying).inspect_err(|_| {
+            self.roster.free(&user);
+            if outside {
+                self.outbound().over(Role::Flow, &user);
+            }
+        })
+    }
+
+    /// Every way to a number outside, if it may be called.
+    fn ways_out(&mut self, user: &str, number: &str) -> Result<VecDeque<Way>, LegFailure> {
+        let number = self.outbound().begin(Role::Flow, user, number, now()).map_err(|_| LegFailure::Failed(403))?;
+        let ways: VecDeque<Way> = self.p.trunks.ways(&number, now(), &mut self.p.rng).into();
+        if ways.is_empty() {
+            tracing::warn!("a number outside was to be called, and no [[trunk]] takes calls out");
+            self.outbound().over(Role::Flow, user);
+            return Err(LegFailure::Failed(503));
+        }
+        Ok(ways)
+    }
+
+    /// A seat's leg is over: it is free again, and so is what its call used.
+    pub(super) fn release(&mut self, seat: &mut SeatLine) {
+        self.roster.free(&seat.user);
+        if seat.address.starts_with(TEL) {
+            self.outbound().over(Role::Flow, &seat.user);
+        }
+        if let Some(way) = &seat.way {
+            self.p.trunks.over(way);
+        }
+        let sockets = seat.sockets.take();
+        self.rest(sockets);
+    }
+
+    /// Sends the INVITE for a seat, by the next of its ways where it is reached by a trunk.
+    fn call_seat(&mut self, call: CallId, trying: Trying) -> Result<(), LegFailure> {
+        let Trying { user, reach, mut ways, order, tried } = trying;
+        let way = ways.pop_front();
+        let trunk = way.as_ref().and_then(|w| self.p.trunks.get(w.trunk)).cloned();
         let Some(line) = self.lines.get(&call) else { return Err(LegFailure::Failed(481)) };
         let (codec, from) = (line.codec, line.from.clone());
         let sockets = self.p.ports.take(now()).map_err(|e| {
@@ -147,23 +225,32 @@ impl Switchboard {
             LegFailure::Failed(503)
         })?;
         let source = reach.source.map(|s| s.ip());
-        let caps = self.capabilities(source.unwrap_or(IpAddr::from([127, 0, 0, 1])), sockets.port, codec);
+        let mut caps = self.capabilities(source.unwrap_or(IpAddr::from([127, 0, 0, 1])), sockets.port, codec);
+        let wanted = trunk.as_ref().map(|t| t.codecs.clone()).unwrap_or_default();
+        if !wanted.is_empty() {
+            caps.codecs = wanted;
+        }
         let offer = sdp::offer(&caps);
         let dial = Dial {
-            to: reach.uri.clone(),
-            from: from.expose().into(),
-            display: Some(format!("{from} {}", order.queue)),
+            to: way.as_ref().map_or_else(|| reach.uri.clone(), |w| w.uri.clone()),
+            from: trunk.as_ref().and_then(|t| t.shows.clone()).unwrap_or_else(|| from.expose().into()),
+            display: trunk.is_none().then(|| format!("{from} {}", order.queue)),
             sdp: offer.to_string(),
-            headers: vec![("X-Zongji-Call".into(), call.to_string())],
+            // A carrier has no use for our name of the call.
+            headers: if trunk.is_some() { vec![] } else { vec![("X-Zongji-Call".into(), call.to_string())] },
+            credential: trunk.as_ref().and_then(|t| t.credential.clone()),
+            patience: trunk.as_ref().map(|t| Duration::from_millis(t.give_up_ms.into())),
             destination: reach.source,
-            tcp: reach.tcp,
+            transport: reach.transport,
             ..Dial::default()
         };
+        if let Some(way) = &way {
+            self.p.trunks.begun(way);
+        }
         let attempt = self.dial(call, dial);
-        self.roster.take(&user);
         if let Some(line) = self.lines.get_mut(&call) {
             let (dialog, asked, sockets) = (None, None, Some(sockets));
-            let answered = false;
+            let (answered, rang) = (false, false);
             let described = None;
             let seat = SeatLine {
                 user,
@@ -174,6 +261,9 @@ impl Switchboard {
                 offer,
                 described,
                 asked,
+                way,
+                ways,
+                rang,
                 sockets,
                 source,
                 order,
@@ -215,6 +305,9 @@ impl Switchboard {
             (Err(e), Some(_)) => {
                 tracing::warn!(%call, "a seat could not be called: {e}");
                 let busy = matches!(e, SipError::Busy);
+                if !busy && self.next_way(call) {
+                    return;
+                }
                 self.seat_lost(call, LegFailure::Failed(if busy { 503 } else { 500 }));
             }
             (Err(_), None) => {}
@@ -247,15 +340,38 @@ impl Switchboard {
     /// A seat that is busy or does not answer: the next one, or the call is told.
     pub(super) fn seat_failed(&mut self, dialog: DialogId, code: u16) {
         if let Some((call, Leg::Seat)) = self.dialogs.remove(&dialog) {
+            if matches!(code, 408 | 500 | 502 | 503 | 504) && self.next_way(call) {
+                return;
+            }
             self.seat_lost(call, failure_of(code));
         }
+    }
+
+    /// A trunk's server did not take the call: the next one is tried. False when there is none, or when the telephone
+    /// rang already.
+    fn next_way(&mut self, call: CallId) -> bool {
+        let Some(line) = self.lines.get_mut(&call) else { return false };
+        let Some(way) = line.seat.as_ref().filter(|s| !s.rang).and_then(|s| s.way.clone()) else { return false };
+        self.p.trunks.failed(&way, now());
+        let Some(mut seat) = line.seat.take_if(|s| !s.ways.is_empty()) else { return false };
+        self.p.trunks.over(&way);
+        let sockets = seat.sockets.take();
+        self.rest(sockets);
+        let reach = Reach { uri: seat.address, source: None, transport: None };
+        let (user, order) = (seat.user.clone(), seat.order.clone());
+        let trying = Trying { user: seat.user, reach, ways: seat.ways, order: seat.order, tried: seat.tried.clone() };
+        if let Err(failure) = self.call_seat(call, trying) {
+            self.roster.free(&user);
+            self.outbound().over(Role::Flow, &user);
+            self.next_seat(call, order, seat.tried.into_iter().chain([user]).collect(), Some(failure));
+        }
+        true
     }
 
     /// A seat whose dialog is over or never was: the next one, or the call is told.
     fn seat_lost(&mut self, call: CallId, why: LegFailure) {
         let Some(mut seat) = self.lines.get_mut(&call).and_then(|l| l.seat.take()) else { return };
-        self.roster.free(&seat.user);
-        self.rest(seat.sockets);
+        self.release(&mut seat);
         // A person who is busy or does not answer is so on all his phones.
         seat.tried.push(if matches!(why, LegFailure::Failed(_)) { seat.address } else { seat.user });
         self.next_seat(call, seat.order, seat.tried, Some(why));
@@ -264,11 +380,10 @@ impl Switchboard {
     /// A seat hung up.
     pub(super) fn seat_left(&mut self, call: CallId) {
         if let Some(line) = self.lines.get_mut(&call)
-            && let Some(seat) = line.seat.take()
+            && let Some(mut seat) = line.seat.take()
         {
             line.seat_failure = TransferResult::Busy;
-            self.roster.free(&seat.user);
-            self.rest(seat.sockets);
+            self.release(&mut seat);
         }
         self.tell_seat(call, CallInput::HungUp(Leg::Seat));
     }
@@ -324,12 +439,13 @@ mod tests {
             password: String::new(),
             queues: queues.iter().map(|q| (*q).to_owned()).collect(),
             skills: vec![format!("skill of {user}")],
+            phone: None,
         };
         vec![seat("8001", &[]), seat("8002", &["sales"]), seat("8003", &["care"])]
     }
 
     fn at_home(user: &str) -> Option<Reach> {
-        Some(Reach { uri: format!("sip:{user}@127.0.0.1"), source: None, tcp: false })
+        Some(Reach { uri: format!("sip:{user}@127.0.0.1"), source: None, transport: None })
     }
 
     fn chosen(roster: &Roster, queue: &str, tried: &[&str]) -> Result<String, LegFailure> {

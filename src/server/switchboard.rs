@@ -5,18 +5,20 @@
 use super::bus::{Bus, News, Notice};
 use super::hotline::{HotlineSettings, TestRoute};
 use super::line::{Line, accepted, answer_to, negotiate_caller};
+use super::outbound::Outbound;
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
 use super::routes::{Listening, Route, RouteParts};
 use super::seats::Roster;
 use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle, ShardReport};
 use super::time::{now, today, utc};
+use super::trunks::{Trunks, rewrite};
 use crate::call::{Call, CallEvent, CallInput, CallOutput, CallSettings, HungUpBy, Phrases};
 use crate::dialplan::{ActionCall, FlowSet, Run, Session as FlowSession, TicketDraft, Value};
 use crate::ids::{CallId, Leg, RequestId};
 use crate::pii::Pii;
 use crate::sdp::{self, Capabilities, Codec, MediaPlan};
-use crate::sip::{DialogId, EndWhy, SipAgent, SipError, SipEvent};
+use crate::sip::{DialogId, EndWhy, Identity, SipAgent, SipError, SipEvent};
 use crate::store::{CallExtras, NewCall as NewCallRow, Store, WriteJob, WriterHandle};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -24,7 +26,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -49,6 +51,10 @@ pub struct SwitchboardParts {
     pub shards: Vec<ShardHandle>,
     /// Flows that new calls get.
     pub flows: Arc<RwLock<Arc<FlowSet>>>,
+    /// Lines to carriers.
+    pub trunks: Trunks,
+    /// Who may call out.
+    pub outbound: Arc<Mutex<Outbound>>,
     /// RTP ports.
     pub ports: PortPool,
     /// Recordings, when calls are recorded.
@@ -96,7 +102,6 @@ impl Switchboard {
     /// A switchboard, not yet running.
     pub fn new(parts: SwitchboardParts) -> Self {
         Switchboard {
-            p: parts,
             lines: HashMap::new(),
             dialogs: HashMap::new(),
             roster: Roster::default(),
@@ -106,6 +111,7 @@ impl Switchboard {
             early: VecDeque::new(),
             arrivals: mpsc::channel(1024),
             waiting: HashMap::new(),
+            p: parts,
         }
     }
 
@@ -158,8 +164,10 @@ impl Switchboard {
             return;
         }
         match event {
-            SipEvent::Invite { dialog, from_user, to_user, source, sdp, call_id, .. } => {
-                if let Err((code, retry)) = self.invite(dialog, &from_user, &to_user, source, sdp, &call_id) {
+            SipEvent::Invite { dialog, from_user, to_user, source, sdp, call_id, identity, .. } => {
+                let from = self.caller_of(from_user, &identity);
+                let trunk = identity.trunk.as_deref();
+                if let Err((code, retry)) = self.invite(dialog, (&from, trunk), &to_user, source, sdp, &call_id) {
                     self.reject(dialog, code, retry);
                 }
             }
@@ -178,6 +186,9 @@ impl Switchboard {
             },
             SipEvent::Progress { dialog, .. } => {
                 if let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) {
+                    if let Some(seat) = self.lines.get_mut(&call).and_then(|l| l.seat.as_mut()) {
+                        seat.rang = true;
+                    }
                     self.tell_seat(call, CallInput::SeatRinging);
                 }
             }
@@ -185,6 +196,10 @@ impl Switchboard {
             SipEvent::Failed { dialog, code, .. } => self.seat_failed(dialog, code),
             SipEvent::Info { key: None, .. } | SipEvent::Registered { .. } => {}
         }
+    }
+
+    pub(super) fn outbound(&self) -> MutexGuard<'_, Outbound> {
+        self.p.outbound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A dialog is known now: what came of it before is heard.
@@ -207,10 +222,16 @@ impl Switchboard {
         tokio::spawn(async move { agent.hangup(dialog).await });
     }
 
+    /// The caller's number: what a trunk vouches for goes before what the caller says, written as we write numbers.
+    fn caller_of(&self, from: String, identity: &Identity) -> String {
+        let Some(trunk) = identity.trunk.as_deref().and_then(|name| self.p.trunks.named(name)) else { return from };
+        rewrite(&trunk.caller_in, identity.asserted.as_ref().unwrap_or(&from))
+    }
+
     fn invite(
         &mut self,
         dialog: DialogId,
-        from: &str,
+        (from, trunk): (&str, Option<&str>),
         to: &str,
         source: SocketAddr,
         body: Option<String>,
@@ -221,6 +242,11 @@ impl Switchboard {
             tracing::warn!("a call was refused: {why}");
             (503, Some(RETRY_S))
         };
+        let trunk = trunk.and_then(|name| self.p.trunks.named(name)).cloned();
+        if let Some(trunk) = trunk.as_ref().filter(|t| !t.inbound) {
+            tracing::warn!("a call was refused: trunk {} takes calls out only ([[trunk]] direction)", trunk.name);
+            return Err((403, None));
+        }
         // Seats' legs are not counted: the agent counts both, and takes more.
         if self.lines.len() >= self.p.settings.max_calls {
             return Err(no_room("all lines are taken ([sip] max_calls)"));
@@ -232,7 +258,10 @@ impl Switchboard {
             return Err(no_room("there is no media thread"));
         };
         let sockets = self.p.ports.take(now()).map_err(|e| no_room(&e.to_string()))?;
-        let caps = self.capabilities(source.ip(), sockets.port, None);
+        let mut caps = self.capabilities(source.ip(), sockets.port, None);
+        if let Some(trunk) = trunk.filter(|t| !t.codecs.is_empty()) {
+            caps.codecs.clone_from(&trunk.codecs);
+        }
         let agreed = match negotiate_caller(&caps, body.as_deref()) {
             Ok(agreed) => agreed,
             Err(code) => {
@@ -560,9 +589,8 @@ impl Switchboard {
         let Some(line) = self.lines.get_mut(&call) else { return };
         let dialog = match leg {
             Leg::Caller => Some(line.dialog),
-            Leg::Seat => line.seat.take().and_then(|seat| {
-                self.roster.free(&seat.user);
-                self.rest(seat.sockets);
+            Leg::Seat => line.seat.take().and_then(|mut seat| {
+                self.release(&mut seat);
                 seat.dialog
             }),
         };

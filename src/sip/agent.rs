@@ -6,27 +6,35 @@ use super::counters::{SipCounters, bump};
 use super::dialogs::{self, contact, insert, response_to, sdp_headers, text};
 use super::event::{DialogId, EndWhy, ReinviteId, SipError, SipEvent};
 use super::gate::{Gate, lock};
-use super::hub::{Asked, Hub, Mend, Strays};
+use super::hub::{Addresses, Asked, Hub, Mend, Ports, Strays};
 use super::registrar::Contact;
 use super::settings::{Served, SipSettings};
-use super::sockets;
+use super::sockets::{self, Way};
 use super::time::now;
-use super::{inside, tcp, udp, uri};
+use super::tls::{self, Tls};
+use super::transport::Transport;
+use super::{inside, stream, udp, uri, websocket};
 use rsipstack::dialog::authenticate::Credential as LibraryCredential;
 use rsipstack::dialog::dialog::DialogState;
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invitation::InviteOption;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::dialog::registration::Registration;
-use rsipstack::sip::{Header, Response, StatusCode, Transport};
+use rsipstack::sip::{Header, Response, StatusCode};
 use rsipstack::transaction::endpoint::{EndpointBuilder, EndpointOption};
 use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, TransportLayer};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+/// What an INVITE of ours is long without its session description, at most in ordinary use.
+const HEADERS: usize = 700;
+/// Longest request that is sent as a datagram where there is a choice (RFC 3261 section 18.1.1).
+const LONGEST_DATAGRAM: usize = 1300;
 
 /// Name and password for a server that challenges us.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,7 +56,7 @@ impl std::fmt::Debug for Credential {
 /// A call to place.
 #[derive(Debug, Clone, Default)]
 pub struct Dial {
-    /// Whom: `sip:8001@192.0.2.7:5060`, with `;transport=tcp` for TCP.
+    /// Whom: `sip:8001@192.0.2.7:5060`, with `;transport=tcp` or `tls` for those; `sips:` is TLS.
     pub to: String,
     /// Our number: a user part, or a whole `sip:` address.
     pub from: String,
@@ -62,8 +70,10 @@ pub struct Dial {
     pub headers: Vec<(String, String)>,
     /// Send there instead of to the host in `to` (a registered phone's source, a proxy).
     pub destination: Option<SocketAddr>,
-    /// Over TCP even without `;transport=tcp`.
-    pub tcp: bool,
+    /// By this, whatever `to` says.
+    pub transport: Option<Transport>,
+    /// Fails with 408 when not even a provisional answer came within this; without it, after 64*T1.
+    pub patience: Option<Duration>,
 }
 
 impl Dial {
@@ -74,13 +84,13 @@ impl Dial {
             from: from.into(),
             sdp: sdp.into(),
             destination: Some(contact.source),
-            tcp: contact.tcp,
+            transport: Some(contact.transport),
             ..Dial::default()
         }
     }
 }
 
-/// A SIP user agent on one address, UDP and TCP. Cheap to clone; all clones are the same agent.
+/// A SIP user agent: UDP and TCP on one address, TLS and WebSocket on others. Cheap to clone; all clones are the same agent.
 #[derive(Clone)]
 pub struct SipAgent {
     hub: Arc<Hub>,
@@ -90,7 +100,13 @@ impl SipAgent {
     /// Opens the sockets and starts. The receiver must be read: when `event_queue` events wait, new calls
     /// get 503.
     pub async fn start(settings: SipSettings) -> Result<(SipAgent, mpsc::Receiver<SipEvent>), SipError> {
+        let tls = Tls::new(settings.listeners.certificate.as_ref())?;
         let (socket, listener) = sockets::open(settings.bind).await?;
+        let secure = sockets::listen(settings.listeners.tls, Transport::Tls).await?;
+        let web = sockets::listen(settings.listeners.ws, Transport::Ws).await?;
+        let secure_web = sockets::listen(settings.listeners.wss, Transport::Wss).await?;
+        let port = |l: &Option<TcpListener>| l.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.port());
+        let ports = Ports { tls: port(&secure), ws: port(&web), wss: port(&secure_web) };
         let bound = socket.local_addr().map_err(|e| SipError::Bind(settings.bind, e.to_string()))?;
         let local = sockets::advertised(bound, settings.public_host);
         let token = CancellationToken::new();
@@ -99,6 +115,7 @@ impl SipAgent {
             .map_err(|e| SipError::Stack(e.to_string()))?;
         let transport = TransportLayer::new(token.clone());
         transport.add_transport(udp.clone().into());
+        let addresses = Addresses { public: settings.public_host, local, bound, ports };
         let gate = Arc::new(Gate::new(settings, rand::random()));
         let settings = &gate.settings;
         let t1 = settings.t1;
@@ -115,7 +132,7 @@ impl SipAgent {
             .with_cancel_token(token.clone())
             .with_transport_layer(transport)
             .with_option(option)
-            .with_inspector(Box::new(Mend(gate.clone())))
+            .with_inspector(Box::new(Mend(gate.clone(), addresses)))
             .with_transport_inspector(Box::new(Strays(gate.clone())))
             .build();
         let incoming = endpoint.incoming_transactions().map_err(|e| SipError::Stack(e.to_string()))?;
@@ -130,24 +147,40 @@ impl SipAgent {
             lingering: Mutex::default(),
             renewals: Mutex::default(),
             streams: Mutex::default(),
-            crowd: tcp::Crowd::default(),
+            crowd: stream::Crowd::default(),
+            tls,
             token,
-            local,
-            bound,
+            addresses,
         });
         let library = hub.endpoint.clone();
         tokio::spawn(async move { library.serve().await.ok() });
         tokio::spawn(dialogs::serve(hub.clone(), incoming));
         tokio::spawn(alive::serve(hub.clone(), socket.clone()));
         tokio::spawn(udp::serve(hub.clone(), socket));
-        tokio::spawn(tcp::listen(hub.clone(), listener));
+        let plain = |hub, stream, peer| stream::serve(hub, stream, peer, Transport::Tcp, None);
+        tokio::spawn(stream::listen(hub.clone(), listener, plain));
+        for (listener, transport) in [(secure, Transport::Tls), (secure_web, Transport::Wss)] {
+            if let Some(listener) = listener {
+                let shake = move |hub, stream, peer| tls::serve(hub, stream, peer, transport);
+                tokio::spawn(stream::listen(hub.clone(), listener, shake));
+            }
+        }
+        if let Some(listener) = web {
+            let upgrade = |hub, stream, peer| websocket::serve(hub, stream, peer, Transport::Ws);
+            tokio::spawn(stream::listen(hub.clone(), listener, upgrade));
+        }
+        tokio::spawn(tls::watch(hub.clone()));
         tokio::spawn(tidy(hub.clone()));
         Ok((SipAgent { hub }, receiver))
     }
 
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
     /// Address of both sockets, with the port the system chose.
     pub fn local_addr(&self) -> SocketAddr {
-        self.hub.bound
+        self.hub.addresses.bound
     }
 
     /// Our address as `peer` should see it: for the `c=` line of a session description.
@@ -226,11 +259,9 @@ impl SipAgent {
     /// Places a call. What becomes of it comes as events of the returned dialog.
     pub async fn dial(&self, dial: Dial) -> Result<DialogId, SipError> {
         let hub = &self.hub;
-        let (peer, is_tcp) = sockets::resolve(&dial.to, dial.destination, dial.tcp).await?;
-        if is_tcp {
-            tcp::connect(hub, peer).await.map_err(|e| SipError::Stack(format!("no connection to {peer}: {e}")))?;
-        }
-        let option = self.invite(&dial, peer, is_tcp)?;
+        let way = self.way(&dial).await?;
+        let peer = way.peer;
+        let option = self.invite(&dial, &way)?;
         let call_id = option.call_id.clone().unwrap_or_default();
         let pin = Pin {
             server: peer.ip(),
@@ -255,6 +286,9 @@ impl SipAgent {
         let requests = insert(hub, id, &dialog, None);
         bump(&hub.gate.counters.calls_out);
         tokio::spawn(dialogs::watch(hub.clone(), id, dialog.clone(), receiver, requests, 0));
+        if let Some(patience) = dial.patience {
+            tokio::spawn(lose_patience(self.clone(), id, dialog.clone(), patience));
+        }
         let hub = hub.clone();
         tokio::spawn(async move {
             let outcome = invite.await;
@@ -273,9 +307,26 @@ impl SipAgent {
         Ok(id)
     }
 
-    fn invite(&self, dial: &Dial, peer: SocketAddr, tcp: bool) -> Result<InviteOption, SipError> {
+    /// Where the call goes, with a connection open where it takes one.
+    async fn way(&self, dial: &Dial) -> Result<Way, SipError> {
+        let mut way = sockets::resolve(&dial.to, dial.destination, dial.transport).await?;
+        if way.transport.is_stream() {
+            connected(&self.hub, &way).await?;
+        } else if !way.fixed && dial.sdp.len() + HEADERS > LONGEST_DATAGRAM {
+            // RFC 3261 section 18.1.1: too long for a datagram that must not be cut. Who takes no TCP gets it anyway.
+            let limit = Duration::from_secs(1);
+            let connecting = stream::connect(&self.hub, way.peer, Transport::Tcp, &way.host);
+            if let Ok(Ok(())) = tokio::time::timeout(limit, connecting).await {
+                way.transport = Transport::Tcp;
+            }
+        }
+        Ok(way)
+    }
+
+    fn invite(&self, dial: &Dial, way: &Way) -> Result<InviteOption, SipError> {
+        let Way { peer, transport, .. } = *way;
         let bad = |what: &str, why| SipError::BadAddress(what.to_string(), why);
-        let at = self.hub.address_for(peer);
+        let at = self.hub.address_by(peer, transport);
         let from = if dial.from.starts_with("sip:") {
             dial.from.clone()
         } else {
@@ -296,13 +347,10 @@ impl SipAgent {
             caller_display_name: dial.display.as_deref().map(clean).filter(|d| !d.is_empty()),
             caller: for_library(&from)?,
             callee: for_library(&dial.to)?,
-            destination: Some(SipAddr {
-                r#type: Some(if tcp { Transport::Tcp } else { Transport::Udp }),
-                addr: peer.into(),
-            }),
+            destination: Some(SipAddr { r#type: Some(transport.library()), addr: peer.into() }),
             content_type: Some("application/sdp".into()),
             offer: Some(dial.sdp.clone().into_bytes()),
-            contact: contact(&self.hub, if user.is_empty() { "zongji" } else { &user }, peer, tcp)
+            contact: contact(&self.hub, if user.is_empty() { "zongji" } else { &user }, peer, transport)
                 .ok_or_else(|| bad(&from, "not a SIP address"))?,
             credential: dial.credential.as_ref().map(library_credential),
             headers: Some(headers.chain([Header::Allow(super::sanity::ALLOW.into())]).collect()),
@@ -358,9 +406,17 @@ impl SipAgent {
     /// Registers at `server` as `credential.user` and keeps that fresh until the agent stops; returns the
     /// seconds granted. With `expires` 0 the registration is taken back. The latest call for a user counts.
     pub async fn register(&self, server: SocketAddr, credential: &Credential, expires: u32) -> Result<u32, SipError> {
+        self.register_at(&format!("sip:{server}"), credential, expires).await
+    }
+
+    /// The same, at an address (`sip:host`, `sip:host:port;transport=tls`).
+    pub async fn register_at(&self, to: &str, credential: &Credential, expires: u32) -> Result<u32, SipError> {
+        let way = sockets::resolve(to, None, None).await?;
+        let server = way.peer;
         let hub = self.hub.clone();
+        connected(&hub, &way).await?;
         let mut registration = Registration::new(hub.endpoint.clone(), Some(library_credential(credential)));
-        let uri = contact(&hub, &credential.user, server, false)
+        let uri = contact(&hub, &credential.user, server, way.transport)
             .ok_or_else(|| SipError::BadAddress(credential.user.clone(), "not a user name"))?;
         registration.contact = Some(rsipstack::sip::typed::Contact { display_name: None, uri, params: Vec::new() });
         registration.outbound_proxy = Some(server);
@@ -371,7 +427,7 @@ impl SipAgent {
         if let Some(before) = before {
             before.cancel();
         }
-        let granted = register_once(&hub, &mut registration, server, expires).await;
+        let granted = register_once(&hub, &mut registration, &way, expires).await;
         if !matches!(granted, Ok(seconds) if seconds > 0) {
             hub.gate.calls(|c| c.end(leg, now()));
             return granted;
@@ -383,7 +439,7 @@ impl SipAgent {
                     () = stop.cancelled() => break,
                     () = tokio::time::sleep(Duration::from_secs(u64::from(wait / 2).max(5))) => {}
                 }
-                match register_once(&hub, &mut registration, server, expires).await {
+                match register_once(&hub, &mut registration, &way, expires).await {
                     Ok(seconds) => wait = seconds.max(10),
                     Err(error) => {
                         tracing::warn!(%error, "registration was not refreshed");
@@ -417,7 +473,19 @@ impl SipAgent {
         }
     }
 
-    /// TCP connections right now.
+    /// Address of another transport's port, if it is open.
+    pub fn listens_on(&self, transport: Transport) -> Option<SocketAddr> {
+        let ports = self.hub.addresses.ports;
+        let port = match transport {
+            Transport::Udp | Transport::Tcp => Some(self.hub.addresses.bound.port()),
+            Transport::Tls => ports.tls,
+            Transport::Ws => ports.ws,
+            Transport::Wss => ports.wss,
+        };
+        port.map(|p| SocketAddr::new(self.hub.addresses.bound.ip(), p))
+    }
+
+    /// Connections right now (TCP, TLS, WebSocket).
     pub fn tcp_connections(&self) -> usize {
         self.hub.crowd.count()
     }
@@ -443,6 +511,20 @@ impl SipAgent {
     }
 }
 
+/// A server that says nothing at all is given up before the transaction would.
+async fn lose_patience(agent: SipAgent, id: DialogId, dialog: InviteDialog, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if !matches!(dialog.state(), DialogState::Calling(_)) || !agent.hub.close(id) {
+        return;
+    }
+    let reason = "No answer of any kind".to_string();
+    agent.hub.tell(SipEvent::Failed { dialog: id, code: 408, reason }).await;
+    // Should it come to life after all, it finds the call cancelled.
+    if let Err(error) = dialog.hangup().await {
+        tracing::debug!(%error, "a call to a silent server could not be cancelled");
+    }
+}
+
 fn library_credential(c: &Credential) -> LibraryCredential {
     LibraryCredential {
         username: c.user.clone(),
@@ -465,16 +547,27 @@ fn outcome(sent: Sent) -> Result<Response, SipError> {
     }
 }
 
+/// A connection to there is open, where it takes one.
+pub(super) async fn connected(hub: &Arc<Hub>, way: &Way) -> Result<(), SipError> {
+    if !way.transport.is_stream() {
+        return Ok(());
+    }
+    let opened = stream::connect(hub, way.peer, way.transport, &way.host).await;
+    opened.map_err(|e| SipError::Unreachable(way.peer, way.transport.name(), e.to_string()))
+}
+
 async fn register_once(
-    hub: &Hub,
+    hub: &Arc<Hub>,
     registration: &mut Registration,
-    server: SocketAddr,
+    way: &Way,
     expires: u32,
 ) -> Result<u32, SipError> {
-    let uri: rsipstack::sip::Uri = format!("sip:{server}")
-        .as_str()
-        .try_into()
-        .map_err(|_| SipError::BadAddress(server.to_string(), "not an address"))?;
+    connected(hub, way).await?;
+    // Its domain by name, as a carrier's registrar wants it; the datagrams go to the address found for it.
+    let host = if way.host.contains(':') { format!("[{}]", way.host) } else { way.host.clone() };
+    let uri = format!("sip:{host}:{}{}", way.peer.port(), way.transport.param());
+    let uri: rsipstack::sip::Uri =
+        uri.as_str().try_into().map_err(|_| SipError::BadAddress(uri.clone(), "not an address"))?;
     let limit = hub.gate.settings.t1 * 70;
     let response = tokio::time::timeout(limit, registration.register(uri, Some(expires)))
         .await

@@ -1,6 +1,7 @@
 //! Which calls are ours: the list every message is held against before the SIP library sees it.
 
 use super::event::DialogId;
+use super::identity::Identity;
 use crate::clock::Mono;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,8 +21,9 @@ pub(super) struct Pin {
 /// What a leg is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A call that came in: the caller's From-tag, the INVITE's CSeq and the number dialled; adopted once a dialog stands.
-    In { peer_tag: String, cseq: u32, dialled: String, adopted: bool },
+    /// A call that came in: the caller's From-tag, the INVITE's CSeq, the number dialled and who calls; adopted once a
+    /// dialog stands.
+    In { peer_tag: String, cseq: u32, dialled: String, identity: Box<Identity>, adopted: bool },
     /// A call we placed.
     Out,
     /// A registration of ours elsewhere.
@@ -96,11 +98,13 @@ impl Calls {
 
     /// Takes up the leg that was let in for this INVITE, with the number dialled; `None` when that happened before (a
     /// merged request). The SIP library writes an escaped user anew, so the number is the one that was let in.
-    pub fn adopt(&mut self, call_id: &str, from_tag: &str, number: u32) -> Option<(DialogId, String)> {
+    pub fn adopt(&mut self, call_id: &str, from_tag: &str, number: u32) -> Option<(DialogId, String, Identity)> {
         self.legs.get_mut(call_id)?.iter_mut().find_map(|l| match &mut l.kind {
-            Kind::In { peer_tag, cseq, dialled, adopted } if peer_tag == from_tag && *cseq == number && !*adopted => {
+            Kind::In { peer_tag, cseq, dialled, identity, adopted }
+                if peer_tag == from_tag && *cseq == number && !*adopted =>
+            {
                 *adopted = true;
-                Some((l.id, std::mem::take(dialled)))
+                Some((l.id, std::mem::take(dialled), std::mem::take(&mut **identity)))
             }
             _ => None,
         })
@@ -164,7 +168,7 @@ mod tests {
     use super::*;
 
     fn incoming() -> Kind {
-        Kind::In { peer_tag: "f".into(), cseq: 1, dialled: "400".into(), adopted: false }
+        Kind::In { peer_tag: "f".into(), cseq: 1, dialled: "400".into(), identity: Box::default(), adopted: false }
     }
 
     #[test]
@@ -172,7 +176,10 @@ mod tests {
         let mut c = Calls::new(Duration::from_secs(32));
         let id = c.add("call", incoming(), None);
         assert!(c.has_incoming("call", "f", 1) && !c.has_incoming("call", "f", 2));
-        assert_eq!((c.adopt("call", "f", 1), c.adopt("call", "f", 1)), (Some((id, "400".to_string())), None));
+        assert_eq!(
+            (c.adopt("call", "f", 1), c.adopt("call", "f", 1)),
+            (Some((id, "400".to_string(), Identity::default())), None)
+        );
         c.set_tag(id, "t");
         assert!(c.has_dialog("call", "t") && !c.has_dialog("call", ""));
         c.end(id, Mono::from_ms(0));

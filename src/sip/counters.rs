@@ -30,7 +30,7 @@ macro_rules! counters {
 counters! {
     /// UDP datagrams received.
     datagrams,
-    /// Messages received over TCP.
+    /// Messages received over connections.
     streamed,
     /// Messages that passed all checks.
     passed,
@@ -42,6 +42,8 @@ counters! {
     limited,
     /// Calls refused with 503: all lines taken, or going down.
     busy,
+    /// Calls refused with 403: from an address that is no trunk's.
+    strangers,
     /// Calls refused with 404.
     unknown_user,
     /// Requests of no known dialog.
@@ -64,10 +66,12 @@ counters! {
     events_lost,
     /// Panics of the SIP library, caught.
     panics,
-    /// TCP connections accepted.
+    /// Connections accepted (TCP, TLS, WebSocket).
     tcp_accepted,
-    /// TCP connections closed for slowness, garbage or number.
+    /// Connections closed for slowness, garbage or number.
     tcp_refused,
+    /// TLS handshakes that failed.
+    tls_failed,
 }
 
 /// Adds one.

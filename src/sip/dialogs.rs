@@ -3,11 +3,13 @@
 use super::event::{DialogId, EndWhy, SipEvent};
 use super::gate::{lock, retry_after};
 use super::hub::{Entry, Hub, Invite};
+use super::identity::Identity;
+use super::transport::Transport;
 use super::wire::{NameAddr, Wire};
 use super::{inside, sanity, uri};
 use rsipstack::dialog::dialog::{Dialog, DialogState, DialogStateReceiver, TerminatedReason};
 use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::{Header, HeadersExt, Method, Request, StatusCode, StatusCodeKind, Transport};
+use rsipstack::sip::{Header, HeadersExt, Method, Request, StatusCode, StatusCodeKind};
 use rsipstack::transaction::TransactionReceiver;
 use rsipstack::transaction::key::TransactionRole;
 use rsipstack::transaction::transaction::Transaction;
@@ -57,12 +59,12 @@ async fn new_call(hub: Arc<Hub>, mut tx: Transaction) {
         tx.reply(StatusCode::BadRequest).await.ok();
         return;
     };
-    let Some((id, dialled)) = hub.gate.calls(|c| c.adopt(&call_id, &tag, number)) else {
+    let Some((id, dialled, identity)) = hub.gate.calls(|c| c.adopt(&call_id, &tag, number)) else {
         // The same request by another road (RFC 3261 section 8.2.2.2).
         tx.reply(StatusCode::LoopDetected).await.ok();
         return;
     };
-    match set_up(&hub, &mut tx, id, call_id, dialled).await {
+    match set_up(&hub, &mut tx, id, call_id, (dialled, identity)).await {
         Ok(mut dialog) => {
             if let Err(error) = dialog.handle(&mut tx).await {
                 tracing::debug!(%error, "an incoming call failed");
@@ -83,17 +85,16 @@ async fn set_up(
     tx: &mut Transaction,
     id: DialogId,
     call_id: String,
-    to_user: String,
+    (to_user, identity): (String, Identity),
 ) -> Result<InviteDialog, u16> {
-    let (_, source) = origin(&tx.original).ok_or(400u16)?;
+    let (transport, source) = origin(&tx.original).ok_or(400u16)?;
     let permit = hub.events.clone().try_reserve_owned().map_err(|_| 503u16)?;
     let bytes = tx.original.to_string().into_bytes();
     let wire = Wire::parse(&bytes).map_err(|_| 400u16)?;
     let from = wire.get("from").and_then(NameAddr::parse).ok_or(400u16)?;
     let from_user = uri::SipUri::parse(&from.uri).ok().and_then(|u| u.user).unwrap_or_default();
-    let tcp = tx.connection.as_ref().is_some_and(|c| c.is_reliable());
     let user = if to_user.is_empty() { "zongji" } else { to_user.as_str() };
-    let contact = contact(hub, user, source, tcp).ok_or(400u16)?;
+    let contact = contact(hub, user, source, transport).ok_or(400u16)?;
     let (states, receiver) = hub.layer.new_dialog_state_channel();
     let dialog = hub.layer.get_or_create_server_invite(tx, states, None, Some(contact)).map_err(|_| 400u16)?;
     aim(&dialog, wire.get("contact"));
@@ -107,6 +108,8 @@ async fn set_up(
         from_display: from.display,
         to_user,
         source,
+        transport,
+        identity: Box::new(identity),
         sdp: text(&tx.original.body),
         call_id,
     });
@@ -138,10 +141,9 @@ pub(super) fn insert(
 }
 
 /// Contact of ours for `user` as `peer` should see it.
-pub(super) fn contact(hub: &Hub, user: &str, peer: SocketAddr, tcp: bool) -> Option<rsipstack::sip::Uri> {
-    let at = hub.address_for(peer);
-    let transport = if tcp { ";transport=tcp" } else { "" };
-    format!("sip:{}@{at}{transport}", uri::escape_user(user)).as_str().try_into().ok().map(uri::for_library)
+pub(super) fn contact(hub: &Hub, user: &str, peer: SocketAddr, transport: Transport) -> Option<rsipstack::sip::Uri> {
+    let at = hub.address_by(peer, transport);
+    format!("sip:{}@{at}{}", uri::escape_user(user), transport.param()).as_str().try_into().ok().map(uri::for_library)
 }
 
 /// Where requests of ours go: the other side's first Contact, as the library wants it. Once for each dialog, and only
@@ -158,7 +160,7 @@ fn aim(dialog: &InviteDialog, contact: Option<&str>) {
 pub(super) fn origin(request: &Request) -> Option<(Transport, SocketAddr)> {
     let (transport, at) =
         rsipstack::transport::SipConnection::parse_target_from_via(request.via_header().ok()?).ok()?;
-    Some((transport, at.try_into().ok()?))
+    Some((Transport::from_library(transport)?, at.try_into().ok()?))
 }
 
 /// Follows one dialog to its end: what the library tells of it, and the requests inside it (`number` is the CSeq of

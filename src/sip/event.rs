@@ -26,6 +26,10 @@ pub enum SipEvent {
         to_user: String,
         /// Where it came from.
         source: SocketAddr,
+        /// What it came by.
+        transport: super::Transport,
+        /// What it says of who calls.
+        identity: Box<super::Identity>,
         /// The offer; `None`: we make the offer in the 200 and the answer comes with the ACK.
         sdp: Option<String>,
         /// Call-ID header.
@@ -133,15 +137,21 @@ pub enum SipError {
         address: std::net::IpAddr,
         /// Port asked for.
         port: u16,
-        /// `udp` or `tcp`.
+        /// `udp`, `tcp`, `tls`, `ws` or `wss`.
         transport: &'static str,
     },
     /// The address cannot be bound.
     #[error("cannot open SIP sockets on {0}: {1}")]
     Bind(SocketAddr, String),
+    /// A certificate or key that cannot be used.
+    #[error("TLS file {0}: {1}")]
+    Certificate(std::path::PathBuf, String),
     /// A SIP address that cannot be read or found.
     #[error("`{0}` is no address to call: {1}")]
     BadAddress(String, &'static str),
+    /// No connection could be opened.
+    #[error("no connection to {0} over {1}: {2}")]
+    Unreachable(SocketAddr, &'static str, String),
     /// All lines are taken, or the agent is going down.
     #[error("all lines are taken")]
     Busy,

@@ -8,10 +8,12 @@ use super::calls::{Calls, Kind};
 use super::counters::{Counters, bump};
 use super::digest::hex;
 use super::event::{DialogId, SipEvent};
+use super::identity::Identity;
 use super::registrar::{Contact, Registrar, Round};
 use super::reply::{canonical, stateless};
 use super::sanity::{ALLOW, Refusal, Verdict, check, cseq};
 use super::settings::{Served, SipSettings};
+use super::transport::Transport;
 use super::uri::SipUri;
 use super::wire::{NameAddr, Start, Via, Wire, split_outside};
 use crate::clock::Mono;
@@ -91,6 +93,11 @@ impl Gate {
         lock(&self.state).registrar.contacts(user, now)
     }
 
+    /// A connection ended: users who lost contacts by it, and how many they keep.
+    pub fn flow_lost(&self, transport: Transport, peer: SocketAddr) -> Vec<(String, usize)> {
+        lock(&self.state).registrar.flow_lost(transport, peer)
+    }
+
     /// The next round of OPTIONS to registered phones.
     pub fn probe(&self, now: Mono, call_id: impl Fn() -> String) -> Round {
         let round = lock(&self.state).registrar.probe(now, call_id);
@@ -124,13 +131,17 @@ impl Gate {
     }
 
     /// Judges one message. `random` feeds nonces and jitter.
-    pub fn inspect(&self, data: &[u8], source: SocketAddr, tcp: bool, now: Mono, random: u64) -> Outcome {
-        bump(if tcp { &self.counters.streamed } else { &self.counters.datagrams });
+    pub fn inspect(&self, data: &[u8], source: SocketAddr, transport: Transport, now: Mono, random: u64) -> Outcome {
+        bump(if transport.is_stream() { &self.counters.streamed } else { &self.counters.datagrams });
         let Ok(wire) = Wire::parse(data) else {
             bump(&self.counters.dropped);
             return Outcome::Drop { close: true };
         };
         let outcome = match check(&wire) {
+            // `sips:` promises that nobody on the way could read it (RFC 5630 section 4).
+            Verdict::Ok if !transport.is_secure() && wants_tls(&wire) => {
+                Err(Some(Refusal::new(416, "sips only under TLS")))
+            }
             Verdict::Drop => Err(None),
             Verdict::Reply(refusal) => {
                 // Answering garbage is a service too: an unknown sender gets only so much of it.
@@ -143,8 +154,8 @@ impl Gate {
                 };
             }
             Verdict::Ok => match &wire.start {
-                Start::Response { .. } => self.response(&wire, source, tcp),
-                Start::Request { method, .. } => self.request(&wire, method, source, tcp, now, random),
+                Start::Response { .. } => self.response(&wire, source, transport),
+                Start::Request { method, .. } => self.request(&wire, method, source, transport, now, random),
             },
         };
         match outcome {
@@ -184,10 +195,10 @@ impl Gate {
         &self,
         wire: &Wire,
         source: SocketAddr,
-        tcp: bool,
+        transport: Transport,
         call: Option<DialogId>,
     ) -> Result<Outcome, Option<Refusal>> {
-        match canonical(wire, source, tcp) {
+        match canonical(wire, source, transport) {
             Some(bytes) => {
                 bump(&self.counters.passed);
                 Ok(Outcome::Pass { bytes, call })
@@ -200,7 +211,7 @@ impl Gate {
         }
     }
 
-    fn response(&self, wire: &Wire, source: SocketAddr, tcp: bool) -> Result<Outcome, Option<Refusal>> {
+    fn response(&self, wire: &Wire, source: SocketAddr, transport: Transport) -> Result<Outcome, Option<Refusal>> {
         let call_id = wire.get("call-id").unwrap_or_default();
         if super::alive::is_probe(call_id) {
             lock(&self.state).registrar.answered(call_id);
@@ -219,9 +230,9 @@ impl Gate {
             // Without its challenge the library has nothing to answer, and the call fails.
             let mut bare = wire.clone();
             bare.headers.retain(|(n, _)| !n.ends_with("-authenticate"));
-            return self.pass(&bare, source, tcp, None);
+            return self.pass(&bare, source, transport, None);
         }
-        self.pass(wire, source, tcp, None)
+        self.pass(wire, source, transport, None)
     }
 
     fn request(
@@ -229,7 +240,7 @@ impl Gate {
         wire: &Wire,
         method: &str,
         source: SocketAddr,
-        tcp: bool,
+        transport: Transport,
         now: Mono,
         random: u64,
     ) -> Result<Outcome, Option<Refusal>> {
@@ -251,7 +262,7 @@ impl Gate {
                 bump(&self.counters.limited);
                 return Ok(Outcome::Drop { close: false });
             }
-            return self.pass(wire, source, tcp, None);
+            return self.pass(wire, source, transport, None);
         }
         if method == "ACK" {
             return Err(None);
@@ -263,11 +274,11 @@ impl Gate {
         }
         match method {
             "OPTIONS" if ids.to_tag.is_empty() => Err(Some(self.options(random))),
-            "REGISTER" => Ok(self.register(&mut state, wire, source, tcp, now, random)),
+            "REGISTER" => Ok(self.register(&mut state, wire, source, transport, now, random)),
             "INVITE" if ids.to_tag.is_empty() => {
-                self.new_call(&mut state, wire, &ids, random).map_err(Some).and_then(|call| {
+                self.new_call(&mut state, wire, &ids, source, random).map_err(Some).and_then(|call| {
                     drop(state);
-                    let passed = self.pass(wire, source, tcp, Some(call));
+                    let passed = self.pass(wire, source, transport, Some(call));
                     if passed.is_err() {
                         self.calls(|c| c.end(call, now));
                     }
@@ -292,7 +303,20 @@ impl Gate {
             .with("Accept-Encoding", "identity")
     }
 
-    fn new_call(&self, state: &mut State, wire: &Wire, ids: &Ids, random: u64) -> Result<DialogId, Refusal> {
+    fn new_call(
+        &self,
+        state: &mut State,
+        wire: &Wire,
+        ids: &Ids,
+        source: SocketAddr,
+        random: u64,
+    ) -> Result<DialogId, Refusal> {
+        let trunk = self.settings.trunk(source.ip()).map(String::from);
+        let known = trunk.is_some() || self.settings.trusts(source.ip()) || state.registrar.is_registered_from(source);
+        if !self.settings.open && !known {
+            bump(&self.counters.strangers);
+            return Err(Refusal::new(403, "No trunk has this address"));
+        }
         if self.draining() || state.calls.active() >= self.settings.max_calls {
             bump(&self.counters.busy);
             return Err(Refusal::new(503, "All lines are taken").with("Retry-After", retry_after(random)));
@@ -302,7 +326,13 @@ impl Gate {
             bump(&self.counters.unknown_user);
             return Err(Refusal::new(404, "Not Found"));
         }
-        let kind = Kind::In { peer_tag: ids.from_tag.clone(), cseq: ids.number, dialled: user, adopted: false };
+        let kind = Kind::In {
+            peer_tag: ids.from_tag.clone(),
+            cseq: ids.number,
+            dialled: user,
+            identity: Box::new(Identity::of(wire, trunk)),
+            adopted: false,
+        };
         Ok(state.calls.add(&ids.call_id, kind, None))
     }
 
@@ -311,7 +341,7 @@ impl Gate {
         state: &mut State,
         wire: &Wire,
         source: SocketAddr,
-        tcp: bool,
+        transport: Transport,
         now: Mono,
         random: u64,
     ) -> Outcome {
@@ -322,7 +352,7 @@ impl Gate {
         if let Some((bytes, _)) = state.answers.get(&key) {
             return Outcome::Reply { bytes: bytes.clone(), close: false, event: None };
         }
-        let done = state.registrar.register(wire, source, tcp, now, random);
+        let done = state.registrar.register(wire, source, transport, now, random);
         let bytes = stateless(wire, source, &self.tag(wire), &self.settings.user_agent, &done.answer);
         if done.refused {
             bump(&self.counters.unauthorized);
@@ -348,6 +378,12 @@ fn request_user(wire: &Wire) -> Option<String> {
         Start::Request { uri, .. } => SipUri::parse(uri).ok()?.user,
         Start::Response { .. } => None,
     }
+}
+
+/// Whether the Request-URI is a `sips:` one.
+fn wants_tls(wire: &Wire) -> bool {
+    matches!(&wire.start, Start::Request { uri, method, .. }
+        if method != "ACK" && uri.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("sips:")))
 }
 
 fn realms(wire: &Wire) -> Vec<String> {
@@ -418,7 +454,7 @@ mod tests {
     }
 
     fn send(g: &Gate, text: &str, ms: u64) -> u16 {
-        code(g.inspect(text.as_bytes(), FAR.parse().unwrap(), false, Mono::from_ms(ms), 4))
+        code(g.inspect(text.as_bytes(), FAR.parse().unwrap(), Transport::Udp, Mono::from_ms(ms), 4))
     }
 
     #[test]
@@ -426,11 +462,12 @@ mod tests {
         let g = gate(1);
         assert_eq!(send(&g, &message("INVITE", "400", 1, ""), 0), 0);
         assert_eq!(send(&g, &message("INVITE", "400", 1, ""), 1), 0, "its retransmission passes");
-        let full = g.inspect(message("INVITE", "400", 2, "").as_bytes(), FAR.parse().unwrap(), false, Mono(0), 4);
+        let full =
+            g.inspect(message("INVITE", "400", 2, "").as_bytes(), FAR.parse().unwrap(), Transport::Udp, Mono(0), 4);
         let Outcome::Reply { bytes, .. } = full else { panic!("an answer") };
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with("SIP/2.0 503") && text.contains("Retry-After: 5\r\n"), "{text}");
-        let (id, _) = g.calls(|c| c.adopt("call1", "f1", 1)).unwrap();
+        let (id, ..) = g.calls(|c| c.adopt("call1", "f1", 1)).unwrap();
         g.calls(|c| c.end(id, Mono(0)));
         assert_eq!(send(&g, &message("INVITE", "400", 3, ""), 2), 0);
     }
@@ -472,10 +509,11 @@ mod tests {
         g.calls(|c| c.add("mine", Kind::Out, Some(pin)));
         let challenge = "SIP/2.0 401 Unauthorized\r\nVia: SIP/2.0/UDP h;branch=z9\r\nFrom: <sip:a@h>;tag=1\r\n\
             To: <sip:b@h>;tag=2\r\nCall-ID: mine\r\nCSeq: 1 INVITE\r\nWWW-Authenticate: Digest realm=\"r\", nonce=\"n\"\r\n\r\n";
-        let from = |source: &str| match g.inspect(challenge.as_bytes(), source.parse().unwrap(), false, Mono(0), 0) {
-            Outcome::Pass { bytes, .. } => String::from_utf8(bytes).unwrap().contains("authenticate"),
-            _ => panic!("it should pass"),
-        };
+        let from =
+            |source: &str| match g.inspect(challenge.as_bytes(), source.parse().unwrap(), Transport::Udp, Mono(0), 0) {
+                Outcome::Pass { bytes, .. } => String::from_utf8(bytes).unwrap().contains("authenticate"),
+                _ => panic!("it should pass"),
+            };
         assert!(from("192.0.2.1:5060"));
         assert!(!from("192.0.2.66:5060"));
         assert_eq!(g.counters.snapshot().foreign_challenges, 1);
@@ -493,7 +531,7 @@ mod tests {
         #[test]
         fn no_bytes_change_more_than_a_counter(data in proptest::collection::vec(any::<u8>(), 0..600)) {
             let g = gate(9);
-            let outcome = g.inspect(&data, FAR.parse().unwrap(), false, Mono(0), 0);
+            let outcome = g.inspect(&data, FAR.parse().unwrap(), Transport::Udp, Mono(0), 0);
             prop_assert_eq!(code(outcome), 1);
             prop_assert_eq!(g.calls(|c| c.active()), 0);
             prop_assert_eq!(g.counters.snapshot().dropped, 1);

@@ -3,18 +3,19 @@
 use super::counters::bump;
 use super::event::{DialogId, EndWhy, SipEvent};
 use super::gate::{Gate, Outcome, lock};
-use super::tcp::Crowd;
+use super::stream::{Crowd, Flow};
 use super::time::now;
+use super::tls::Tls;
+use super::transport::Transport;
 use crate::clock::Mono;
 use rsipstack::dialog::dialog::TransactionHandle;
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::untyped::Contact;
-use rsipstack::sip::{Header, HeadersExt, Method, Response, SipMessage, Uri};
+use rsipstack::sip::{Header, HeadersExt, Method, Param, Request, Response, SipMessage, ToTypedHeader, Uri};
 use rsipstack::transaction::endpoint::{EndpointInnerRef, MessageInspector, TransportEventInspector};
 use rsipstack::transaction::key::TransactionKey;
 use rsipstack::transaction::transaction::{Transaction, TransactionEvent, TransactionEventSender};
-use rsipstack::transport::tcp::TcpConnection;
 use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, SipConnection, TransportEvent};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -87,15 +88,59 @@ pub(super) struct Hub {
     pub entries: Mutex<HashMap<DialogId, Entry>>,
     /// Transactions of INVITEs whose dialogs are over: they may still repeat an answer and take its ACK, until then.
     pub lingering: Mutex<VecDeque<(Mono, Invite)>>,
-    pub streams: Mutex<HashSet<SocketAddr>>,
+    /// Connections right now.
+    pub streams: Mutex<HashSet<(Transport, SocketAddr)>>,
     pub crowd: Crowd,
+    pub tls: Tls,
     /// What keeps our registrations elsewhere fresh, by server and user.
     pub renewals: Mutex<HashMap<(SocketAddr, String), CancellationToken>>,
     pub token: CancellationToken,
+    pub addresses: Addresses,
+}
+
+/// Where we are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addresses {
+    /// As configured, behind address translation.
+    pub public: Option<IpAddr>,
     /// Bound address, as advertised to peers without a better one.
     pub local: SocketAddr,
     /// Address the sockets are bound to; may be unspecified.
     pub bound: SocketAddr,
+    /// Ports of the other transports that are open.
+    pub ports: Ports,
+}
+
+impl Addresses {
+    /// Our address for a transport as `peer` should see it.
+    pub fn seen_by(&self, peer: SocketAddr, transport: Transport) -> SocketAddr {
+        let ip: IpAddr = match self.public {
+            Some(ip) => ip,
+            None if !self.bound.ip().is_unspecified() => self.bound.ip(),
+            None => super::gate::local_ip_for(peer).unwrap_or(self.local.ip()),
+        };
+        SocketAddr::new(ip, self.ports.of(transport).unwrap_or(self.bound.port()))
+    }
+}
+
+/// Ports beside that of UDP and TCP.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ports {
+    pub tls: Option<u16>,
+    pub ws: Option<u16>,
+    pub wss: Option<u16>,
+}
+
+impl Ports {
+    /// Where we listen for a transport; where we do not, nobody can call back but on the connection itself.
+    fn of(self, transport: Transport) -> Option<u16> {
+        match transport {
+            Transport::Udp | Transport::Tcp => None,
+            Transport::Tls => self.tls,
+            Transport::Ws => self.ws,
+            Transport::Wss => self.wss,
+        }
+    }
 }
 
 /// Bytes to send back at once.
@@ -106,15 +151,10 @@ pub(super) struct Answer {
 
 impl Hub {
     /// Takes one message from a socket through the gate to the SIP library; returns what to answer at once.
-    pub async fn received(
-        self: &Arc<Self>,
-        data: &[u8],
-        source: SocketAddr,
-        stream: Option<&TcpConnection>,
-    ) -> Option<Answer> {
+    pub async fn received(self: &Arc<Self>, data: &[u8], source: SocketAddr, flow: Option<&Flow>) -> Option<Answer> {
         let gate = self.gate.clone();
-        let judged =
-            catch_unwind(AssertUnwindSafe(|| gate.inspect(data, source, stream.is_some(), now(), rand::random())));
+        let transport = flow.map_or(Transport::Udp, |f| f.transport);
+        let judged = catch_unwind(AssertUnwindSafe(|| gate.inspect(data, source, transport, now(), rand::random())));
         let (bytes, call) = match judged {
             Ok(Outcome::Pass { bytes, call }) => (bytes, call),
             Ok(Outcome::Reply { bytes, close, event }) => {
@@ -129,7 +169,7 @@ impl Hub {
                 return None;
             }
         };
-        if self.deliver(&bytes, source, stream).await {
+        if self.deliver(&bytes, source, flow).await {
             return None;
         }
         if let Some(call) = call {
@@ -139,16 +179,15 @@ impl Hub {
     }
 
     /// Gives canonical bytes to the library; false when it will not have them.
-    async fn deliver(&self, bytes: &[u8], source: SocketAddr, stream: Option<&TcpConnection>) -> bool {
-        use rsipstack::sip::Transport;
+    async fn deliver(&self, bytes: &[u8], source: SocketAddr, flow: Option<&Flow>) -> bool {
         let Ok(Ok(message)) = catch_unwind(AssertUnwindSafe(|| SipMessage::try_from(bytes))) else {
             return false;
         };
-        let (connection, transport) = match stream {
-            Some(tcp) => (SipConnection::Tcp(tcp.clone()), Transport::Tcp),
+        let (connection, transport) = match flow {
+            Some(flow) => (flow.library.clone(), flow.transport),
             None => (SipConnection::Udp(self.udp.clone()), Transport::Udp),
         };
-        let from = SipAddr { r#type: Some(transport), addr: source.into() };
+        let from = SipAddr { r#type: Some(transport.library()), addr: source.into() };
         match guarded(self.endpoint.on_received_message(message, connection, &from)).await {
             Some(Ok(())) => true,
             Some(Err(error)) => {
@@ -228,14 +267,14 @@ impl Hub {
         }
     }
 
+    /// Our address for a transport as `peer` should see it.
+    pub fn address_by(&self, peer: SocketAddr, transport: Transport) -> SocketAddr {
+        self.addresses.seen_by(peer, transport)
+    }
+
     /// Our address as `peer` should see it.
     pub fn address_for(&self, peer: SocketAddr) -> SocketAddr {
-        let ip: IpAddr = match self.gate.settings.public_host {
-            Some(ip) => ip,
-            None if !self.bound.ip().is_unspecified() => self.bound.ip(),
-            None => super::gate::local_ip_for(peer).unwrap_or(self.local.ip()),
-        };
-        SocketAddr::new(ip, self.bound.port())
+        self.addresses.seen_by(peer, Transport::Udp)
     }
 }
 
@@ -250,7 +289,7 @@ pub(super) async fn guarded<F: Future>(future: F) -> Option<F::Output> {
 }
 
 /// Mends what the library writes.
-pub(super) struct Mend(pub Arc<Gate>);
+pub(super) struct Mend(pub Arc<Gate>, pub Addresses);
 
 impl Mend {
     /// One To-tag for all answers of a call that was cancelled (RFC 3261 section 9.2): the library makes up another.
@@ -268,9 +307,45 @@ impl Mend {
     }
 }
 
+impl Mend {
+    /// Our address in the top Via, as the other side should see it: the library writes the same one to everybody.
+    fn via(&self, request: &mut Request, to: Option<&SipAddr>) -> Option<()> {
+        let peer = to?.get_socketaddr().ok()?;
+        let via = request.via_header_mut().ok()?;
+        let typed = via.first_value().ok()?.typed().ok()?;
+        let at = self.1.seen_by(peer, Transport::from_library(typed.transport)?);
+        if SocketAddr::try_from(typed.uri.host_with_port.clone()).ok() != Some(at) {
+            let old = typed.uri.host_with_port.to_string();
+            via.0 = via.0.replacen(&old, &at.to_string(), 1);
+        }
+        Some(())
+    }
+}
+
+/// A Contact of ours as others expect it: the library writes transports in capitals.
+fn plain(contact: &str) -> String {
+    let Some(at) = contact.find(";transport=") else { return contact.to_string() };
+    let (before, value) = contact.split_at(at + ";transport=".len());
+    let end = value.find([';', '>', '?']).unwrap_or(value.len());
+    let transport = value[..end].to_ascii_lowercase();
+    let transport = if transport == Transport::Wss.name() { Transport::Ws.name() } else { &transport };
+    format!("{before}{transport}{}", &value[end..])
+}
+
+/// Both kinds of WebSocket are `ws` in a URI (RFC 7118 section 5.2.1).
+fn web(params: &mut [Param]) {
+    for param in params {
+        if *param == Param::Transport(Transport::Wss.library()) {
+            *param = Param::Transport(Transport::Ws.library());
+        }
+    }
+}
+
 impl MessageInspector for Mend {
-    fn before_send(&self, mut message: SipMessage, _: Option<&SipAddr>) -> SipMessage {
+    fn before_send(&self, mut message: SipMessage, to: Option<&SipAddr>) -> SipMessage {
         if let SipMessage::Request(request) = &mut message {
+            self.via(request, to);
+            web(&mut request.uri.params);
             for header in request.headers.iter_mut() {
                 match header {
                     Header::Authorization(h) => h.0 = mend_authorization(&h.0),
@@ -281,6 +356,15 @@ impl MessageInspector for Mend {
         }
         if let SipMessage::Response(response) = &mut message {
             self.tag(response);
+        }
+        let headers = match &mut message {
+            SipMessage::Request(request) => &mut request.headers,
+            SipMessage::Response(response) => &mut response.headers,
+        };
+        for header in headers.iter_mut() {
+            if let Header::Contact(contact) = header {
+                contact.0 = plain(&contact.0);
+            }
         }
         message
     }

@@ -12,7 +12,7 @@ use super::uri::for_library;
 use rsipstack::dialog::DialogId as LibraryId;
 use rsipstack::dialog::dialog::{Dialog, DialogState, TransactionHandle};
 use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::{Header, HeadersExt, Method, Param, Request, StatusCode, Transport};
+use rsipstack::sip::{Header, HeadersExt, Method, Param, Request, StatusCode};
 use rsipstack::transaction::key::TransactionRole;
 use rsipstack::transaction::transaction::Transaction;
 use std::sync::Arc;
@@ -182,8 +182,8 @@ fn target_of(dialog: &InviteDialog, request: &Request) -> Option<Target> {
     }
     let mut uri = for_library(request.typed_contact_headers().ok()?.first()?.uri.clone());
     let named = uri.params.iter().any(|p| matches!(p, Param::Transport(_)));
-    if let Some((transport, _)) = origin(request).filter(|(t, _)| *t != Transport::Udp && !named) {
-        uri.params.push(Param::Transport(transport));
+    if let Some((transport, _)) = origin(request).filter(|(t, _)| t.is_stream() && !named) {
+        uri.params.push(Param::Transport(transport.library()));
     }
     Some(Target { uri, contact: request.contact_header().ok()?.clone() })
 }

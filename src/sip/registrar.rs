@@ -4,6 +4,7 @@ use super::digest::{Digester, Proof};
 use super::reply::reachable;
 use super::sanity::{Refusal, cseq};
 use super::settings::Account;
+use super::transport::Transport;
 use super::uri::{SipUri, escape_user};
 use super::wire::{NameAddr, Wire, split_outside};
 use crate::clock::Mono;
@@ -31,8 +32,8 @@ pub struct Contact {
     pub uri: String,
     /// Where its REGISTER came from: send there (it may sit behind address translation).
     pub source: SocketAddr,
-    /// Over TCP, on the connection it opened.
-    pub tcp: bool,
+    /// What it came by; on the connection it opened, if that is one.
+    pub transport: Transport,
     /// When the registration ends.
     pub expires_at: Mono,
     call_id: String,
@@ -51,7 +52,7 @@ impl Contact {
             return self.uri.clone();
         }
         let user = given.user.map(|n| format!("{}@", escape_user(&n))).unwrap_or_default();
-        let transport = if self.tcp { ";transport=tcp" } else { "" };
+        let transport = self.transport.param();
         format!("sip:{user}{}{transport}", self.source)
     }
 }
@@ -96,7 +97,14 @@ impl Registrar {
     }
 
     /// Handles a sound REGISTER. `random` goes into the nonce.
-    pub fn register(&mut self, wire: &Wire, source: SocketAddr, tcp: bool, now: Mono, random: u64) -> Registered {
+    pub fn register(
+        &mut self,
+        wire: &Wire,
+        source: SocketAddr,
+        transport: Transport,
+        now: Mono,
+        random: u64,
+    ) -> Registered {
         let plain = |answer: Refusal| Registered { answer, user: None, refused: false };
         let to = wire.get("to").and_then(NameAddr::parse).and_then(|a| SipUri::parse(&a.uri).ok());
         let Some(aor) = to.and_then(|u| u.user) else {
@@ -115,7 +123,7 @@ impl Registrar {
         if user != aor {
             return plain(Refusal::new(403, "Not your address"));
         }
-        match self.update(&user, wire, source, tcp, now) {
+        match self.update(&user, wire, source, transport, now) {
             Ok(()) => {
                 let answer = self.listing(&user, now);
                 let count = self.contacts(&user, now).len();
@@ -182,7 +190,14 @@ impl Registrar {
         }
     }
 
-    fn update(&mut self, user: &str, wire: &Wire, source: SocketAddr, tcp: bool, now: Mono) -> Result<(), Refusal> {
+    fn update(
+        &mut self,
+        user: &str,
+        wire: &Wire,
+        source: SocketAddr,
+        transport: Transport,
+        now: Mono,
+    ) -> Result<(), Refusal> {
         let bad = |reason: &str| Refusal::new(400, reason);
         let default = wire.get("expires").and_then(|v| v.parse::<u32>().ok()).unwrap_or(MAX_EXPIRES);
         let (number, _) = cseq(wire).ok_or_else(|| bad("Bad CSeq"))?;
@@ -222,7 +237,7 @@ impl Registrar {
             }
             let expires_at = now + Duration::from_secs(seconds.into());
             let (uri, call_id, probe, unanswered) = (contact.uri, call_id.clone(), None, 0);
-            new.push(Contact { uri, source, tcp, expires_at, call_id, cseq: number, probe, unanswered });
+            new.push(Contact { uri, source, transport, expires_at, call_id, cseq: number, probe, unanswered });
         }
         while new.len() > MAX_CONTACTS {
             let first = new.iter().enumerate().min_by_key(|(_, c)| c.expires_at).map_or(0, |(i, _)| i);
@@ -246,6 +261,11 @@ impl Registrar {
         self.bindings.get(user).into_iter().flatten().filter(|c| c.expires_at > now).cloned().collect()
     }
 
+    /// Whether a phone that is registered now sends from there.
+    pub fn is_registered_from(&self, source: SocketAddr) -> bool {
+        self.bindings.values().flatten().any(|c| c.source == source)
+    }
+
     /// The next round of OPTIONS: every phone on UDP is asked, and who has not answered three in a row is no longer
     /// there.
     pub fn probe(&mut self, now: Mono, call_id: impl Fn() -> String) -> Round {
@@ -259,13 +279,28 @@ impl Registrar {
             if held.len() != before {
                 round.lost.push((user.clone(), held.len()));
             }
-            for contact in held.iter_mut().filter(|c| !c.tcp && c.expires_at > now) {
+            for contact in held.iter_mut().filter(|c| !c.transport.is_stream() && c.expires_at > now) {
                 let id = call_id();
                 contact.probe = Some(id.clone());
                 round.ask.push((contact.clone(), id));
             }
         }
         round
+    }
+
+    /// A connection ended: who came by it cannot be called any more. Users who lost contacts, and how many they keep.
+    pub fn flow_lost(&mut self, transport: Transport, peer: SocketAddr) -> Vec<(String, usize)> {
+        let mut changed = Vec::new();
+        for (user, held) in &mut self.bindings {
+            let before = held.len();
+            // A TCP phone with an address of its own may be connected to again; a browser never.
+            let own = |c: &Contact| !c.transport.is_web() && c.target() == c.uri;
+            held.retain(|c| (c.transport, c.source) != (transport, peer) || own(c));
+            if held.len() != before {
+                changed.push((user.clone(), held.len()));
+            }
+        }
+        changed
     }
 
     /// A response to an OPTIONS of ours. Any will do: who refuses it is there too.
@@ -333,7 +368,7 @@ mod tests {
                 self.user, self.to, self.cseq
             );
             let wire = Wire::parse(text.as_bytes()).unwrap();
-            r.register(&wire, HERE.parse().unwrap(), false, Mono::from_ms(ms), ms)
+            r.register(&wire, HERE.parse().unwrap(), Transport::Udp, Mono::from_ms(ms), ms)
         }
     }
 
@@ -343,19 +378,22 @@ mod tests {
 
     #[test]
     fn a_phone_behind_address_translation_is_called_where_it_registered_from() {
-        let contact = |uri: &str, tcp| Contact {
+        let contact = |uri: &str, transport| Contact {
             uri: uri.into(),
             source: "203.0.113.7:40000".parse().unwrap(),
-            tcp,
+            transport,
             expires_at: Mono(0),
             call_id: String::new(),
             cseq: 1,
             probe: None,
             unanswered: 0,
         };
-        assert_eq!(contact("sip:8001@198.51.100.2:5062", false).target(), "sip:8001@198.51.100.2:5062");
-        assert_eq!(contact("sip:8001@10.0.0.9:5060", false).target(), "sip:8001@203.0.113.7:40000");
-        assert_eq!(contact("sip:8001@phone.local", true).target(), "sip:8001@203.0.113.7:40000;transport=tcp");
+        assert_eq!(contact("sip:8001@198.51.100.2:5062", Transport::Udp).target(), "sip:8001@198.51.100.2:5062");
+        assert_eq!(contact("sip:8001@10.0.0.9:5060", Transport::Udp).target(), "sip:8001@203.0.113.7:40000");
+        assert_eq!(
+            contact("sip:8001@phone.local", Transport::Tcp).target(),
+            "sip:8001@203.0.113.7:40000;transport=tcp"
+        );
     }
 
     #[test]

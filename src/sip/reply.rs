@@ -1,6 +1,7 @@
 //! Answers given without a transaction (RFC 3261 section 8.2.7), and the canonical form of what is passed on.
 
 use super::sanity::Refusal;
+use super::transport::Transport;
 use super::uri::{Host, SipUri};
 use super::wire::{NameAddr, Start, Via, Wire, split_outside};
 use std::fmt::Write;
@@ -73,7 +74,7 @@ fn received(mut via: Via, source: SocketAddr) -> Via {
 
 /// Rewrites a sound message for the SIP library: one form for each header, only the headers it needs,
 /// the Contact of a caller behind address translation replaced by where the message came from.
-pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Vec<u8>> {
+pub(super) fn canonical(wire: &Wire, source: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
     let mut out = String::with_capacity(1024);
     let request = match &wire.start {
         Start::Request { method, uri, .. } => {
@@ -89,6 +90,7 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Ve
         if request && i == 0 {
             // Answers go to where the request came from, whatever the sender says of himself.
             via = received(via, source);
+            via.transport = transport.name().to_ascii_uppercase();
             if !via.params.iter().any(|(n, _)| n == "rport") {
                 via.params.push(("rport".into(), Some(source.port().to_string())));
             }
@@ -105,7 +107,7 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, tcp: bool) -> Option<Ve
     let answers_register = !request && super::sanity::cseq(wire).is_some_and(|(_, method)| method == "REGISTER");
     match answers_register {
         true => bindings(wire, &mut out)?,
-        false => contact(wire, source, tcp, routed, &mut out)?,
+        false => contact(wire, source, transport, routed, &mut out)?,
     }
     for (name, value) in wire.headers.iter().filter(|(n, _)| PASSED.contains(&n.as_str())) {
         if name == "record-route" && !routed {
@@ -156,14 +158,14 @@ fn bindings(wire: &Wire, out: &mut String) -> Option<()> {
     Some(())
 }
 
-fn contact(wire: &Wire, source: SocketAddr, tcp: bool, routed: bool, out: &mut String) -> Option<()> {
+fn contact(wire: &Wire, source: SocketAddr, transport: Transport, routed: bool, out: &mut String) -> Option<()> {
     let first = match wire.get("contact") {
         Some(header) => split_outside(header, ',')?.into_iter().next(),
         None => None,
     };
     let given = first.and_then(NameAddr::parse);
     let uri = given.as_ref().and_then(|c| SipUri::parse(&c.uri).ok());
-    let transport = if tcp { ";transport=tcp" } else { "" };
+    let transport = transport.param();
     let makes_dialog = matches!(wire.method(), "INVITE" | "UPDATE");
     match (given, uri) {
         (Some(mut c), Some(u)) => {
@@ -221,7 +223,7 @@ mod tests {
             let text = invite(c);
             let w = Wire::parse(text.as_bytes()).unwrap();
             assert_eq!(sanity::check(&w), sanity::Verdict::Ok);
-            String::from_utf8(canonical(&w, source, false).unwrap()).unwrap()
+            String::from_utf8(canonical(&w, source, Transport::Udp).unwrap()).unwrap()
         };
         assert!(form("m: <sip:a@10.0.0.9:5060>\r\n").contains("Contact: <sip:a@203.0.113.7:40000>\r\n"));
         assert!(form("m: <sip:a@evil.example>\r\n").contains("Contact: <sip:a@203.0.113.7:40000>\r\n"));
@@ -237,7 +239,7 @@ mod tests {
         let form = |headers: &str| {
             let text = invite(headers);
             let w = Wire::parse(text.as_bytes()).unwrap();
-            String::from_utf8(canonical(&w, source, false).unwrap()).unwrap().to_ascii_lowercase()
+            String::from_utf8(canonical(&w, source, Transport::Udp).unwrap()).unwrap().to_ascii_lowercase()
         };
         let proxied = form("Record-Route: <sip:203.0.113.7;lr>\r\nm: <sip:a@10.0.0.9>\r\n");
         assert!(

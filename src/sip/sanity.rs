@@ -109,7 +109,7 @@ fn request(wire: &Wire, method: &str, uri: &str, version: &str) -> Check {
     if named != method {
         return Err(bad("CSeq method differs"));
     }
-    if !matches!(scheme.as_str(), "sip" | "tel") {
+    if !matches!(scheme.as_str(), "sip" | "sips" | "tel") {
         return Err(Refusal::new(416, "Unsupported URI Scheme"));
     }
     extensions(wire, method)?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Name and password of a seat's phone.
@@ -85,11 +86,46 @@ impl Served {
     }
 }
 
+/// Files of TLS, all PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Our certificate, and those that lead from it to a root.
+    pub certificate: PathBuf,
+    /// Its private key, without a password.
+    pub key: PathBuf,
+    /// Certificates trusted besides the system's when we connect to others.
+    pub trust: Option<PathBuf>,
+}
+
+/// Where SIP is listened for besides UDP and TCP.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listeners {
+    /// Address of SIP over TLS; needs `certificate`.
+    pub tls: Option<SocketAddr>,
+    /// Address of SIP over WebSocket in clear.
+    pub ws: Option<SocketAddr>,
+    /// Address of SIP over secure WebSocket; needs `certificate`.
+    pub wss: Option<SocketAddr>,
+    /// Certificate and key.
+    pub certificate: Option<TlsFiles>,
+}
+
+/// Who a trunk's messages come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkPeer {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Addresses of its servers.
+    pub networks: Vec<Network>,
+}
+
 /// Settings of a [`super::SipAgent`].
 #[derive(Debug, Clone)]
 pub struct SipSettings {
     /// Address of both sockets, UDP and TCP; port 0 lets the system choose one that is free for both.
     pub bind: SocketAddr,
+    /// What is listened on besides.
+    pub listeners: Listeners,
     /// Host or address written into Contact and Via when it differs from the bound one (behind NAT).
     pub public_host: Option<IpAddr>,
     /// Calls at once (both directions, ringing included); one more gets 503 with Retry-After.
@@ -102,11 +138,15 @@ pub struct SipSettings {
     pub realm: String,
     /// User-Agent and Server.
     pub user_agent: String,
-    /// Trunks and our own networks: their requests are not counted. Loopback never is.
+    /// Our own networks: their requests are not counted. Loopback never is.
     pub trusted: Vec<Network>,
+    /// Trunks: their requests are not counted, and what they assert of a caller is believed.
+    pub trunks: Vec<TrunkPeer>,
+    /// Whether anybody may call the numbers served. Otherwise only trunks, loopback and registered phones may.
+    pub open: bool,
     /// Requests outside dialogs an unknown source may send per 2 s.
     pub requests_per_2s: u32,
-    /// TCP connections at once, in all and per source address.
+    /// Connections at once (TCP, TLS, WebSocket), in all and per source address.
     pub tcp_connections: (usize, usize),
     /// From the first byte of a TCP message to its last; then the connection is closed.
     pub tcp_message_limit: Duration,
@@ -125,6 +165,7 @@ impl Default for SipSettings {
     fn default() -> Self {
         SipSettings {
             bind: SocketAddr::from(([0, 0, 0, 0], 5060)),
+            listeners: Listeners::default(),
             public_host: None,
             max_calls: 200,
             users: Served::All,
@@ -132,6 +173,8 @@ impl Default for SipSettings {
             realm: "zongji".into(),
             user_agent: concat!("zongji/", env!("CARGO_PKG_VERSION")).into(),
             trusted: Vec::new(),
+            trunks: Vec::new(),
+            open: true,
             requests_per_2s: 16,
             tcp_connections: (1000, 20),
             tcp_message_limit: Duration::from_secs(5),
@@ -147,7 +190,13 @@ impl SipSettings {
     /// Whether requests from `ip` go uncounted.
     pub(super) fn trusts(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        ip.is_loopback() || self.trusted.iter().any(|n| n.contains(ip))
+        ip.is_loopback() || self.trusted.iter().any(|n| n.contains(ip)) || self.trunk(ip).is_some()
+    }
+
+    /// The trunk whose server this address is.
+    pub(super) fn trunk(&self, ip: IpAddr) -> Option<&str> {
+        let ip = ip.to_canonical();
+        self.trunks.iter().find(|t| t.networks.iter().any(|n| n.contains(ip))).map(|t| t.name.as_str())
     }
 }
 

@@ -1,7 +1,8 @@
-//! Opening the two sockets and finding the address of a peer.
+//! Opening the sockets and finding the address of a peer.
 
 use super::event::SipError;
 use super::gate::local_ip_for;
+use super::transport::Transport;
 use super::uri::{Host, SipUri};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,6 +24,14 @@ pub(super) async fn open(bind: SocketAddr) -> Result<(Arc<UdpSocket>, TcpListene
         }
     }
     Err(last.unwrap_or_else(|| SipError::Bind(bind, "no port is free".into())))
+}
+
+/// Binds one more port for connections, if one is asked for.
+pub(super) async fn listen(at: Option<SocketAddr>, transport: Transport) -> Result<Option<TcpListener>, SipError> {
+    match at {
+        Some(at) => TcpListener::bind(at).await.map(Some).map_err(|e| refused(at, transport.name(), &e)),
+        None => Ok(None),
+    }
 }
 
 fn refused(at: SocketAddr, transport: &'static str, error: &std::io::Error) -> SipError {
@@ -52,26 +61,73 @@ pub(super) fn advertised(bound: SocketAddr, public: Option<IpAddr>) -> SocketAdd
     SocketAddr::new(ip, bound.port())
 }
 
-/// Where to send for `to`, and whether over TCP.
-pub(super) async fn resolve(to: &str, given: Option<SocketAddr>, tcp: bool) -> Result<(SocketAddr, bool), SipError> {
+/// Where a call goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Way {
+    pub peer: SocketAddr,
+    pub transport: Transport,
+    /// The host as written: what a certificate must be for.
+    pub host: String,
+    /// The transport was asked for; else it may be changed for a message too long for a datagram.
+    pub fixed: bool,
+}
+
+/// Where to send for `to`.
+pub(super) async fn resolve(
+    to: &str,
+    given: Option<SocketAddr>,
+    transport: Option<Transport>,
+) -> Result<Way, SipError> {
     let bad = |why| SipError::BadAddress(to.to_string(), why);
     let uri = SipUri::parse(to).map_err(|_| bad("write it as sip:NUMBER@HOST or sip:NUMBER@HOST:PORT"))?;
-    if uri.scheme != "sip" {
-        return Err(bad("only sip: can be called"));
+    if !matches!(uri.scheme.as_str(), "sip" | "sips") {
+        return Err(bad("only sip: and sips: can be called"));
     }
     if uri.headers.is_some() {
         return Err(bad("no `?headers` in an address to call"));
     }
-    let tcp = tcp || uri.param("transport").as_deref() == Some("tcp");
-    if let Some(at) = given {
-        return Ok((at, tcp));
-    }
-    let port = uri.port.unwrap_or(5060);
-    let name = match uri.host {
-        Host::Ip(ip) => return Ok((SocketAddr::new(ip, port), tcp)),
-        Host::Name(name) => name,
+    let named = match uri.param("transport") {
+        Some(name) => {
+            Some(Transport::from_name(&name).ok_or_else(|| bad("its transport is none of udp, tcp, tls, ws, wss"))?)
+        }
+        None => None,
     };
-    let looked_up = tokio::time::timeout(Duration::from_secs(3), tokio::net::lookup_host((name, port))).await;
-    let found = looked_up.ok().and_then(Result::ok).and_then(|mut all| all.next());
-    found.map(|at| (at, tcp)).ok_or_else(|| bad("its host cannot be found"))
+    // `sips:` asks for TLS at every step (RFC 3261 section 26.2.2), whatever else it says.
+    let asked = transport.or(if uri.scheme == "sips" { Some(Transport::Tls) } else { named });
+    let host = match &uri.host {
+        Host::Ip(ip) => ip.to_string(),
+        Host::Name(name) => name.clone(),
+    };
+    let way = |peer, transport| Way { peer, transport, host, fixed: asked.is_some() };
+    let transport = asked.unwrap_or_default();
+    if let Some(at) = given {
+        return Ok(way(at, transport));
+    }
+    match uri.host {
+        Host::Ip(ip) => Ok(way(SocketAddr::new(ip, uri.port.unwrap_or(transport.default_port())), transport)),
+        Host::Name(name) => {
+            let found = locate(&name, uri.port, asked).await.ok_or_else(|| bad("its host cannot be found"))?;
+            Ok(way(found.0, found.1))
+        }
+    }
+}
+
+/// The first server of a name: by NAPTR and SRV where they say more than its address (RFC 3263).
+async fn locate(name: &str, port: Option<u16>, asked: Option<Transport>) -> Option<(SocketAddr, Transport)> {
+    let limit = Duration::from_secs(3);
+    if port.is_none() && name != "localhost" {
+        let resolver = rsipstack::resolver::SipResolver::default();
+        let secure = asked.is_some_and(Transport::is_secure);
+        let domain = name.to_string().into();
+        let lookup = resolver.lookup(&domain, None, asked.map(Transport::library), secure);
+        if let Ok(Ok(all)) = tokio::time::timeout(limit, lookup).await
+            && let Some(first) = all.first()
+        {
+            return Some((first.addr, Transport::from_library(first.transport)?));
+        }
+    }
+    let transport = asked.unwrap_or_default();
+    let host = (name.to_string(), port.unwrap_or(transport.default_port()));
+    let mut all = tokio::time::timeout(limit, tokio::net::lookup_host(host)).await.ok()?.ok()?;
+    all.next().map(|at| (at, transport))
 }

@@ -18,20 +18,31 @@ impl LibrarySocket for SendOnly {
     }
 
     async fn send_to(&self, buf: &[u8], to: SocketAddr) -> rsipstack::Result<usize> {
-        let tag = OLD_TAG.as_bytes();
-        // A caller of RFC 2543 must get back the From it sent, which had no tag.
-        if let Some(at) = buf.windows(tag.len()).position(|w| w == tag) {
-            let mut out = buf[..at].to_vec();
-            out.extend_from_slice(&buf[at + tag.len()..]);
-            self.0.send_to(&out, as_bound(&self.0, to)).await?;
+        let to = as_bound(&self.0, to);
+        if made_up_tag(buf).is_some() {
+            self.0.send_to(&without_made_up_tag(buf.to_vec()), to).await?;
             return Ok(buf.len());
         }
-        Ok(self.0.send_to(buf, as_bound(&self.0, to)).await?)
+        Ok(self.0.send_to(buf, to).await?)
     }
 
     fn local_addr(&self) -> rsipstack::Result<SocketAddr> {
         Ok(self.0.local_addr()?)
     }
+}
+
+fn made_up_tag(message: &[u8]) -> Option<usize> {
+    let tag = OLD_TAG.as_bytes();
+    // It can only stand in the headers, and is rare: most messages are searched once and left alone.
+    message.windows(tag.len()).position(|w| w == tag)
+}
+
+/// A caller of RFC 2543 must get back the From it sent, which had no tag.
+pub(super) fn without_made_up_tag(mut message: Vec<u8>) -> Vec<u8> {
+    if let Some(at) = made_up_tag(&message) {
+        message.drain(at..at + OLD_TAG.len());
+    }
+    message
 }
 
 /// An address in the family of the socket that sends to it.

@@ -75,6 +75,19 @@ impl SipUri {
     }
 }
 
+/// The host of a SIP address, where it is given as a number.
+pub fn numeric_host(uri: &str) -> Option<IpAddr> {
+    match SipUri::parse(uri).ok()?.host {
+        Host::Ip(ip) => Some(ip),
+        Host::Name(_) => None,
+    }
+}
+
+/// Whether this names a server: a `sip:` or `sips:` address without a user.
+pub fn is_server(uri: &str) -> bool {
+    SipUri::parse(uri).is_ok_and(|u| u.scheme != "tel" && u.user.is_none() && u.headers.is_none())
+}
+
 fn sip(scheme: String, rest: &str) -> Result<SipUri, BadUri> {
     if rest.matches('@').count() > 1 {
         return Err(BadUri::Syntax);

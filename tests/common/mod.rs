@@ -1,6 +1,7 @@
 //! A whole hotline on loopback, a caller for it, and a bad network between them.
 
 pub mod proxy;
+pub mod secure;
 pub mod sip;
 mod skip;
 pub mod wire;
@@ -65,6 +66,10 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
     let first = 30_000 + (n % 100) * 200;
     HotlineSettings {
         sip: ([127, 0, 0, 1], 0).into(),
+        listeners: zongji::sip::Listeners::default(),
+        trunks: Vec::new(),
+        outbound: Vec::new(),
+        open: true,
         public: None,
         max_calls: 50,
         numbers: vec!["400".into()],
@@ -77,7 +82,13 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         record: true,
         seed_demo: true,
         speech: true,
-        seats: vec![Seat { user: SEAT.0.into(), password: SEAT.1.into(), queues: Vec::new(), skills: Vec::new() }],
+        seats: vec![Seat {
+            user: SEAT.0.into(),
+            password: SEAT.1.into(),
+            queues: Vec::new(),
+            skills: Vec::new(),
+            phone: None,
+        }],
         routes: Vec::<TestRoute>::new(),
         trusted: Vec::new(),
         realm: "zongji".into(),

@@ -60,6 +60,7 @@ pub fn open_the_seat(config: &mut crate::config::Config) {
             password: crate::config::Secret::new(SEAT_PASSWORD),
             queues: vec!["*".into()],
             skills: Vec::new(),
+            phone: None,
         });
     }
 }

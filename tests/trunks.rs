@@ -1,0 +1,181 @@
+//! Trunks: who is believed, which server a call goes to, and what may not go out.
+
+use crate::common::sip::{Client, LIMIT, OFFER, Side, header, settings};
+use crate::common::{self, Running};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::net::UdpSocket;
+use zongji::sdp::Codec;
+use zongji::server::hotline::{HotlineSettings, TestRoute};
+use zongji::server::outbound::{Role, Rule};
+use zongji::server::routes::{Listening, RouteKind};
+use zongji::server::trunks::{Server, Trunk};
+use zongji::sip::{Account, Credential, SipEvent, SipSettings, TrunkPeer};
+
+/// A carrier's own address on loopback.
+const CARRIER: &str = "127.0.0.2";
+
+async fn from(address: &str, to: SocketAddr) -> Client {
+    Client { socket: UdpSocket::bind((address, 0)).await.unwrap(), to }
+}
+
+fn only_from_a_trunk() -> SipSettings {
+    let carrier = TrunkPeer { name: "carrier".into(), networks: vec![CARRIER.parse().unwrap()] };
+    SipSettings { trunks: vec![carrier], open: false, ..settings() }
+}
+
+const CLAIM: &str =
+    "P-Asserted-Identity: <sip:13800138000@carrier>\r\nDiversion: <sip:4009@carrier>;reason=no-answer\r\n";
+
+#[tokio::test]
+async fn a_trunk_is_believed_about_its_callers_and_nobody_else_is() {
+    let mut hotline = Side::new(only_from_a_trunk()).await;
+    let at = hotline.agent.local_addr();
+    for (address, believed) in [(CARRIER, true), ("127.0.0.1", false)] {
+        let caller = from(address, at).await;
+        let id = format!("pai{believed}");
+        caller.send(&caller.request("INVITE", "400", &id, 1, "", CLAIM, OFFER)).await;
+        let SipEvent::Invite { identity, from_user, .. } = hotline.next().await else { panic!("no call") };
+        assert_eq!(from_user, "c");
+        assert_eq!(identity.asserted.as_deref(), believed.then_some("13800138000"), "from {address}");
+        assert_eq!(identity.trunk.as_deref(), believed.then_some("carrier"));
+        assert_eq!(identity.diversions.len(), usize::from(believed));
+    }
+}
+
+#[tokio::test]
+async fn where_only_trunks_may_call_a_stranger_is_refused_and_counted() {
+    let Some(away) = elsewhere() else { return common::skipped("this machine has no address but loopback") };
+    let hotline = Side::new(SipSettings { bind: "0.0.0.0:0".parse().unwrap(), ..only_from_a_trunk() }).await;
+    let to = SocketAddr::new(away.parse().unwrap(), hotline.agent.local_addr().port());
+    let stranger = from(&away, to).await;
+    stranger.send(&stranger.request("INVITE", "400", "stranger", 1, "", CLAIM, OFFER)).await;
+    assert!(stranger.final_answer().await.starts_with("SIP/2.0 403"));
+    assert_eq!(hotline.agent.counters().strangers, 1);
+}
+
+/// An address of this machine that is not loopback.
+fn elsewhere() -> Option<String> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then(|| ip.to_string())
+}
+
+fn trunk(name: &str, server: SocketAddr, priority: u16) -> Trunk {
+    Trunk {
+        name: name.into(),
+        servers: vec![Server { address: format!("sip:{server}"), priority: 0, weight: 1 }],
+        networks: vec![],
+        credential: None,
+        register: false,
+        inbound: true,
+        outbound: true,
+        priority,
+        weight: 1,
+        codecs: vec![],
+        caller_in: vec![],
+        called_out: vec!["010 -> 8610".parse().unwrap()],
+        shows: Some("4001234567".into()),
+        max_out: 10,
+        give_up_ms: 1000,
+        options_s: 0,
+    }
+}
+
+fn calls_out(settings: &mut HotlineSettings, trunks: Vec<Trunk>) {
+    settings.trunks = trunks;
+    let rule = Rule { role: Role::Flow, allow: vec!["010".into()], deny: vec![], at_once: 1, per_hour: 100 };
+    settings.outbound = vec![rule];
+    let route = |user: &str, target: &str| TestRoute {
+        user: user.into(),
+        kind: RouteKind::Bridge,
+        listening: Listening::Keys,
+        file: None,
+        target: target.into(),
+        record: false,
+    };
+    settings.routes = vec![route("out", "tel:+861012345678"), route("premium", "tel:+1900123456")];
+}
+
+/// Somebody calls the route that calls out, and holds the line.
+async fn call_out(hotline: &Running, user: &str, id: &str) -> Client {
+    let caller = Client::new(hotline.sip).await;
+    let offer = OFFER.replace("40000", "41000");
+    caller.send(&caller.request("INVITE", user, id, 1, "", "", &offer)).await;
+    let ok = caller.final_answer().await;
+    assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
+    caller.send(&caller.request("ACK", user, id, 1, &common::sip::tag_of(&ok), "", "")).await;
+    caller
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_by_the_next_trunk_within_two_seconds_when_the_first_one_is_silent() {
+    let silent = Client::new(([127, 0, 0, 1], 9).into()).await;
+    let mut second = Side::new(settings()).await;
+    let trunks = vec![
+        trunk("silent", silent.socket.local_addr().unwrap(), 1),
+        Trunk { codecs: vec![Codec::Pcmu], ..trunk("second", second.agent.local_addr(), 2) },
+    ];
+    let hotline = common::start(|s| calls_out(s, trunks)).await;
+    let began = Instant::now();
+    let caller = call_out(&hotline, "out", "failover").await;
+    let SipEvent::Invite { dialog, to_user, from_user, sdp, .. } = second.next().await else { panic!("no call") };
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!((to_user.as_str(), from_user.as_str()), ("861012345678", "4001234567"));
+    let sdp = sdp.unwrap_or_default();
+    assert!(sdp.contains("PCMU") && !sdp.contains("PCMA"), "the trunk's own codecs: {sdp}");
+    let first = silent.request_heard().await;
+    assert!(first.starts_with("INVITE sip:861012345678@"), "{first}");
+    assert!(header(&first, "X-Zongji-Call").is_empty(), "our name of the call is no business of a carrier");
+    second.agent.reject(dialog, 486, None).await;
+    assert!(caller.request_heard().await.starts_with("BYE"), "busy is busy: no other way is tried");
+    // The one that failed is passed over at once now.
+    let began = Instant::now();
+    let _caller = call_out(&hotline, "out", "again").await;
+    while !matches!(second.next().await, SipEvent::Invite { .. }) {}
+    assert!(began.elapsed() < Duration::from_millis(800), "{:?}", began.elapsed());
+    assert!(hotline.hotline.problems_now().iter().any(|p| p.contains("trunk silent")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_rule_allows_does_not_leave_and_raises_the_alarm() {
+    let carrier = Client::new(([127, 0, 0, 1], 9).into()).await;
+    let hotline =
+        common::start(|s| calls_out(s, vec![trunk("carrier", carrier.socket.local_addr().unwrap(), 1)])).await;
+    let caller = call_out(&hotline, "premium", "fraud").await;
+    assert!(caller.request_heard().await.starts_with("BYE"));
+    assert!(carrier.hears_nothing(300).await, "nothing may leave");
+    let problems = hotline.hotline.problems_now();
+    assert!(problems.iter().any(|p| p.contains("[[outbound]]")), "{problems:?}");
+    assert!(hotline.hotline.metrics().contains("zongji_outbound_refused_total 1"));
+    // One call at once: the second one trips the cap.
+    let _first = call_out(&hotline, "out", "one").await;
+    assert!(carrier.request_heard().await.starts_with("INVITE"));
+    let second = call_out(&hotline, "out", "two").await;
+    assert!(second.request_heard().await.starts_with("BYE"));
+    assert!(hotline.hotline.metrics().contains("zongji_outbound_refused_total 2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn we_register_at_a_trunk_ask_it_how_it_does_and_say_so_when_it_is_gone() {
+    let account = Account { user: "hotline".into(), password: "geheim".into() };
+    let mut carrier = Side::new(SipSettings { accounts: vec![account], realm: "carrier".into(), ..settings() }).await;
+    let credential = Credential { user: "hotline".into(), password: "geheim".into(), realm: None };
+    let server = carrier.agent.local_addr();
+    let trunk = Trunk { credential: Some(credential), register: true, options_s: 1, ..trunk("carrier", server, 1) };
+    let hotline = common::start(|s| calls_out(s, vec![trunk])).await;
+    let user = "hotline".to_string();
+    assert_eq!(carrier.next().await, SipEvent::Registered { user, contacts: 1 });
+    let end = Instant::now() + LIMIT;
+    while carrier.agent.counters().options < 2 {
+        assert!(Instant::now() < end, "no OPTIONS");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(hotline.hotline.problems_now().iter().all(|p| !p.contains("trunk carrier")));
+    carrier.agent.drain();
+    while !hotline.hotline.problems_now().iter().any(|p| p.contains("its last answer was 503")) {
+        assert!(Instant::now() < end + LIMIT, "{:?}", hotline.hotline.problems_now());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
