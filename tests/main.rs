@@ -7,6 +7,8 @@ mod common;
 mod bad_input;
 mod bad_network;
 mod barge_in;
+#[cfg(feature = "webrtc")]
+mod browser_seats;
 mod call_control;
 mod calls_by_keys;
 mod calls_by_voice;

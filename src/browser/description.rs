@@ -2,9 +2,9 @@
 //! one port for all (RFC 5761, 8843). Codecs and directions are left to [`crate::sdp`], to which a stream of a browser is
 //! shown as a plain one.
 
-use super::ice::{Generation, HOST_PRIORITY, MAX_REMOTE, Remote};
+use super::ice::{Generation, HOST_PRIORITY, MAX_REMOTE, Remote, is_usable};
 use super::identity::{Credentials, Identity};
-use super::stun::Role;
+use super::stun::{self, Role};
 use super::{THROUGH, runs_over_dtls, stream};
 use crate::sdp::{self, Attribute, Capabilities, Connection, Media, MediaPlan, NegotiationError, Session};
 use std::net::{IpAddr, SocketAddr};
@@ -37,8 +37,6 @@ pub struct Negotiator {
     identity: Arc<Identity>,
     /// Where our socket is reached, the best address first.
     addresses: Vec<SocketAddr>,
-    /// Where a STUN server saw it.
-    mapped: Option<SocketAddr>,
     local: Credentials,
     /// As they were last agreed on.
     remote: Option<Credentials>,
@@ -54,14 +52,7 @@ impl Negotiator {
     /// For a leg whose socket is reached at these addresses.
     pub fn new(identity: &Arc<Identity>, addresses: Vec<SocketAddr>) -> Negotiator {
         let (identity, local) = (identity.clone(), identity.credentials());
-        Negotiator { identity, addresses, mapped: None, local, remote: None, role: None, is_client: None }
-    }
-
-    /// A STUN server saw our socket there.
-    pub fn learn(&mut self, mapped: SocketAddr) {
-        if !self.addresses.contains(&mapped) {
-            self.mapped = Some(mapped);
-        }
+        Negotiator { identity, addresses, local, remote: None, role: None, is_client: None }
     }
 
     /// Makes a plain offer of ours one to a browser.
@@ -167,13 +158,35 @@ impl Negotiator {
             let priority = HOST_PRIORITY - ((i as u32) << 8);
             add("candidate", format!("{} 1 UDP {priority} {} {} typ host", i + 1, addr.ip(), addr.port()));
         }
-        if let (Some(mapped), Some(base)) = (self.mapped, self.addresses.first()) {
-            let (at, from) = (format!("{} {}", mapped.ip(), mapped.port()), (base.ip(), base.port()));
-            add("candidate", format!("99 1 UDP {MAPPED_PRIORITY} {at} typ srflx raddr {} rport {}", from.0, from.1));
-        }
         media.attributes.push(Attribute::flag("rtcp-mux"));
         media.attributes.push(Attribute::flag("end-of-candidates"));
     }
+}
+
+/// A question to a STUN server that a leg's socket sends: where does this come from? (RFC 8489, 14.2)
+pub fn ask_where(id: [u8; 12]) -> Vec<u8> {
+    stun::question(id)
+}
+
+/// What the server answered to the question of this id; none for anything else.
+pub fn told_where(datagram: &[u8], id: [u8; 12]) -> Option<SocketAddr> {
+    let answer = stun::Stun::parse_any(datagram)?;
+    answer.mapped.filter(|mapped| answer.id == id && is_usable(*mapped))
+}
+
+/// Adds the address at which a STUN server saw our socket to an offer of ours, which is a browser's.
+pub fn with_mapped(offer: &str, mapped: SocketAddr) -> String {
+    let Ok(mut session) = sdp::parse(offer.as_bytes()) else { return offer.to_owned() };
+    let Some(media) = stream(&session).and_then(|i| session.media.get_mut(i)) else { return offer.to_owned() };
+    let own = |a: &Attribute| a.name == "candidate";
+    let base = media.attributes.iter().find(|a| own(a)).and_then(|a| candidate(a.value.as_deref()?));
+    let known = media.attributes.iter().filter(|a| own(a)).filter_map(|a| candidate(a.value.as_deref()?));
+    let (Some(base), false) = (base, known.into_iter().any(|c| c.addr == mapped)) else { return offer.to_owned() };
+    let (ip, port, from) = (mapped.ip(), mapped.port(), base.addr);
+    let value = format!("99 1 UDP {MAPPED_PRIORITY} {ip} {port} typ srflx raddr {} rport {}", from.ip(), from.port());
+    let last = media.attributes.iter().rposition(own).map_or(0, |i| i + 1);
+    media.attributes.insert(last, Attribute::new("candidate", value));
+    session.to_string()
 }
 
 /// What the peer's description says of the transport of one stream.

@@ -26,11 +26,11 @@ mod stun;
 mod transport;
 
 #[cfg(feature = "webrtc")]
-pub use description::{Agreed, Negotiator};
+pub use description::{Agreed, Negotiator, ask_where, told_where, with_mapped};
 #[cfg(feature = "webrtc")]
 pub use identity::Identity;
 #[cfg(not(feature = "webrtc"))]
-pub use off::{Agreed, Identity, Negotiator, Transport};
+pub use off::{Agreed, Identity, Negotiator, Transport, ask_where, told_where, with_mapped};
 #[cfg(feature = "webrtc")]
 pub use transport::Transport;
 
@@ -71,14 +71,8 @@ pub enum Dropped {
 
 impl Dropped {
     /// All reasons, in the order of [`Dropped::index`].
-    pub const ALL: [Dropped; 6] = [
-        Dropped::Malformed,
-        Dropped::Unproven,
-        Dropped::Stranger,
-        Dropped::Early,
-        Dropped::Forged,
-        Dropped::Handshake,
-    ];
+    pub const ALL: [Dropped; 6] =
+        [Dropped::Malformed, Dropped::Unproven, Dropped::Stranger, Dropped::Early, Dropped::Forged, Dropped::Handshake];
 
     /// A number from 0, for counters.
     pub const fn index(self) -> usize {

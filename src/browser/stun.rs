@@ -94,7 +94,9 @@ impl Stun {
                 ATTR_PRIORITY => stun.priority = u32::from_be_bytes(value.try_into().ok()?),
                 ATTR_USE_CANDIDATE => stun.use_candidate = true,
                 ATTR_ICE_CONTROLLED => stun.role = Some((Role::Controlled, u64::from_be_bytes(value.try_into().ok()?))),
-                ATTR_ICE_CONTROLLING => stun.role = Some((Role::Controlling, u64::from_be_bytes(value.try_into().ok()?))),
+                ATTR_ICE_CONTROLLING => {
+                    stun.role = Some((Role::Controlling, u64::from_be_bytes(value.try_into().ok()?)))
+                }
                 _ => {}
             }
         }

@@ -42,7 +42,15 @@ impl Transport {
         let dtls = Dtls::new(identity.clone(), is_client, &fingerprints)?;
         let agent = Agent::new(identity.clone(), role, both, &remotes, now);
         let peer = (fingerprints, is_client);
-        Some(Transport { identity, agent, dtls, peer, waiting: VecDeque::new(), srtp: None, dropped: Default::default() })
+        Some(Transport {
+            identity,
+            agent,
+            dtls,
+            peer,
+            waiting: VecDeque::new(),
+            srtp: None,
+            dropped: Default::default(),
+        })
     }
 
     /// How it does at `now`.
@@ -99,13 +107,7 @@ impl Transport {
         Ok(Arrived::Handled)
     }
 
-    fn open(
-        &mut self,
-        now: Mono,
-        from: SocketAddr,
-        datagram: &[u8],
-        plain: &mut Vec<u8>,
-    ) -> Result<Arrived, Dropped> {
+    fn open(&mut self, now: Mono, from: SocketAddr, datagram: &[u8], plain: &mut Vec<u8>) -> Result<Arrived, Dropped> {
         let srtp = self.srtp.as_mut().ok_or(Dropped::Early)?;
         if !srtp.open(datagram, is_rtcp(datagram), plain) {
             return Err(Dropped::Forged);

@@ -197,6 +197,7 @@ fn settings(c: &Config) -> HotlineSettings {
         numbers: c.sip.numbers.clone(),
         rtp_bind: c.rtp.bind,
         rtp_ports: c.rtp.ports.clone(),
+        stun: c.rtp.stun.clone(),
         dead_after_s: u64::from(c.rtp.dead_after_s),
         shards: or_half(c.media.shards),
         hear_workers: or_half(c.limits.workers),

@@ -2,8 +2,10 @@
 
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
+use super::secure::Secured;
 use super::shard::{App, ShardHandle};
 use super::trunks::Way;
+use crate::browser::Negotiator;
 use crate::call::{CallRecord, EndReason, HungUpBy};
 use crate::clock::Mono;
 use crate::dialplan::{FlowSet, Outcome, TransferOrder, TransferResult};
@@ -30,6 +32,10 @@ pub(super) struct Line {
     pub our_offer: Option<Sdp>,
     /// Our offer in the answer to a re-INVITE that had none; its answer comes with the ACK.
     pub asked: Option<Sdp>,
+    /// Of a browser's leg.
+    pub side: Option<Negotiator>,
+    /// What was agreed for its transport, until its media begins.
+    pub secured: Secured,
     /// Waits for the media of a late offer.
     pub parked: Option<(App, Option<Arc<FlowSet>>, MediaSockets, IpAddr)>,
     /// When it came.
@@ -61,6 +67,8 @@ pub(super) struct SeatLine {
     pub attempt: u64,
     pub caps: Capabilities,
     pub offer: Sdp,
+    /// Of a browser's leg.
+    pub side: Option<Negotiator>,
     /// Our last description after that, once there is one.
     pub described: Option<String>,
     pub asked: Option<Sdp>,
@@ -105,6 +113,8 @@ impl Line {
             answer: agreed.answer,
             our_offer: agreed.our_offer,
             asked: None,
+            side: None,
+            secured: None,
             parked: None,
             since,
             answered: None,

@@ -24,6 +24,7 @@ pub mod ports;
 pub mod recorder;
 pub mod routes;
 mod seats;
+mod secure;
 pub mod shard;
 pub mod sound;
 pub mod switchboard;

@@ -4,12 +4,13 @@
 
 use super::bus::{Bus, News, Notice};
 use super::hotline::{HotlineSettings, TestRoute};
-use super::line::{Line, accepted, answer_to, negotiate_caller};
+use super::line::Line;
 use super::outbound::Outbound;
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
 use super::routes::{Listening, Route, RouteParts};
 use super::seats::Roster;
+use super::secure::{self, Secured};
 use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle, ShardReport};
 use super::time::{now, today, utc};
 use super::trunks::{Trunks, rewrite};
@@ -65,6 +66,8 @@ pub struct SwitchboardParts {
     pub prompts: HashMap<Option<PathBuf>, Arc<[i16]>>,
     /// Counts calls refused for want of room.
     pub refused: Arc<AtomicU64>,
+    /// Who we are to browsers; none where there are no browser legs.
+    pub identity: Option<Arc<crate::browser::Identity>>,
     /// Ids and seeds.
     pub rng: ChaCha8Rng,
 }
@@ -164,10 +167,12 @@ impl Switchboard {
             return;
         }
         match event {
-            SipEvent::Invite { dialog, from_user, to_user, source, sdp, call_id, identity, .. } => {
+            SipEvent::Invite { dialog, from_user, to_user, source, transport, sdp, call_id, identity, .. } => {
                 let from = self.caller_of(from_user, &identity);
                 let trunk = identity.trunk.as_deref();
-                if let Err((code, retry)) = self.invite(dialog, (&from, trunk), &to_user, source, sdp, &call_id) {
+                if let Err((code, retry)) =
+                    self.invite(dialog, (&from, trunk), &to_user, (source, transport), sdp, &call_id)
+                {
                     self.reject(dialog, code, retry);
                 }
             }
@@ -233,7 +238,7 @@ impl Switchboard {
         dialog: DialogId,
         (from, trunk): (&str, Option<&str>),
         to: &str,
-        source: SocketAddr,
+        (source, transport): (SocketAddr, crate::sip::Transport),
         body: Option<String>,
         call_id: &str,
     ) -> Result<(), (u16, Option<u32>)> {
@@ -262,7 +267,8 @@ impl Switchboard {
         if let Some(trunk) = trunk.filter(|t| !t.codecs.is_empty()) {
             caps.codecs.clone_from(&trunk.codecs);
         }
-        let agreed = match negotiate_caller(&caps, body.as_deref()) {
+        let mut side = self.side_of_caller(body.as_deref(), transport.is_web(), &caps, source.ip());
+        let (agreed, secured) = match secure::negotiate_caller(&mut side, &caps, body.as_deref()) {
             Ok(agreed) => agreed,
             Err(code) => {
                 self.rest(Some(sockets));
@@ -273,7 +279,8 @@ impl Switchboard {
         let call = CallId::new(utc().0, self.p.rng.random());
         let plan = agreed.plan.clone();
         self.dialogs.insert(dialog, (call, Leg::Caller));
-        self.lines.insert(call, Line::new(dialog, shard, from, (caps, agreed), route.as_ref(), now()));
+        let line = Line::new(dialog, shard, from, (caps, agreed), route.as_ref(), now());
+        self.lines.insert(call, Line { side, secured, ..line });
         match route {
             Some(route) => self.begin_route(call, &route, sockets, plan, source.ip()),
             None => {
@@ -385,12 +392,12 @@ impl Switchboard {
         let tap = self.p.recorder.as_ref().filter(|r| recorded && !r.is_halted()).map(|r| r.open(call, today()));
         line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
         let begun = line.recording.as_ref().filter(|_| line.hotline).map(|p| p.display().to_string());
-        let shard = line.shard.clone();
+        let (shard, secured) = (line.shard.clone(), line.secured.take());
         if let Some(path) = begun {
             self.write(WriteJob::Recording(call, path));
         }
         let port = sockets.port;
-        let caller = NewLeg { sockets, plan, signalling, seed };
+        let caller = NewLeg { sockets, plan, signalling, seed, secured };
         let begin = ShardCommand::Begin(Box::new(NewCall { call, app, flows, caller, tap }));
         if !shard.send(begin) {
             self.rest_port(port);
@@ -404,11 +411,11 @@ impl Switchboard {
         if leg == Leg::Caller
             && let Some((app, flows, sockets, signalling)) = line.parked.take()
         {
-            let plan = line.our_offer.as_ref().and_then(|offer| accepted(offer, body));
+            let plan = line.our_offer.as_ref().and_then(|offer| secure::accept_leg(&mut line.side, offer, body));
             match plan {
                 // The machine begins only now: it is told of this ACK when it says `Answer`.
-                Some(plan) => {
-                    line.codec = Some(plan.codec);
+                Some((plan, secured)) => {
+                    (line.codec, line.secured) = (Some(plan.codec), secured);
                     self.begin_media(call, app, flows, sockets, plan, signalling);
                 }
                 // The ACK cannot be refused: the call is answered, so it is ended.
@@ -419,14 +426,15 @@ impl Switchboard {
             }
             return;
         }
-        let asked = match leg {
-            Leg::Caller => line.asked.take(),
-            Leg::Seat => line.seat.as_mut().and_then(|s| s.asked.take()),
+        let (asked, side) = match (leg, line.seat.as_mut()) {
+            (Leg::Caller, _) => (line.asked.take(), &mut line.side),
+            (Leg::Seat, Some(seat)) => (seat.asked.take(), &mut seat.side),
+            (Leg::Seat, None) => return,
         };
         match asked {
             Some(offer) => {
-                if let Some(plan) = accepted(&offer, body) {
-                    self.replan(call, leg, plan, None);
+                if let Some(agreed) = secure::accept_leg(side, &offer, body) {
+                    self.replan(call, leg, agreed, None);
                 }
             }
             None if leg == Leg::Caller => self.tell(call, CallInput::Established),
@@ -492,11 +500,11 @@ impl Switchboard {
     fn renegotiate(&mut self, dialog: DialogId, body: Option<&str>, source: IpAddr) -> Result<String, u16> {
         let &(call, leg) = self.dialogs.get(&dialog).ok_or(481u16)?;
         let line = self.lines.get_mut(&call).ok_or(481u16)?;
-        let (caps, asked, described) = match (leg, line.seat.as_mut()) {
-            (Leg::Caller, _) => (&mut line.caps, &mut line.asked, &mut line.answer),
+        let (caps, side, asked, described) = match (leg, line.seat.as_mut()) {
+            (Leg::Caller, _) => (&mut line.caps, &mut line.side, &mut line.asked, &mut line.answer),
             (Leg::Seat, Some(seat)) => {
                 let described = seat.described.get_or_insert_with(|| seat.offer.to_string());
-                (&mut seat.caps, &mut seat.asked, described)
+                (&mut seat.caps, &mut seat.side, &mut seat.asked, described)
             }
             (Leg::Seat, None) => return Err(481),
         };
@@ -508,24 +516,25 @@ impl Switchboard {
                 Ok(previous) => sdp::offer_again(&next, &previous),
                 Err(_) => sdp::offer(&next),
             };
+            let offer = secure::offer(side.as_ref(), offer);
             *caps = next;
             described.clone_from(&offer.to_string());
             return Ok(asked.insert(offer).to_string());
         };
-        let (answer, plan) = answer_to(&next, body)?;
+        let (answer, plan, secured) = secure::answer_leg(side, &next, body)?;
         described.clone_from(&answer);
         *caps = next;
-        self.replan(call, leg, plan, Some(source));
+        self.replan(call, leg, (plan, secured), Some(source));
         Ok(answer)
     }
 
-    fn replan(&mut self, call: CallId, leg: Leg, plan: MediaPlan, signalling: Option<IpAddr>) {
+    fn replan(&mut self, call: CallId, leg: Leg, (plan, secured): (MediaPlan, Secured), signalling: Option<IpAddr>) {
         let Some(line) = self.lines.get_mut(&call) else { return };
         if leg == Leg::Caller {
             line.codec = Some(plan.codec);
         }
         let held = plan.held_by_remote;
-        line.shard.send(ShardCommand::Replan { call, leg, plan, signalling });
+        line.shard.send(ShardCommand::Replan { call, leg, plan, signalling, secured });
         let input = CallInput::Hold { leg, held };
         match leg {
             Leg::Caller => self.tell(call, input),

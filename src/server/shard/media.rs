@@ -16,13 +16,15 @@ impl Shard {
     pub(super) fn receive(&mut self, slot: &mut Slot, leg: Leg, control: bool) {
         let at = now();
         let mut datagram = std::mem::take(&mut self.datagram);
+        let mut plain = std::mem::take(&mut self.plain);
         let got = match slot.leg(leg) {
             Some(l) if control => l.control.recv_from(&mut datagram),
             Some(l) => l.socket.recv_from(&mut datagram),
             None => Err(std::io::ErrorKind::NotFound.into()),
         };
-        if let (Ok((len, from)), Some(l)) = (got, slot.leg(leg)) {
-            let bytes = &datagram[..len];
+        if let (Ok((len, from)), Some(l)) = (got, slot.leg(leg))
+            && let Some((from, bytes)) = self.opened(l, at, (from, &datagram[..len]), &mut plain)
+        {
             if control {
                 if !l.rtp.receive_rtcp(at, from, bytes) {
                     self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
@@ -41,7 +43,7 @@ impl Shard {
                 }
             }
         }
-        self.datagram = datagram;
+        (self.datagram, self.plain) = (datagram, plain);
     }
 
     /// A press. What came by SIP only goes on to the other leg of a bridge too.
@@ -87,7 +89,7 @@ impl Shard {
             return;
         }
         if let Some(to) = sink.rtp.relay(at, &view, carried, &mut self.packet) {
-            let _lost_like_any_packet = sink.socket.send_to(&self.packet, to);
+            sink.transmit(at, &self.packet, to, false, &mut self.sealed);
         }
     }
 
@@ -95,6 +97,10 @@ impl Shard {
     pub(super) fn serve(&mut self, slot: &mut Slot) {
         let at = now();
         slot.ticks += 1;
+        slot.caller.keep_up(at);
+        if let Some(seat) = &mut slot.seat {
+            seat.keep_up(at);
+        }
         let heard = slot.caller.rtp.pull(at);
         slot.app.hear(at, Leg::Caller, &heard);
         let from_seat = slot.seat.as_mut().map(|s| s.rtp.pull(at));
@@ -118,7 +124,7 @@ impl Shard {
             let caller = slot.established.then_some(&mut slot.caller);
             for leg in [caller, slot.seat.as_mut()].into_iter().flatten() {
                 if let Some(to) = leg.rtp.rtcp_due(at, &mut self.packet) {
-                    let _lost_like_any_packet = leg.control.send_to(&self.packet, to);
+                    leg.transmit(at, &self.packet, to, true, &mut self.sealed);
                 }
             }
         }
@@ -162,7 +168,7 @@ impl Shard {
     pub(super) fn send(&mut self, leg: &mut MediaLeg, frame: &AudioFrame) {
         let mut to = leg.rtp.push(self.pace.due(), frame, &mut self.packet);
         while let Some(there) = to {
-            let _lost_like_any_packet = leg.socket.send_to(&self.packet, there);
+            leg.transmit(self.pace.due(), &self.packet, there, false, &mut self.sealed);
             to = leg.rtp.push_more(&mut self.packet);
         }
     }
@@ -170,7 +176,7 @@ impl Shard {
     /// The peer is told that the sound is over.
     pub(super) fn say_goodbye(&mut self, leg: &mut MediaLeg) {
         if let Some(to) = leg.rtp.goodbye(now(), &mut self.packet) {
-            let _lost_like_any_packet = leg.control.send_to(&self.packet, to);
+            leg.transmit(now(), &self.packet, to, true, &mut self.sealed);
         }
     }
 

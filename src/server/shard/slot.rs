@@ -2,6 +2,7 @@
 
 use super::App;
 use crate::audio::AudioFrame;
+use crate::browser::Transport;
 use crate::call::CallInput;
 use crate::clock::Mono;
 use crate::dialplan::FlowSet;
@@ -17,6 +18,8 @@ pub(super) struct MediaLeg {
     pub rtp: RtpSession,
     pub socket: UdpSocket,
     pub control: UdpSocket,
+    /// A browser's: everything then goes through it and the first socket.
+    pub transport: Option<Box<Transport>>,
     pub port: u16,
     /// Where its signalling comes from.
     pub signalling: IpAddr,
