@@ -40,6 +40,8 @@ const STALE: Duration = Duration::from_secs(7);
 /// Media must have left the pair in use for this long before another that carries it takes its place: what was only
 /// overtaken on the way does not count.
 const LEFT: Duration = Duration::from_millis(100);
+/// The same for a pair that the peer did not say it wants.
+const LEFT_UNSAID: Duration = Duration::from_millis(500);
 /// How long the controlling side waits for a better pair after the first has answered.
 const BETTER: Duration = Duration::from_millis(300);
 /// Priority of our only base, as a host candidate and as one learned by the peer (RFC 8445, 5.1.2.1).
@@ -313,13 +315,15 @@ impl Agent {
         let Some((nominated, nominating)) = found.filter(|_| in_use.is_none_or(|(addr, _)| addr != from)) else {
             return;
         };
-        if self.pair_in_use().and_then(|p| p.media).is_some_and(|m| now.since(m) < LEFT) {
+        // A peer whose address was only translated anew nominates nothing.
+        let left = if nominated { LEFT } else { LEFT_UNSAID };
+        if self.pair_in_use().and_then(|p| p.media).is_some_and(|m| now.since(m) < left) {
             return;
         }
         match self.role {
-            Role::Controlled if nominated => self.select(from, generation, now),
+            Role::Controlled => self.select(from, generation, now),
             Role::Controlling if !nominating => self.nominate(from, now),
-            Role::Controlled | Role::Controlling => {}
+            Role::Controlling => {}
         }
     }
 

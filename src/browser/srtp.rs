@@ -113,7 +113,17 @@ fn decrypt(context: &mut Context, packet: &[u8], is_rtcp: bool) -> Option<impl A
 }
 
 impl Inbound {
+    /// The E bit of SRTCP (RFC 3711, 3.4). Where it is not set the library takes the packet unauthenticated; in DTLS-SRTP it
+    /// always is.
+    fn is_encrypted(&self, packet: &[u8]) -> bool {
+        let index = packet.len().checked_sub(4 + self.profile.rtcp_auth_tag_len());
+        index.and_then(|i| packet.get(i)).is_some_and(|byte| byte & 0x80 != 0)
+    }
+
     fn open(&mut self, packet: &[u8], is_rtcp: bool) -> Option<Vec<u8>> {
+        if is_rtcp && !self.is_encrypted(packet) {
+            return None;
+        }
         let at = if is_rtcp { 4 } else { 8 };
         let ssrc = u32::from_be_bytes(packet.get(at..at + 4)?.try_into().ok()?);
         if !self.sources.contains(&(ssrc, is_rtcp)) {

@@ -72,6 +72,19 @@ fn made_up_sources_take_no_memory_and_shut_nobody_out() {
     assert_eq!(plain, report);
 }
 
+#[test]
+fn a_report_that_says_it_is_in_clear_is_not_believed() {
+    for profile in ALL {
+        let (_, mut b) = pair(profile);
+        let mut plain = Vec::new();
+        // A goodbye of a source that is known or not, with an index whose E bit is clear and any tag.
+        let goodbye = [[0x81, 203, 0, 1, 0, 0, 0, 5].as_slice(), &[0, 0, 0, 1], &[0; 26]].concat();
+        for cut in 12..=goodbye.len() {
+            assert!(!b.open(&goodbye[..cut], true, &mut plain), "{cut}");
+        }
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_packet_breaks_it(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..120), rtcp: bool) {

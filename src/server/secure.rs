@@ -30,7 +30,6 @@ impl Switchboard {
     /// The side of a leg to a browser, if this program can have any: reached at the address its descriptions say, and at
     /// that of its socket where the two differ.
     pub(super) fn side(&self, caps: &Capabilities, towards: IpAddr) -> Option<Negotiator> {
-        let identity = self.p.identity.as_ref()?;
         let own = match self.p.settings.rtp_bind {
             bound if !bound.is_unspecified() => bound,
             _ => local_address(towards),
@@ -39,7 +38,7 @@ impl Switchboard {
         if own != caps.addr {
             addresses.push(SocketAddr::new(own, caps.port));
         }
-        Some(Negotiator::new(identity, addresses))
+        self.p.identity.as_ref().map(|identity| Negotiator::new(identity, addresses))
     }
 }
 
