@@ -4,7 +4,7 @@
 #   scripts/setup.sh build   compilers                          (make build)
 #   scripts/setup.sh run     build + what a running hotline uses (make demo, make run)
 #   scripts/setup.sh test    run + what the tests use            (make test)
-#   scripts/setup.sh flags   prints the cargo flags this machine needs (nothing, or --no-default-features)
+#   scripts/setup.sh flags   prints the cargo flags this machine needs (nothing, or --no-default-features and what is left)
 #   scripts/setup.sh plan    prints the missing Debian packages, installs nothing
 #
 # It asks nothing and takes under a second when nothing is missing. Exit status: 0 ready, 1 not, 2 wrong use.
@@ -51,6 +51,21 @@ have_clang_headers() {
 }
 
 whisper_can_be_built() { have_cxx && have cmake && have_libclang && have_clang_headers; }
+opus_can_be_built() { have_cc && have cmake; }
+
+# The cargo flags that leave out what cannot be built here.
+flags() {
+    if whisper_can_be_built && opus_can_be_built; then return 0; fi
+    # Every default feature but those two: a new one need not be named here.
+    local features
+    features=$(sed -n 's/^default = \[\(.*\)\].*/\1/p' Cargo.toml | tr -d '" ')
+    if ! whisper_can_be_built; then features=$(without whisper "$features"); fi
+    if ! opus_can_be_built; then features=$(without opus "$features"); fi
+    if [ -n "$features" ]; then echo "--no-default-features --features $features"; else echo --no-default-features; fi
+}
+
+# A list of names with commas between, without one of them.
+without() { printf '%s' "$2" | tr ',' '\n' | grep -vx "$1" | paste -sd, - || true; }
 
 # The Debian packages that this mode lacks, one a line.
 missing_packages() {
@@ -179,8 +194,11 @@ prepare() {
             "Debian, Ubuntu: apt-get install g++ · Fedora: dnf install gcc-c++ · Arch: pacman -S gcc"
     fi
     if ! whisper_can_be_built; then
-        warn "cmake, libclang or a C++ compiler is missing: building without whisper (--no-default-features)."
+        warn "cmake, libclang or a C++ compiler is missing: building without whisper."
         warn "The bundled recogniser is not affected; only ggml model files cannot be used."
+    fi
+    if ! opus_can_be_built; then
+        warn "cmake is missing: building without Opus. Phones then speak PCMA, PCMU, G722 or G729."
     fi
     case $mode in run | test)
         if ! have espeak-ng; then warn "espeak-ng is missing: English prompts will not be spoken."; fi
@@ -196,7 +214,7 @@ prepare() {
 
 case ${1:-} in
 build | run | test) prepare "$1" ;;
-flags) if ! whisper_can_be_built; then echo --no-default-features; fi ;;
+flags) flags ;;
 plan) missing_packages test ;;
 *)
     echo "usage: scripts/setup.sh build|run|test|flags|plan" >&2

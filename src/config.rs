@@ -9,7 +9,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use crate::sdp::Codec;
+use crate::sdp::{Codec, SrtpPolicy};
 use crate::server::outbound::Role;
 use crate::server::trunks::Rewrite;
 use crate::sip::Network;
@@ -42,6 +42,8 @@ pub struct Config {
     pub speech: Speech,
     /// `[record]`
     pub record: Record,
+    /// `[trace]`
+    pub trace: Trace,
     /// `[limits]`
     pub limits: Limits,
     /// `[[seat]]`
@@ -50,6 +52,8 @@ pub struct Config {
     pub trunks: Vec<Trunk>,
     /// `[[outbound]]`
     pub outbound: Vec<Outbound>,
+    /// `[[supervisor]]`
+    pub supervisors: Vec<Supervisor>,
     /// `[[test_route]]`
     pub test_routes: Vec<TestRoute>,
 }
@@ -63,6 +67,10 @@ pub struct Sip {
     pub public_address: Option<IpAddr>,
     /// Calls at once; more get 503 with `Retry-After`.
     pub max_calls: u32,
+    /// New calls a second, for each trunk and for all others together; one more gets 503. 0: any number.
+    pub calls_per_s: u32,
+    /// Calls at once of one address that is no trunk's.
+    pub calls_per_source: u32,
     /// User parts that reach the hotline; `*` stands for any. Others get 404.
     pub numbers: Vec<String>,
     /// The realm phones register in.
@@ -194,11 +202,19 @@ pub struct Rtp {
     pub dead_after_s: u32,
 }
 
-/// Media threads.
+/// Sound inside the hotline: threads, codecs, encryption.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Media {
     /// How many; 0: one for every two cores, at least one.
     pub shards: u16,
+    /// Codecs, the preferred one first.
+    pub codecs: Vec<Codec>,
+    /// Whether silence may be told instead of sent, where a peer agrees.
+    pub dtx: bool,
+    /// Heard by who is held or waits for a seat: a WAV file; `None`: a made chime.
+    pub hold_music: Option<PathBuf>,
+    /// Whether calls are encrypted.
+    pub srtp: SrtpPolicy,
 }
 
 /// Health and metrics.
@@ -281,6 +297,19 @@ pub struct Record {
     pub on: bool,
 }
 
+/// What SIP says in each call, kept for `zongji trace`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    /// Whether it is kept.
+    pub on: bool,
+    /// Calls kept; the oldest go first.
+    pub keep: u32,
+    /// MiB kept at most.
+    pub max_mb: u32,
+    /// Folder; `None`: `traces` in the data folder.
+    pub dir: Option<PathBuf>,
+}
+
 /// Bounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -292,6 +321,8 @@ pub struct Limits {
     pub write_queue: u32,
     /// Recording stops when less than this many MiB are free.
     pub min_free_mb: u32,
+    /// How long calls may go on after the signal to stop, in seconds; 0: they are ended at once.
+    pub drain_s: u32,
 }
 
 /// A seat's phone.
@@ -309,6 +340,15 @@ pub struct Seat {
     pub phone: Option<String>,
 }
 
+/// A supervisor's phone: it may listen at every seat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Supervisor {
+    /// Its user name.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+}
+
 /// What a test route does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteKind {
@@ -324,6 +364,8 @@ pub enum RouteKind {
     Bridge,
     /// Answers and waits.
     Sig,
+    /// Sounds a tone over what it hears and answers keys with their tones: what `zongji doctor line` calls.
+    Line,
 }
 
 /// A number for benches that bypasses the flows.
@@ -393,6 +435,8 @@ impl Default for Config {
                 bind: SocketAddr::new(everywhere, 5060),
                 public_address: None,
                 max_calls: 200,
+                calls_per_s: 500,
+                calls_per_source: 20,
                 numbers: vec!["400".into()],
                 realm: "zongji".into(),
                 open: None,
@@ -400,23 +444,36 @@ impl Default for Config {
                 tls: Tls::default(),
             },
             rtp: Rtp { ports: 20_000..=29_999, bind: everywhere, public_address: None, stun: None, dead_after_s: 30 },
-            media: Media { shards: 0 },
+            media: Media {
+                shards: 0,
+                codecs: vec![Codec::Pcma, Codec::Pcmu],
+                dtx: false,
+                hold_music: None,
+                srtp: SrtpPolicy::Optional,
+            },
             http: Http { bind: Some(SocketAddr::from(([127, 0, 0, 1], 8080))) },
             data: Data { dir: "./data".into(), demo: true },
             models: Models { dir: None, whisper: None },
             dialplans: Dialplans { dir: None },
             speech: Speech { recogniser: RecogniserChoice::Auto, vad: true, prompt_cache_mb: 256 },
             record: Record { on: true },
-            limits: Limits { max_call_s: 1800, workers: 0, write_queue: 20_000, min_free_mb: 200 },
+            trace: Trace { on: true, keep: 2000, max_mb: 100, dir: None },
+            limits: Limits { max_call_s: 1800, workers: 0, write_queue: 20_000, min_free_mb: 200, drain_s: 60 },
             seats: Vec::new(),
             trunks: Vec::new(),
             outbound: Vec::new(),
+            supervisors: Vec::new(),
             test_routes: Vec::new(),
         }
     }
 }
 
 impl Config {
+    /// Folder of the traces.
+    pub fn traces(&self) -> PathBuf {
+        self.trace.dir.clone().unwrap_or_else(|| self.data.dir.join("traces"))
+    }
+
     /// Reads a file; without a name, `zongji.toml` of the working directory where there is one, else the defaults.
     /// Relative paths in it count from the working directory.
     pub fn load(path: Option<&Path>) -> Result<Config, Vec<ConfigProblem>> {

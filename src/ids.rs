@@ -63,14 +63,18 @@ pub enum Leg {
     Caller,
     /// The one we dialled for the caller (a seat's phone).
     Seat,
+    /// One who dialled in to listen to the other two, and perhaps to speak with them. The call's machine knows nothing
+    /// of him.
+    Supervisor,
 }
 
 impl Leg {
-    /// The leg on the other side of a bridge.
+    /// The leg on the other side of a bridge. A supervisor's is the seat's: he is there for it.
     pub const fn other(self) -> Leg {
         match self {
             Leg::Caller => Leg::Seat,
             Leg::Seat => Leg::Caller,
+            Leg::Supervisor => Leg::Seat,
         }
     }
 }

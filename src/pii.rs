@@ -56,9 +56,37 @@ pub fn mask(value: &str) -> String {
     }
 }
 
+/// Fewest digits of a number that belongs to somebody: shorter ones are extensions and services (`400`, `8001`).
+pub const SHORTEST_NUMBER: usize = 7;
+
+/// A telephone number with its middle hidden: `13800138000` -> `138****8000`, a local one of 7 to 10 digits
+/// `87654321` -> `87****21`. Shorter ones name an extension or a service and are not hidden. A `+` stays; whatever else
+/// stands between the digits goes.
+pub fn mask_number(value: &str) -> String {
+    let digits: Vec<char> = value.chars().filter(|c| c.is_numeric()).collect();
+    let (first, last) = match digits.len() {
+        n if n < SHORTEST_NUMBER => return value.to_string(),
+        n if n < 11 => (2, 2),
+        _ => (3, 4),
+    };
+    let mut masked = String::from(if value.starts_with('+') { "+" } else { "" });
+    masked.extend(&digits[..first]);
+    masked.push_str("****");
+    masked.extend(&digits[digits.len() - last..]);
+    masked
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_hides_four_digits_whatever_stands_between_them_and_an_extension_none() {
+        assert_eq!(mask_number("+86 138-0013-8000"), "+861****8000");
+        assert_eq!(mask_number("13800138000"), "138****8000");
+        assert_eq!(mask_number("87654321"), "87****21");
+        assert_eq!((mask_number("8001").as_str(), mask_number("").as_str()), ("8001", ""));
+    }
 
     #[test]
     fn a_phone_number_hides_its_middle_four_digits() {

@@ -269,3 +269,39 @@ fn an_interrupted_call_hangs_up_and_keeps_what_it_heard() {
     });
     assert_eq!(reason.as_deref(), Some("the caller hung up"));
 }
+
+#[test]
+fn a_signal_lets_the_calls_go_on_and_a_second_one_ends_them() {
+    use std::io::BufRead;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut hotline, sip) = served(folder.path(), std::process::Stdio::null());
+    let mut caller = Command::new(env!("CARGO_BIN_EXE_zongji"))
+        .args(["call", &format!("sip:400@{sip}"), "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(caller.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.by_ref().any(|l| l.contains("prompt")), "the hotline spoke");
+    signal(&hotline, "-TERM");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    let me = socket.local_addr().unwrap();
+    let status = |n: u32| {
+        let options = format!(
+            "OPTIONS sip:{sip} SIP/2.0\r\nVia: SIP/2.0/UDP {me};branch=z9hG4bK{n}\r\nFrom: <sip:a@{me}>;tag=1\r\n\
+             To: <sip:{sip}>\r\nCall-ID: drain\r\nCSeq: {n} OPTIONS\r\nContent-Length: 0\r\n\r\n"
+        );
+        socket.send_to(options.as_bytes(), &sip).unwrap();
+        let mut answer = [0u8; 2000];
+        let (len, _) = socket.recv_from(&mut answer).expect("an answer");
+        String::from_utf8_lossy(&answer[8..len.min(11)]).into_owned()
+    };
+    let draining = (1..500).find(|n| status(*n) == "503");
+    assert!(draining.is_some(), "it takes no new calls");
+    assert!(hotline.try_wait().unwrap().is_none(), "the call goes on");
+    signal(&hotline, "-TERM");
+    let outcome = lines.last().expect("the outcome");
+    assert_eq!(serde_json::from_str::<Json>(&outcome).unwrap()["event"], "over", "{outcome}");
+    assert_eq!(hotline.wait().unwrap().code(), Some(0));
+    caller.wait().unwrap();
+}

@@ -186,7 +186,10 @@ async fn an_escaped_user_is_called_as_it_is_written() {
     let length = format!("Content-Length: {}\r\n\r\n{ANSWER}", ANSWER.len());
     c.send(&["SIP/2.0 200 OK\r\n", &kept, &to_header, &contact, &length].concat()).await;
     assert_eq!(a.next().await, SipEvent::Answered { dialog, sdp: Some(ANSWER.into()) });
-    assert!(c.request_heard().await.starts_with("ACK "));
+    let ack = c.request_heard().await;
+    assert!(ack.starts_with(&format!("ACK sip:desk%403@{me} SIP/2.0")), "{ack}");
+    c.send(&["SIP/2.0 200 OK\r\n", &kept, &to_header, &contact, &length].concat()).await;
+    assert_eq!(c.request_heard().await, ack, "a repeated 200 gets the same ACK");
     a.agent.hangup(dialog).await;
     let bye = c.request_heard().await;
     assert!(bye.starts_with(&format!("BYE sip:desk%403@{me} SIP/2.0")), "{bye}");

@@ -1,22 +1,7 @@
 //! Phones that register, and passwords.
 
 use crate::common::sip::*;
-use md5::{Digest, Md5};
 use zongji::sip::*;
-
-fn md5_hex(text: &str) -> String {
-    Md5::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn digest(challenge: &str, user: &str, password: &str, nc: u32) -> String {
-    let nonce = challenge.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
-    let (a1, a2) = (md5_hex(&format!("{user}:zongji:{password}")), md5_hex("REGISTER:sip:z"));
-    let response = md5_hex(&format!("{a1}:{nonce}:{nc:08x}:k:auth:{a2}"));
-    format!(
-        "Authorization: Digest username=\"{user}\", realm=\"zongji\", nonce=\"{nonce}\", uri=\"sip:z\", \
-         response=\"{response}\", algorithm=MD5, qop=auth, nc={nc:08x}, cnonce=\"k\"\r\n"
-    )
-}
 
 fn with_phone() -> SipSettings {
     SipSettings { accounts: vec![Account { user: "8001".into(), password: "geheim".into() }], ..settings() }
@@ -29,6 +14,10 @@ async fn a_register_needs_the_password_and_cannot_be_replayed() {
     let ask = async |cseq: u32, auth: &str| {
         c.send(&c.request("REGISTER", "8001", "reg", cseq, "", auth, "")).await;
         c.final_answer().await
+    };
+    let uri = format!("sip:8001@{}", b.agent.local_addr());
+    let digest = |challenge: &str, user: &str, password: &str, nc: u32| {
+        authorization(challenge, (user, password), nc, ("REGISTER", &uri))
     };
     let challenge = ask(1, "").await;
     assert!(challenge.starts_with("SIP/2.0 401") && challenge.contains("SHA-256") && challenge.contains("MD5"));
@@ -126,7 +115,9 @@ async fn a_phone_that_answers_no_options_is_no_longer_rung() {
     let c = Client::new(b.agent.local_addr()).await;
     c.send(&c.request("REGISTER", "8001", "reg", 1, "", "", "")).await;
     let challenge = c.final_answer().await;
-    c.send(&c.request("REGISTER", "8001", "reg", 2, "", &digest(&challenge, "8001", "geheim", 1), "")).await;
+    let uri = format!("sip:8001@{}", c.to);
+    let proof = authorization(&challenge, ("8001", "geheim"), 1, ("REGISTER", &uri));
+    c.send(&c.request("REGISTER", "8001", "reg", 2, "", &proof, "")).await;
     assert!(c.final_answer().await.starts_with("SIP/2.0 200"));
     assert_eq!(b.next().await, SipEvent::Registered { user: "8001".into(), contacts: 1 });
     for _ in 0..6 {

@@ -62,6 +62,8 @@ async fn a_changed_certificate_is_used_for_the_next_connection_and_a_broken_one_
     let old = certificate(dir.path());
     let hotline = Side::new(secure(&old)).await;
     let at = hotline.agent.listens_on(Transport::Tls).unwrap();
+    let first = dir.path().join("first.pem");
+    std::fs::copy(&old.certificate, &first).unwrap();
     std::fs::write(&old.certificate, "no certificate").unwrap();
     let served = |trust: std::path::PathBuf| {
         let files = TlsFiles { trust: Some(trust), ..old.clone() };
@@ -72,7 +74,12 @@ async fn a_changed_certificate_is_used_for_the_next_connection_and_a_broken_one_
             caller.agent.dial(dial(at, "sips", "")).await.is_ok()
         }
     };
-    tokio::time::sleep(Duration::from_secs(6)).await; // the broken file has been looked at
+    // Long enough for the broken file to be looked at.
+    let looked = tokio::time::Instant::now() + Duration::from_secs(6);
+    while tokio::time::Instant::now() < looked {
+        assert!(served(first.clone()).await, "the old certificate is served no more");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     let fresh = certificate(dir.path());
     let end = tokio::time::Instant::now() + LIMIT;
     while !served(fresh.certificate.clone()).await {

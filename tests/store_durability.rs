@@ -74,7 +74,7 @@ async fn one_call(store: &Store, writer: &zongji::store::WriterHandle, n: u32) {
         offered: Mono(0),
         answered: Some(Mono::from_ms(200)),
         ended: Mono::from_ms(1000),
-        reason: EndReason { cause: 16, by: HungUpBy::Us, sentence: "done".into() },
+        reason: EndReason::other(16, HungUpBy::Us, "done", "完成"),
         outcome: Outcome::Ticketed,
         steps: 1,
         retries: 0,

@@ -80,6 +80,10 @@ const BANS: &[Ban] = &[
     ban_everywhere("unimplemented!", "finish it, or return an error that says what is missing"),
 ];
 
+/// Files that may name what is banned everywhere, and why.
+const EXCUSED: &[(&str, &str)] =
+    &[("src/sip/stream.rs", "the SIP library wants the receiving half of an unbounded queue; nothing is ever sent")];
+
 /// Where an outside crate may be named: a room (`sip`), or a file (`dialplan/parse`).
 const CRATES: &[(&str, &[&str])] = &[
     ("serde", &["config", "dialplan/parse", "engines", "store", "web", "cli"]),
@@ -91,11 +95,15 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rtp", &["rtp"]),
     ("rtcp", &["rtp"]),
     ("webrtc_util", &["rtp"]),
+    ("webrtc_srtp", &["rtp"]),
     ("sqlx", &["store"]),
     ("rten", &["engines"]),
     ("rten_tensor", &["engines"]),
     ("whisper_rs", &["engines"]),
     ("earshot", &["engines"]),
+    ("audio_codec", &["audio"]),
+    ("g729_sys", &["audio"]),
+    ("opus", &["audio"]),
     ("hound", &["audio"]),
     ("rubato", &["audio"]),
     ("axum", &["web"]),
@@ -323,7 +331,8 @@ fn layers_0_to_4_know_no_socket_file_thread_clock_or_ambient_randomness() {
 
 #[test]
 fn no_queue_is_unbounded_and_nothing_is_left_half_done() {
-    none(tree().rust.iter().filter(|s| s.path != "tests/tidy.rs").flat_map(|s| ban_findings(s, BANS)).collect());
+    let excused = |s: &&Source| s.path == "tests/tidy.rs" || EXCUSED.iter().any(|(path, _)| *path == s.path);
+    none(tree().rust.iter().filter(|s| !excused(s)).flat_map(|s| ban_findings(s, BANS)).collect());
 }
 
 fn crate_findings(source: &Source) -> Vec<Finding> {
@@ -546,7 +555,7 @@ fn the_text_speaks_to_readers_of_the_project_only() {
 
 #[test]
 fn every_exception_is_still_needed() {
-    let paths = LONG.iter().chain(UNSAFE).chain(SLEEPERS).map(|(path, _)| *path);
+    let paths = LONG.iter().chain(UNSAFE).chain(SLEEPERS).chain(EXCUSED).map(|(path, _)| *path);
     let gone: Vec<&str> = paths.filter(|p| !root().join(p).exists()).collect();
     assert!(gone.is_empty(), "listed in a table of tests/tidy.rs but gone: {gone:?}; remove the lines");
 }

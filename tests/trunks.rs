@@ -3,8 +3,9 @@
 use crate::common::sip::{Client, LIMIT, OFFER, Side, header, settings};
 use crate::common::{self, Running};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::UdpSocket;
+use tokio::time::Instant;
 use zongji::sdp::Codec;
 use zongji::server::hotline::{HotlineSettings, TestRoute};
 use zongji::server::outbound::{Role, Rule};

@@ -6,7 +6,7 @@ use super::ice::{Generation, HOST_PRIORITY, MAX_REMOTE, Remote, is_usable};
 use super::identity::{Credentials, Identity};
 use super::stun::{self, Role};
 use super::{THROUGH, runs_over_dtls, stream};
-use crate::sdp::{self, Attribute, Capabilities, Connection, Media, MediaPlan, NegotiationError, Session};
+use crate::sdp::{self, Attribute, Capabilities, Connection, Media, MediaPlan, NegotiationError, Session, Srtp};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -85,7 +85,9 @@ impl Negotiator {
             "actpass" => self.is_client.unwrap_or(false),
             other => return refuse(format!("a=setup:{other} is not supported")),
         };
-        let (mut answer, plan) = sdp::answer(&shown_plain(offer, index), ours)?;
+        // Keys come from the handshake, whatever the policy for keys in descriptions.
+        let ours = Capabilities { srtp: Srtp::off(), ..ours.clone() };
+        let (mut answer, plan) = sdp::answer(&shown_plain(offer, index), &ours)?;
         let agreed = self.agree(theirs, is_client, Role::Controlled);
         let Some(media) = answer.media.get_mut(index).filter(|m| m.port != 0) else {
             return refuse("the stream over DTLS-SRTP is not the one that was taken");
@@ -146,7 +148,7 @@ impl Negotiator {
     /// Writes our transport into a stream of ours.
     fn describe(&self, media: &mut Media, protocol: &str, setup: &str) {
         media.protocol = protocol.to_owned();
-        media.attributes.retain(|a| a.name != "rtcp");
+        media.attributes.retain(|a| a.name != "rtcp" && a.name != "crypto");
         let mut add = |name: &str, value: String| media.attributes.push(Attribute::new(name, value));
         add("ice-ufrag", self.local.ufrag.clone());
         add("ice-pwd", self.local.pwd.clone());
@@ -257,7 +259,7 @@ fn shown_plain(session: &Session, index: usize) -> Session {
         media.protocol = "RTP/AVPF".to_owned();
         media.port = THROUGH.port();
         media.connection = Some(Connection::new(THROUGH.ip()));
-        media.attributes.retain(|a| !a.name.eq_ignore_ascii_case("rtcp"));
+        media.attributes.retain(|a| !a.name.eq_ignore_ascii_case("rtcp") && !a.name.eq_ignore_ascii_case("crypto"));
     }
     plain
 }

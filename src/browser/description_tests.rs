@@ -23,9 +23,11 @@ fn caps() -> Capabilities {
         rtcp_port: 4001,
         codecs: vec![Codec::Pcma, Codec::Pcmu],
         telephone_event: true,
+        dtx: false,
         direction: Direction::SendRecv,
         session_id: 1,
         session_version: 1,
+        srtp: sdp::Srtp::off(),
     }
 }
 
@@ -127,4 +129,16 @@ fn only_the_answer_to_our_question_tells_where_we_are() {
     let answer = stun::success([3; 12], "203.0.113.5:6000".parse().unwrap(), "x", crypto.crypto());
     assert_eq!(told_where(&answer, [3; 12]), Some("203.0.113.5:6000".parse().unwrap()));
     assert_eq!(told_where(&answer, [4; 12]), None);
+}
+
+#[test]
+fn keys_in_descriptions_are_for_others_whatever_the_policy() {
+    let mut strict = caps();
+    strict.srtp = sdp::Srtp::new(sdp::SrtpPolicy::Required, |key: &mut [u8]| key.fill(7));
+    let (mut ours, mut theirs) = (side(), side());
+    let offer = ours.offer(sdp::offer(&strict));
+    assert!(!offer.to_string().contains("a=crypto"), "{offer}");
+    let (answer, plan, _) = theirs.answer(&offer, &strict).unwrap();
+    assert!(plan.srtp.is_none() && !answer.to_string().contains("a=crypto"));
+    assert!(ours.accept(&offer, &answer).unwrap().0.srtp.is_none());
 }

@@ -20,9 +20,11 @@ fn caps(addr: SocketAddr) -> Capabilities {
         rtcp_port: addr.port() + 1,
         codecs: vec![Codec::Pcma],
         telephone_event: true,
+        dtx: false,
         direction: Direction::SendRecv,
         session_id: 1,
         session_version: 1,
+        srtp: sdp::Srtp::off(),
     }
 }
 

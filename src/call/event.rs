@@ -80,8 +80,22 @@ pub enum CallEvent {
         /// Held, or resumed.
         held: bool,
     },
+    /// A supervisor takes part in this way from now on.
+    Supervisor {
+        /// His user.
+        user: String,
+        /// How; none: he has left.
+        mode: Option<super::Supervision>,
+    },
     /// Something of ours did not work and the call went on.
     Trouble(String),
+    /// A leg that we called was not reached, or lost; the call may go on.
+    LegFailed {
+        /// Which.
+        leg: Leg,
+        /// Why.
+        reason: EndReason,
+    },
     /// The call ended.
     Ended(EndReason),
 }
@@ -173,12 +187,17 @@ pub enum HungUpBy {
 /// Why a call ended: a code for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndReason {
-    /// Q.850 cause (16 normal clearing, 17 busy, 31 normal unspecified, 41 temporary failure, 102 timer).
+    /// Q.850 cause (16 normal clearing, 17 busy, 31 normal unspecified, 41 temporary failure, 88 incompatible
+    /// destination, 102 timer).
     pub cause: u16,
     /// Who.
     pub by: HungUpBy,
-    /// A sentence.
+    /// A sentence, in English.
     pub sentence: String,
+    /// The same in Chinese.
+    pub zh: String,
+    /// For programs: which kind of end it was.
+    pub why: super::Why,
 }
 
 /// The call record: exactly one for each call.

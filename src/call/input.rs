@@ -1,6 +1,6 @@
 //! Everything that can happen to a call, besides sound.
 
-use crate::dialplan::{Understood, Value};
+use crate::dialplan::{TransferOrder, Understood, Value};
 use crate::ids::{Leg, PromptId, RequestId, TurnId};
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ pub enum CallInput {
     SeatAnswered,
     /// The seat could not be reached or declined.
     SeatFailed(LegFailure),
+    /// The seat hands the caller on: it leaves, and the order's seat is called instead.
+    HandOn(Box<TransferOrder>),
     /// A leg hung up (BYE, CANCEL), or the seat's dialog or media died.
     HungUp(Leg),
     /// The caller's dialog died: no ACK, or a connection that broke.

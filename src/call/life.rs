@@ -1,6 +1,6 @@
 //! The life of a call as one table: every state, every signal, one answer.
 
-use super::{EndReason, HungUpBy};
+use super::{EndReason, Facts, Why};
 
 /// How far the way to a seat is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub enum Signal {
     CallerLeft,
     /// The caller's dialog broke off without a word from him.
     CallerLost,
+    /// The seat hands the caller on to another one.
+    HandedOn,
     /// The seat hung up.
     SeatLeft,
     /// A leg holds or resumes.
@@ -96,7 +98,7 @@ pub enum Signal {
 
 impl Signal {
     /// All of them.
-    pub const ALL: [Signal; 18] = [
+    pub const ALL: [Signal; 19] = [
         Signal::Accepted,
         Signal::Established,
         Signal::SeatRinging,
@@ -104,6 +106,7 @@ impl Signal {
         Signal::SeatFailed,
         Signal::CallerLeft,
         Signal::CallerLost,
+        Signal::HandedOn,
         Signal::SeatLeft,
         Signal::Hold,
         Signal::Key,
@@ -179,23 +182,23 @@ impl Close {
         matches!(self, Close::GaveUp | Close::CallerLeft | Close::Lost)
     }
 
-    /// The reason in the record.
+    /// The reason in the record; who knows more (addresses, limits) says it again with that.
     pub fn reason(self) -> EndReason {
-        let (cause, by, sentence) = match self {
-            Close::GaveUp => (16, HungUpBy::Caller, "the caller hung up before the answer"),
-            Close::CallerLeft => (16, HungUpBy::Caller, "the caller hung up"),
-            Close::Lost => (27, HungUpBy::Us, "the caller's signalling broke off: look for a lost connection"),
-            Close::Refused => (41, HungUpBy::Us, "the call was refused: the hotline is stopping"),
-            Close::NotTaken => (102, HungUpBy::Us, "the call was not taken in time"),
-            Close::NoAck => (102, HungUpBy::Us, "our answer was never acknowledged: look for NAT or a lost ACK"),
-            Close::Said => (16, HungUpBy::Us, "the flow came to its end"),
-            Close::EndingLimit => (102, HungUpBy::Us, "the last words took too long"),
-            Close::BridgeLimit => (102, HungUpBy::Us, "caller and seat reached the longest time allowed"),
-            Close::NoMedia => (41, HungUpBy::Us, "no sound came from the caller: look for a blocked RTP path"),
-            Close::HeldTooLong => (102, HungUpBy::Us, "the caller held the call too long"),
-            Close::Terminated => (31, HungUpBy::Us, "the call was ended by the operator or the program's end"),
+        let why = match self {
+            Close::GaveUp => Why::GaveUp,
+            Close::CallerLeft => Why::CallerLeft,
+            Close::Lost => Why::Lost,
+            Close::Refused => Why::Stopping,
+            Close::NotTaken => Why::NotTaken,
+            Close::NoAck => Why::NoAck,
+            Close::Said => Why::Said,
+            Close::EndingLimit => Why::LastWords,
+            Close::BridgeLimit => Why::BridgeLimit,
+            Close::NoMedia => Why::NoMedia,
+            Close::HeldTooLong => Why::HeldTooLong,
+            Close::Terminated => Why::Terminated,
         };
-        EndReason { cause, by, sentence: sentence.into() }
+        EndReason::of(why, &Facts::default())
     }
 }
 
@@ -273,6 +276,7 @@ const fn transferring(stage: Stage, signal: Signal) -> Step {
         (_, Signal::Deadline | Signal::SeatFailed | Signal::SeatLeft) => Step::Back,
         // A ticket that comes late is noted in every state.
         (_, Signal::Hold | Signal::Key | Signal::Prompt | Signal::Done) => Step::Take,
+        (Stage::Briefing | Stage::Joining, Signal::HandedOn) => Step::Take,
         (_, Signal::CallerLeft) => Step::End(Close::CallerLeft),
         (_, Signal::CallerLost) => Step::End(Close::Lost),
         (_, Signal::Terminate) => Step::End(Close::Terminated),
@@ -285,7 +289,7 @@ const fn transferring(stage: Stage, signal: Signal) -> Step {
 const fn bridged(signal: Signal) -> Step {
     match signal {
         Signal::SeatLeft | Signal::SeatFailed => Step::Back,
-        Signal::Hold | Signal::Key | Signal::Done => Step::Take,
+        Signal::Hold | Signal::Key | Signal::Done | Signal::HandedOn => Step::Take,
         Signal::CallerLeft => Step::End(Close::CallerLeft),
         Signal::CallerLost => Step::End(Close::Lost),
         Signal::Terminate => Step::End(Close::Terminated),
@@ -312,6 +316,7 @@ const fn ending(signal: Signal) -> Step {
 
 #[cfg(test)]
 mod tests {
+    use super::super::HungUpBy;
     use super::*;
 
     #[test]

@@ -12,8 +12,8 @@ use super::timer::{Timer, Timers};
 use super::tone::Tone;
 use super::transfer::Transfer;
 use super::turn::{Awaiting, Phase, TurnTaking};
-use super::{CallEvent, CallInput, CallOutput, EndReason, Flow, HungUpBy};
-use crate::audio::{AudioFrame, FRAME_SAMPLES};
+use super::{CallEvent, CallInput, CallOutput, EndReason, Facts, Flow, Why};
+use crate::audio::{AudioFrame, FRAME_SAMPLES, FaxDetector, FaxTone};
 use crate::clock::Mono;
 use crate::dialplan::{Input, Outcome, Prompt};
 use crate::ids::{CallId, Leg, PromptId, RequestId, TurnId};
@@ -22,6 +22,9 @@ use std::collections::VecDeque;
 
 /// Time to take an offered call.
 const OFFER_S: u32 = 5;
+
+/// Fax machines make their tones known within this time of the answer, in milliseconds.
+const FAX_MS: u64 = 60_000;
 
 /// Who holds the line.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,6 +47,7 @@ pub struct Call {
     pub(super) state: State,
     pub(super) timers: Timers,
     pub(super) ear: Ear,
+    fax: FaxDetector,
     pub(super) mouth: Mouth,
     pub(super) seat_mouth: Mouth,
     pub(super) turn: TurnTaking,
@@ -86,6 +90,7 @@ impl Call {
             state: State::Offered,
             timers: Timers::default(),
             ear: Ear::new(vad),
+            fax: FaxDetector::new(),
             mouth: Mouth::new(wait),
             seat_mouth,
             turn: TurnTaking::default(),
@@ -160,6 +165,9 @@ impl Call {
 
     /// Something happened.
     pub fn handle(&mut self, now: Mono, input: CallInput) {
+        if is_about_a_supervisor(&input) {
+            return;
+        }
         let signal = signal_of(&input);
         self.apply(now, signal, Some(input));
         self.settle(now);
@@ -197,6 +205,12 @@ impl Call {
         if live && self.settings.no_media_s > 0 && !self.held.caller {
             self.timers.set(Timer::Media, now + secs(self.settings.no_media_s));
         }
+        if self.state == State::Talking
+            && self.since_answer(now) < FAX_MS
+            && let Some(tone) = self.fax.push(frame)
+        {
+            return self.fax_heard(now, tone);
+        }
         if self.settings.speech && self.state == State::Talking {
             let mark = self.ear.hear(frame);
             if self.ear.is_open() {
@@ -218,6 +232,8 @@ impl Call {
                 self.seat_at += FRAME_SAMPLES as u64;
                 self.seat_frame(now, at)
             }
+            // What he hears is mixed from the other two.
+            Leg::Supervisor => return AudioFrame::silence(0),
         };
         self.settle(now);
         frame
@@ -243,7 +259,10 @@ impl Call {
     }
 
     fn tone(&mut self, tone: Tone, at: u64) -> AudioFrame {
-        let frame = tone.frame(at, self.tone_frames * crate::audio::FRAME_MS);
+        let frame = match &self.settings.hold_music {
+            Some(music) if !music.is_empty() => super::tone::music(music, at, self.tone_frames),
+            _ => tone.frame(at, self.tone_frames * crate::audio::FRAME_MS),
+        };
         self.tone_frames += 1;
         frame
     }
@@ -269,7 +288,7 @@ impl Call {
             }
             Step::Go(State::Ending) => {
                 let last = self.settings.phrases.limit.clone();
-                self.break_off(now, &last, (102, "the call reached its time limit"));
+                self.break_off(now, &last, Why::TimeLimit);
             }
             Step::Go(state) => self.enter(now, state),
             Step::Back => self.come_back(now, input.as_ref()),
@@ -309,14 +328,25 @@ impl Call {
     }
 
     /// Says a last sentence of our own and ends the call.
-    pub(super) fn break_off(&mut self, now: Mono, last: &str, (cause, why): (u16, &str)) {
-        self.event(CallEvent::Trouble(why.into()));
-        self.tally.broke_off = Some(EndReason { cause, by: HungUpBy::Us, sentence: why.into() });
+    pub(super) fn break_off(&mut self, now: Mono, last: &str, why: Why) {
+        let reason = EndReason::of(why, &Facts::default());
+        self.event(CallEvent::Trouble(reason.sentence.clone()));
+        self.tally.broke_off = Some(reason);
         self.mouth.stop();
         self.tally.outcome.get_or_insert(Outcome::Failed);
         self.enter(now, State::Ending);
         let last = self.settings.phrases.prompt(last, false);
         self.say(now, Leg::Caller, last, Role::Answer);
+    }
+
+    /// Nobody is there to talk to: a sentence for a person who may stand beside the machine, and the end.
+    fn fax_heard(&mut self, now: Mono, tone: FaxTone) {
+        let why = match tone {
+            FaxTone::Calling => Why::FaxCalling,
+            FaxTone::Answering => Why::FaxAnswering,
+        };
+        let last = self.settings.phrases.fax.clone();
+        self.break_off(now, &last, why);
     }
 
     fn take(&mut self, now: Mono, input: CallInput) {
@@ -339,6 +369,7 @@ impl Call {
             CallInput::Heard { turn, heard } => self.heard(now, turn, heard),
             CallInput::ActionDone { request, outcome, data } => self.action_done(now, request, outcome, data),
             CallInput::TicketDone { request, ticket } => self.ticket_done(now, request, ticket),
+            CallInput::HandOn(order) => self.hand_on(now, *order),
             CallInput::Established
             | CallInput::SeatRinging
             | CallInput::SeatAnswered
@@ -353,6 +384,7 @@ impl Call {
         let flag = match leg {
             Leg::Caller => &mut self.held.caller,
             Leg::Seat => &mut self.held.seat,
+            Leg::Supervisor => return,
         };
         if *flag == held {
             return;
@@ -463,7 +495,7 @@ impl Call {
         self.last_prompt = id;
         let mouth = match leg {
             Leg::Caller => &mut self.mouth,
-            Leg::Seat => &mut self.seat_mouth,
+            Leg::Seat | Leg::Supervisor => &mut self.seat_mouth,
         };
         let personal = prompt.text != prompt.shown;
         if !mouth.push(now, id, prompt.shown, prompt.barge_in, role) {
@@ -522,15 +554,26 @@ impl Call {
     }
 }
 
+/// A supervisor comes, goes and presses keys without changing anything for the call.
+const fn is_about_a_supervisor(input: &CallInput) -> bool {
+    matches!(
+        input,
+        CallInput::HungUp(Leg::Supervisor)
+            | CallInput::Hold { leg: Leg::Supervisor, .. }
+            | CallInput::Key { leg: Leg::Supervisor, .. }
+    )
+}
+
 pub(super) const fn signal_of(input: &CallInput) -> Signal {
     match input {
         CallInput::Established => Signal::Established,
         CallInput::SeatRinging => Signal::SeatRinging,
         CallInput::SeatAnswered => Signal::SeatAnswered,
         CallInput::SeatFailed(_) => Signal::SeatFailed,
+        CallInput::HandOn(_) => Signal::HandedOn,
         CallInput::HungUp(Leg::Caller) => Signal::CallerLeft,
         CallInput::CallerLost => Signal::CallerLost,
-        CallInput::HungUp(Leg::Seat) => Signal::SeatLeft,
+        CallInput::HungUp(Leg::Seat | Leg::Supervisor) => Signal::SeatLeft,
         CallInput::Hold { .. } => Signal::Hold,
         CallInput::Key { .. } => Signal::Key,
         CallInput::Heard { .. } => Signal::Heard,

@@ -22,6 +22,7 @@ pub mod machine;
 pub mod mouth;
 pub mod output;
 pub mod settings;
+pub mod supervise;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub mod timer;
 pub mod tone;
 pub mod transfer;
 pub mod turn;
+pub mod why;
 
 pub use event::{CallEvent, CallRecord, EndReason, HungUpBy, Timings, TransferStage, Turn};
 pub use flow::Flow;
@@ -37,4 +39,6 @@ pub use life::{Stage, State};
 pub use machine::Call;
 pub use output::CallOutput;
 pub use settings::{CallSettings, Phrases};
+pub use supervise::Supervision;
 pub use turn::Phase;
+pub use why::{Facts, Why};

@@ -2,6 +2,7 @@
 
 use crate::dialplan::{Pause, Prompt};
 use crate::speech::Lang;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of a call.
@@ -53,6 +54,8 @@ pub struct CallSettings {
     pub record_silence_ms: u32,
     /// Speed of every prompt, times its own: 1.0 as the voice was made.
     pub voice_rate: f32,
+    /// Heard by who is held or waits for a seat, again and again (8 kHz); without it a chime, and the seat's ringing.
+    pub hold_music: Option<Arc<[i16]>>,
     /// What the call says of itself.
     pub phrases: Phrases,
 }
@@ -83,6 +86,7 @@ impl Default for CallSettings {
             record_pause_ms: 2500,
             record_silence_ms: 8000,
             voice_rate: 1.2,
+            hold_music: None,
             phrases: Phrases::default(),
         }
     }
@@ -103,6 +107,8 @@ pub struct Phrases {
     pub limit: String,
     /// The flow cannot go on.
     pub trouble: String,
+    /// A fax machine calls.
+    pub fax: String,
 }
 
 impl Default for Phrases {
@@ -114,6 +120,7 @@ impl Default for Phrases {
             connecting: "正在为您接通人工服务，请稍候，不想等待请按星号键。".into(),
             limit: "本次通话时间已到，感谢您的来电，再见。".into(),
             trouble: "抱歉，系统出了点问题，请稍后再拨，再见。".into(),
+            fax: "您好，这是语音热线，不能接收传真，再见。".into(),
         }
     }
 }
@@ -135,6 +142,7 @@ impl Phrases {
             connecting: "Connecting you to a colleague. To stop waiting, press star.".into(),
             limit: "This call has reached its time limit. Thank you for calling. Goodbye.".into(),
             trouble: "Sorry, something went wrong on our side. Please call again later. Goodbye.".into(),
+            fax: "This is a voice line and cannot take a fax. Goodbye.".into(),
         }
     }
 

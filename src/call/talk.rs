@@ -6,7 +6,7 @@ use super::settings::ms;
 use super::timer::Timer;
 use super::tone::BEEP;
 use super::turn::{Act, Acting, Awaiting, Listening, Recording};
-use super::{CallEvent, CallOutput, cdr};
+use super::{CallEvent, CallOutput, Why, cdr};
 use crate::clock::Mono;
 use crate::dialplan::{ActionCall, Await, Input, Reply, TicketDraft, Trace, Value};
 use crate::ids::{Leg, PromptId, RequestId};
@@ -28,7 +28,7 @@ impl Call {
         self.flow_steps += 1;
         if self.flow_steps > MAX_FLOW_STEPS {
             let last = self.settings.phrases.trouble.clone();
-            return self.break_off(now, &last, (41, "the flow runs in a circle: see the nodes it went through"));
+            return self.break_off(now, &last, Why::FlowCircle);
         }
         for timer in [Timer::NoInput, Timer::KeyGap, Timer::Recogniser, Timer::Act, Timer::Filler, Timer::Record] {
             self.timers.clear(timer);

@@ -38,6 +38,16 @@ fn table(hertz: u32) -> [i16; FRAME_SAMPLES] {
     std::array::from_fn(|n| (PEAK * (TAU * (hertz * n as u32) as f32 / SAMPLE_RATE as f32).sin()) as i16)
 }
 
+/// The frame of a piece of music (not empty) that is played again and again.
+pub fn music(pcm: &[i16], at: u64, frames: u64) -> AudioFrame {
+    let mut frame = AudioFrame::silence(at);
+    let from = (frames % pcm.len() as u64) as usize * FRAME_SAMPLES % pcm.len();
+    for (to, sample) in frame.pcm.iter_mut().zip(pcm[from..].iter().chain(pcm.iter().cycle())) {
+        *to = *sample;
+    }
+    frame
+}
+
 impl Tone {
     /// The frame of this tone that begins `elapsed_ms` after the tone's start.
     pub fn frame(self, at: u64, elapsed_ms: u64) -> AudioFrame {

@@ -48,6 +48,23 @@ impl Call {
         }
     }
 
+    /// The seat hands the caller on: it goes, and the caller waits for the next one.
+    pub(super) fn hand_on(&mut self, now: Mono, order: TransferOrder) {
+        self.relay(false);
+        self.held.seat = false;
+        self.mouth.stop();
+        self.seat_mouth.stop();
+        self.put(CallOutput::Hangup(Leg::Seat));
+        let bridged = self.transfer.take().and_then(|t| {
+            self.event(CallEvent::Transfer { stage: TransferStage::Returned, ms: now.ms_since(t.decided) as u32 });
+            t.bridged
+        });
+        if let Some(since) = bridged {
+            self.talk_until = self.talk_until + now.since(since);
+        }
+        self.begin_transfer(now, order);
+    }
+
     /// What happens when a stage begins.
     pub(super) fn enter_stage(&mut self, now: Mono, stage: Stage) {
         match stage {

@@ -1,4 +1,13 @@
-//! `zongji doctor`: is this machine fit to answer calls? Plain answers, and what to do about each.
+//! `zongji doctor`: is this machine fit to answer calls? Plain answers, and what to do about each. `zongji doctor line`
+//! looks at the line: addresses, sound both ways, ACK, keys, clocks, certificate, trunks.
+
+mod address;
+mod call;
+mod certificate;
+pub mod finding;
+mod line;
+mod machine;
+mod trunk;
 
 use super::{Context, out, setup};
 use crate::server::hotline::read_dialplans;
@@ -7,7 +16,16 @@ use std::path::Path;
 use std::process::Command;
 
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Look at the line: addresses, sound both ways, ACK, keys, clocks, certificate, trunks (检查线路).
+    Line(line::Args),
+}
 
 struct Finding {
     what: &'static str,
@@ -17,7 +35,10 @@ struct Finding {
     say: String,
 }
 
-pub fn run(context: &Context, _args: Args) -> anyhow::Result<bool> {
+pub fn run(context: &Context, args: Args) -> anyhow::Result<bool> {
+    if let Some(What::Line(args)) = args.what {
+        return line::run(context, args);
+    }
     let config = setup::config(context)?;
     let findings = vec![
         sip_port(&config),

@@ -9,6 +9,7 @@ mod call;
 mod check;
 mod demo;
 mod doctor;
+mod load;
 mod seat;
 mod serve;
 mod setup;
@@ -54,8 +55,10 @@ enum Command {
     Understand(understand::Args),
     /// Speak a text to a WAV file.
     Speak(speak::Args),
-    /// Check this machine: ports, models, disk, programs.
+    /// Check this machine: ports, models, disk, programs; `doctor line` checks the telephone line (检查线路).
     Doctor(doctor::Args),
+    /// Find out how many calls this machine takes, with and without speech (本机能接多少路).
+    Load(load::Args),
 }
 
 /// What every command is given.
@@ -84,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Understand(args) => understand::run(&context, args),
         Command::Speak(args) => speak::run(&context, args),
         Command::Doctor(args) => doctor::run(&context, args),
+        Command::Load(args) => load::run(&context, args),
     };
     match done {
         Ok(true) if out::complete() => ExitCode::SUCCESS,

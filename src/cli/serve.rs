@@ -74,6 +74,7 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
     let config = args.over.apply(setup::config(context)?)?;
     let dir = setup::dialplan_dir(&config);
     let calls_max = config.sip.max_calls;
+    let drain_s = config.limits.drain_s;
     let seats: Vec<String> = config.seats.iter().map(|s| s.user.clone()).collect();
     // Taken before the hotline opens, so that a taken port stops the start.
     let web = match config.http.bind {
@@ -106,6 +107,7 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
     });
     announce(context, &hotline, http, &seats, &problems);
     setup::wait_for_end(|| reload(context, &hotline, dir.as_deref())).await?;
+    drain(&hotline, drain_s).await?;
     if !context.json {
         say!("stopping: calls are ended and their records written");
     }
@@ -114,6 +116,29 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
     hotline.shutdown().await;
     web??;
     Ok(true)
+}
+
+/// No new calls from now on; those there are may finish, until the time is over or the signal comes again.
+async fn drain(hotline: &Hotline, drain_s: u32) -> anyhow::Result<()> {
+    use std::time::Duration;
+    hotline.drain();
+    let end = tokio::time::Instant::now() + Duration::from_secs(drain_s.into());
+    let mut again = std::pin::pin!(setup::wait_for_end(|| {}));
+    let mut told = None;
+    while hotline.calls() > 0 && tokio::time::Instant::now() < end {
+        let up = hotline.calls();
+        if told != Some(up) {
+            note!(
+                "{up} call(s) go on, no new ones are taken; they are ended in {drain_s} s, or at once by another Ctrl-C"
+            );
+            told = Some(up);
+        }
+        tokio::select! {
+            ended = &mut again => return ended,
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+        }
+    }
+    Ok(())
 }
 
 /// A broken folder changes nothing: every problem is listed, calls go on with what they have.

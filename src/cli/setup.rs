@@ -6,11 +6,13 @@ use crate::config::{
 };
 use crate::dialplan::{FlowSet, SourceFile, flowtest};
 use crate::engines::{EngineSettings, Engines};
+use crate::server::Supervisor;
 use crate::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use crate::server::outbound::Rule;
 use crate::server::routes::{Listening, RouteKind};
 use crate::server::trunks::{Server, Trunk};
 use crate::server::{Hotline, StartError};
+use crate::sip::trace::TraceSettings;
 use crate::sip::{Credential, Listeners, TlsFiles};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -182,7 +184,7 @@ pub async fn start(context: &Context, over: &Overrides, config: Config) -> anyho
     }
 }
 
-fn settings(c: &Config) -> HotlineSettings {
+pub fn settings(c: &Config) -> HotlineSettings {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let half = cores.div_ceil(2);
     let or_half = |n: u16| if n == 0 { half } else { usize::from(n) };
@@ -194,12 +196,17 @@ fn settings(c: &Config) -> HotlineSettings {
         open: c.sip.open.unwrap_or(c.trunks.is_empty()),
         public: c.rtp.public_address.or(c.sip.public_address),
         max_calls: c.sip.max_calls as usize,
+        calls_per_s: c.sip.calls_per_s,
+        calls_per_source: c.sip.calls_per_source as usize,
         numbers: c.sip.numbers.clone(),
         rtp_bind: c.rtp.bind,
         rtp_ports: c.rtp.ports.clone(),
         stun: c.rtp.stun.clone(),
         dead_after_s: u64::from(c.rtp.dead_after_s),
+        codecs: c.media.codecs.clone(),
+        dtx: c.media.dtx,
         shards: or_half(c.media.shards),
+        srtp: c.media.srtp,
         hear_workers: or_half(c.limits.workers),
         data: c.data.dir.clone(),
         record: c.record.on,
@@ -216,12 +223,23 @@ fn settings(c: &Config) -> HotlineSettings {
                 phone: s.phone.clone(),
             })
             .collect(),
+        supervisors: c
+            .supervisors
+            .iter()
+            .map(|s| Supervisor { user: s.user.clone(), password: s.password.expose().into() })
+            .collect(),
         routes: c.test_routes.iter().map(route).collect(),
         trusted: Vec::new(),
         realm: c.sip.realm.clone(),
         max_call_s: c.limits.max_call_s,
         write_queue: c.limits.write_queue as usize,
         min_free_mb: c.limits.min_free_mb,
+        trace: c.trace.on.then(|| TraceSettings {
+            dir: c.traces(),
+            calls: c.trace.keep as usize,
+            bytes: u64::from(c.trace.max_mb) << 20,
+        }),
+        hold_music: c.media.hold_music.clone(),
         answer_delay_ms: 0,
     }
 }
@@ -279,6 +297,7 @@ fn route(r: &ConfiguredTestRoute) -> TestRoute {
             ConfiguredRoute::Echo => RouteKind::Echo,
             ConfiguredRoute::Bridge => RouteKind::Bridge,
             ConfiguredRoute::Sig => RouteKind::Silent,
+            ConfiguredRoute::Line => RouteKind::Line,
         },
         listening: match (r.vad, r.recognise) {
             (_, true) => Listening::Speech,

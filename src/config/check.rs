@@ -20,6 +20,14 @@ pub(super) fn check(c: &Config, problems: &mut Problems<'_>) {
             ),
         );
     }
+    if let Some(codec) = c.media.codecs.iter().find(|c| !crate::rtp::coding(**c).is_built_in()) {
+        let name = codec.name();
+        let what = format!(
+            "media.codecs has {name}, but this program was built without it (cargo feature {}): leave it out or build with it",
+            name.to_lowercase()
+        );
+        problems.add_for("media.codecs", what);
+    }
     if c.speech.recogniser == RecogniserChoice::Whisper && c.models.whisper.is_none() {
         let what = "speech.recogniser is \"whisper\" but models.whisper names no ggml file";
         problems.add_for("speech.recogniser", what);
@@ -111,14 +119,17 @@ fn users(c: &Config, problems: &mut Problems<'_>) {
     let mut taken: BTreeSet<&str> = BTreeSet::new();
     let seats = c.seats.iter().enumerate().map(|(i, s)| (format!("seat[{i}].user"), s.user.as_str()));
     let routes = c.test_routes.iter().enumerate().map(|(i, r)| (format!("test_route[{i}].user"), r.user.as_str()));
+    let supervisors = c.supervisors.iter().enumerate().map(|(i, s)| (format!("supervisor[{i}].user"), s.user.as_str()));
     let numbers = c.sip.numbers.iter().map(|n| ("sip.numbers".to_string(), n.as_str()));
-    for (key, user) in numbers.chain(seats).chain(routes).filter(|(_, user)| !user.is_empty()) {
+    for (key, user) in numbers.chain(seats).chain(supervisors).chain(routes).filter(|(_, user)| !user.is_empty()) {
         if key != "sip.numbers" && user.contains(|ch: char| ch.is_whitespace() || "@:;<>\"*".contains(ch)) {
             problems.add_for(&key, format!("'{user}' cannot be the user part of a SIP address"));
         }
         if !taken.insert(user) {
-            problems
-                .add_for(&key, format!("'{user}' is used twice: numbers, seats and test routes need different names"));
+            problems.add_for(
+                &key,
+                format!("'{user}' is used twice: numbers, seats, supervisors and test routes need different names"),
+            );
         }
     }
 }

@@ -1,7 +1,9 @@
 //! From TOML to settings, going on after every mistake.
 
-use super::{Config, ConfigProblem, Direction, Outbound, RecogniserChoice, RouteKind, Seat, Secret, TestRoute, Trunk};
-use crate::sdp::Codec;
+use super::{
+    Config, ConfigProblem, Direction, Outbound, RecogniserChoice, RouteKind, Seat, Secret, Supervisor, TestRoute, Trunk,
+};
+use crate::sdp::{Codec, SrtpPolicy};
 use crate::server::outbound::Role;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -222,6 +224,7 @@ pub(super) fn config(text: &str, problems: &mut Problems<'_>) -> Config {
     top.sections("seat", |s| c.seats.push(seat(s)));
     top.sections("trunk", |s| c.trunks.push(trunk(s)));
     top.sections("outbound", |s| c.outbound.push(outbound(s)));
+    top.sections("supervisor", |s| c.supervisors.push(supervisor(s)));
     top.sections("test_route", |s| c.test_routes.push(test_route(s)));
     top.finish();
     c
@@ -233,6 +236,8 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.parsed("bind", &mut c.sip.bind, socket);
         s.maybe("public_address", &mut c.sip.public_address, ip);
         s.number("max_calls", &mut c.sip.max_calls, 1..=10_000);
+        s.number("calls_per_s", &mut c.sip.calls_per_s, 0..=100_000);
+        s.number("calls_per_source", &mut c.sip.calls_per_source, 1..=10_000);
         s.texts("numbers", &mut c.sip.numbers);
         s.text("realm", &mut c.sip.realm);
         s.read("open", &mut c.sip.open, |v| v.as_bool().map(Some).ok_or_else(|| "true or false".into()));
@@ -258,7 +263,15 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         });
         s.number("dead_after_s", &mut c.rtp.dead_after_s, 5..=3600);
     });
-    top.section("media", |s| s.number("shards", &mut c.media.shards, 0..=256));
+    top.section("media", |s| {
+        s.number("shards", &mut c.media.shards, 0..=256);
+        s.read("codecs", &mut c.media.codecs, codecs);
+        s.bool("dtx", &mut c.media.dtx);
+        s.maybe_path("hold_music", &mut c.media.hold_music);
+        let policies =
+            [("off", SrtpPolicy::Off), ("optional", SrtpPolicy::Optional), ("required", SrtpPolicy::Required)];
+        s.choice("srtp", &mut c.media.srtp, &policies);
+    });
     top.section("http", |s| {
         s.read("bind", &mut c.http.bind, listener);
     });
@@ -292,11 +305,18 @@ fn inside(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         s.number("prompt_cache_mb", &mut c.speech.prompt_cache_mb, 0..=100_000);
     });
     top.section("record", |s| s.bool("on", &mut c.record.on));
+    top.section("trace", |s| {
+        s.bool("on", &mut c.trace.on);
+        s.number("keep", &mut c.trace.keep, 1..=1_000_000);
+        s.number("max_mb", &mut c.trace.max_mb, 1..=1_000_000);
+        s.maybe_path("dir", &mut c.trace.dir);
+    });
     top.section("limits", |s| {
         s.number("max_call_s", &mut c.limits.max_call_s, 10..=86_400);
         s.number("workers", &mut c.limits.workers, 0..=256);
         s.number("write_queue", &mut c.limits.write_queue, 100..=10_000_000);
         s.number("min_free_mb", &mut c.limits.min_free_mb, 0..=10_000_000);
+        s.number("drain_s", &mut c.limits.drain_s, 0..=86_400);
     });
 }
 
@@ -338,7 +358,7 @@ fn trunk(s: &mut Section<'_, '_, '_>) -> Trunk {
     s.choice("direction", &mut t.direction, &way);
     s.number("priority", &mut t.priority, 0..=1000);
     s.number("weight", &mut t.weight, 0..=1000);
-    s.items("codecs", &mut t.codecs, "a list of codecs, such as [\"PCMA\", \"PCMU\"]", Codec::from_name);
+    s.items("codecs", &mut t.codecs, "a list of codecs, such as [\"PCMA\", \"PCMU\"]", Codec::named);
     let rules = "a list of changes to the beginning of numbers, such as [\"+86 -> \"]";
     s.items("caller_in", &mut t.caller_in, rules, |text| text.parse().ok());
     s.items("called_out", &mut t.called_out, rules, |text| text.parse().ok());
@@ -369,10 +389,27 @@ fn outbound(s: &mut Section<'_, '_, '_>) -> Outbound {
     o
 }
 
+fn supervisor(s: &mut Section<'_, '_, '_>) -> Supervisor {
+    let (mut user, mut password) = (String::new(), String::new());
+    s.text("user", &mut user);
+    s.text("password", &mut password);
+    s.need("user");
+    s.need("password");
+    Supervisor { user, password: Secret::new(password) }
+}
+
 fn test_route(s: &mut Section<'_, '_, '_>) -> TestRoute {
-    use RouteKind::{Barge, Bridge, Echo, Ivr, Rec, Sig};
+    use RouteKind::{Barge, Bridge, Echo, Ivr, Line, Rec, Sig};
     let mut r = TestRoute { user: String::new(), kind: Sig, file: None, target: None, vad: false, recognise: false };
-    let kinds = [("ivr", Ivr), ("rec", Rec), ("barge", Barge), ("echo", Echo), ("bridge", Bridge), ("sig", Sig)];
+    let kinds = [
+        ("ivr", Ivr),
+        ("rec", Rec),
+        ("barge", Barge),
+        ("echo", Echo),
+        ("bridge", Bridge),
+        ("sig", Sig),
+        ("line", Line),
+    ];
     s.text("user", &mut r.user);
     s.choice("kind", &mut r.kind, &kinds);
     s.maybe_path("file", &mut r.file);
@@ -388,6 +425,23 @@ fn test_route(s: &mut Section<'_, '_, '_>) -> TestRoute {
     s.need("user");
     s.need("kind");
     r
+}
+
+/// Codecs by their names in SDP, in order of preference.
+fn codecs(v: &DeValue<'_>) -> Result<Vec<Codec>, String> {
+    let names = Codec::ALL.map(Codec::name);
+    let wanted = format!("a list of codecs, the preferred one first, out of {}", names.join(", "));
+    let items = v.as_array().filter(|items| !items.is_empty()).ok_or_else(|| wanted.clone())?;
+    let mut codecs = Vec::new();
+    for item in items {
+        let name = item.get_ref().as_str().ok_or_else(|| wanted.clone())?.trim();
+        let codec = Codec::named(name)
+            .ok_or_else(|| format!("{wanted}; nobody knows \"{name}\"{}", did_you_mean(name, &names)))?;
+        if !codecs.contains(&codec) {
+            codecs.push(codec);
+        }
+    }
+    Ok(codecs)
 }
 
 fn ports(text: &str) -> Option<RangeInclusive<u16>> {

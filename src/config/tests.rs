@@ -29,7 +29,7 @@ fn what_the_example_file_offers_in_comments_is_right_too() {
     let on: String =
         text.lines().map(|l| l.strip_prefix("# ").filter(|l| is_setting(l)).unwrap_or(l).to_string() + "\n").collect();
     let c = Config::parse(&on, file()).expect("every offer holds");
-    assert_eq!((c.seats.len(), c.test_routes.len()), (1, 1));
+    assert_eq!((c.seats.len(), c.supervisors.len(), c.test_routes.len()), (1, 1, 1));
     assert_eq!(c.seats[0].skills, ["订单"]);
     assert!(
         c.models.dir.is_some()
@@ -72,7 +72,7 @@ fn every_problem_is_reported_at_once_where_it_stands() {
             "zongji.toml:8:14: speech.recogniser must be one of auto, bundled, whisper, none; did you mean bundled?",
             "zongji.toml:9:7: speech.vad must be true or false",
             "zongji.toml:11:7: data.dir must be a path in quotes",
-            "zongji.toml:12:2: nobody knows the key telephony; known are sip, rtp, media, http, data, models, dialplans, speech, record, limits, seat, test_route",
+            "zongji.toml:12:2: nobody knows the key telephony; known are sip, rtp, media, http, data, models, dialplans, speech, record, limits, seat, trunk, outbound, supervisor, test_route",
         ]
     );
 }
@@ -162,4 +162,18 @@ proptest! {
             prop_assert!(!found.is_empty());
         }
     }
+}
+
+#[test]
+fn codecs_are_taken_in_their_order_and_an_unknown_one_is_named() {
+    let c = Config::parse("[media]\ncodecs = [\"g722\", \"PCMA\", \"PCMA\"]\ndtx = true\n", file()).expect("right");
+    assert_eq!((c.media.codecs, c.media.dtx), (vec![Codec::G722, Codec::Pcma], true));
+    let of = |list: &str| problems(&format!("[media]\ncodecs = {list}\n"));
+    let unknown = of("[\"PCMA\", \"opsu\"]");
+    assert!(unknown[0].contains("\"opsu\"; did you mean opus?") && unknown[0].contains("PCMU"), "{unknown:?}");
+    for wrong in ["[]", "\"PCMA\"", "[8]"] {
+        assert!(of(wrong)[0].contains("a list of codecs"), "{wrong}");
+    }
+    let built_in = |name: &str| Config::parse(&format!("[media]\ncodecs = [\"{name}\"]"), file()).is_ok();
+    assert_eq!((built_in("opus"), built_in("G729")), (cfg!(feature = "opus"), cfg!(feature = "g729")));
 }

@@ -7,9 +7,13 @@
 //! How far the play position stays behind (the delay) follows the jitter of the last five seconds, between
 //! 20 and 200 ms. When the buffer runs dry the position waits (the packet may be late, not lost) and the
 //! delay grows by just as much as was needed; it shrinks again by leaving out quiet frames.
+//!
+//! G.711 is decoded as it comes, being without memory; packets of other codecs hold their place and are decoded in their
+//! order just before they are played (`coded`). All places are counted in samples of 8 kHz.
 
+use super::coded::{Coded, Piece, What};
 use crate::audio::conceal::{BLOCK, Concealer};
-use crate::audio::{FRAME_SAMPLES, Law};
+use crate::audio::{Coding, FRAME_SAMPLES, Law, Noise};
 use crate::clock::Mono;
 
 /// Samples the ring holds: half a second.
@@ -35,7 +39,7 @@ const ADAPT_MS: u64 = 100;
 /// Mean absolute sample below which a frame is quiet enough to be left out or repeated (about -45 dBm0).
 const QUIET: u32 = 100;
 /// Longest packet, in samples: 120 ms.
-pub const LONGEST: usize = 960;
+pub const LONGEST: usize = crate::audio::codec::LONGEST;
 
 /// What became of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +62,15 @@ enum State {
     Filling,
     /// A frame each tick.
     Playing,
+}
+
+/// What is heard where the peer fell silent and sends nothing.
+#[derive(Debug)]
+enum Comfort {
+    /// The codec knows.
+    Codec,
+    /// Noise as described (RFC 3389).
+    Described(Noise),
 }
 
 /// Counters of one stream, in samples where not said otherwise.
@@ -87,8 +100,14 @@ pub struct JitterBuffer {
     play: i64,
     /// Extended timestamp after the newest sample.
     end: i64,
-    /// The last timestamp, short and extended.
+    /// The last timestamp, short and extended, in ticks of the stream's clock.
     last: Option<(u32, i64)>,
+    /// Ticks of that clock in a sample.
+    ticks: i64,
+    /// Packets that wait for their turn, of a codec with memory.
+    coded: Option<Box<Coded>>,
+    /// From where on the peer is silent.
+    comfort: Option<(i64, Comfort)>,
     /// Samples made up while waiting at `play`.
     waited: i64,
     /// The odd packet before: the timestamp that would follow it.
@@ -107,7 +126,7 @@ impl Default for JitterBuffer {
 }
 
 impl JitterBuffer {
-    /// An empty buffer; the only allocation it ever makes.
+    /// An empty buffer; the only allocation it ever makes for G.711.
     pub fn new() -> Self {
         JitterBuffer {
             ring: Box::new([0; RING]),
@@ -117,6 +136,9 @@ impl JitterBuffer {
             play: 0,
             end: 0,
             last: None,
+            ticks: 1,
+            coded: None,
+            comfort: None,
             waited: 0,
             odd: None,
             transit: Transit::new(),
@@ -136,6 +158,10 @@ impl JitterBuffer {
         self.waited = 0;
         self.odd = None;
         self.transit = Transit::new();
+        self.comfort = None;
+        if let Some(coded) = &mut self.coded {
+            coded.restart();
+        }
         self.conceal.jump();
     }
 
@@ -149,11 +175,76 @@ impl JitterBuffer {
         (self.transit.target / PER_MS) as u32
     }
 
-    /// Takes a packet of 1 to [`LONGEST`] codes.
+    /// Takes a G.711 packet of 1 to [`LONGEST`] codes.
     pub fn insert(&mut self, now: Mono, timestamp: u32, law: Law, codes: &[u8]) -> Placed {
+        if self.coded.is_some() {
+            self.leave_codec();
+        }
+        let start = match self.place(now, timestamp, codes.len()) {
+            Ok(start) => start,
+            Err(placed) => return placed,
+        };
+        let from = start.max(self.play);
         let length = codes.len() as i64;
-        let Some(start) = self.locate(timestamp, codes.len()) else { return Placed::Odd };
-        self.transit.packet(samples(now) - start);
+        self.decode(from, law, &codes[(from - start) as usize..]);
+        self.occupy(from, start + length);
+        Placed::Kept
+    }
+
+    /// Takes a packet of another codec, which holds that many samples, 1 to [`LONGEST`].
+    pub fn insert_coded(
+        &mut self,
+        now: Mono,
+        timestamp: u32,
+        coding: Coding,
+        (payload, samples): (&[u8], usize),
+    ) -> Placed {
+        if self.coded.as_ref().is_none_or(|c| c.coding() != coding) {
+            self.leave_codec();
+            self.set_clock(coding.ticks());
+            self.coded = Coded::new(coding).map(Box::new);
+        }
+        let start = match self.place(now, timestamp, samples) {
+            Ok(start) => start,
+            Err(placed) => return placed,
+        };
+        let Some(coded) = &mut self.coded else { return Placed::Odd };
+        if coded.is_past(start) {
+            self.counts.late += 1;
+            return Placed::Late;
+        }
+        if !coded.keep(start, samples as i64, payload) {
+            return Placed::Odd;
+        }
+        self.occupy(start.max(self.play), start + samples as i64);
+        Placed::Kept
+    }
+
+    /// Takes a description of noise (RFC 3389): from its place on, silence is not loss.
+    pub fn insert_noise(&mut self, timestamp: u32, payload: &[u8]) -> Placed {
+        let Some(noise) = Noise::of(payload) else { return Placed::Odd };
+        let Some(start) = self.locate(timestamp, FRAME_SAMPLES) else { return Placed::Odd };
+        if start < self.play && start < self.end {
+            self.counts.late += 1;
+            return Placed::Late;
+        }
+        if self.state == State::Idle && !(self.begun && start < self.play) {
+            (self.play, self.end) = (start, start);
+            self.begun = true;
+        }
+        let noise = match &self.comfort {
+            Some((_, Comfort::Described(before))) => noise.after(before),
+            _ => noise,
+        };
+        self.comfort = Some((start, Comfort::Described(noise)));
+        Placed::Kept
+    }
+
+    /// The place of a packet whose samples are wanted, or what becomes of one that is not.
+    fn place(&mut self, now: Mono, timestamp: u32, samples: usize) -> Result<i64, Placed> {
+        let length = samples as i64;
+        let Some(start) = self.locate(timestamp, samples) else { return Err(Placed::Odd) };
+        self.transit.packet(self::samples(now) - start);
         if self.state == State::Idle && !(self.begun && start < self.play) {
             (self.play, self.end) = (start, start);
             self.begun = true;
@@ -165,21 +256,66 @@ impl JitterBuffer {
         if start + length <= self.play {
             self.counts.late += 1;
             self.transit.rethink();
-            return Placed::Late;
+            return Err(Placed::Late);
         }
         let from = start.max(self.play);
-        let codes = &codes[(from - start) as usize..];
-        if self.all_here(from, codes.len()) {
+        if self.all_here(from, (start + length - from) as usize) {
             self.counts.duplicates += 1;
-            return Placed::Duplicate;
+            return Err(Placed::Duplicate);
         }
-        self.decode(from, law, codes);
-        self.mark(from, codes.len(), true);
-        self.end = self.end.max(start + length);
+        Ok(start)
+    }
+
+    /// Samples lie there now.
+    fn occupy(&mut self, from: i64, to: i64) {
+        self.mark(from, (to - from) as usize, true);
+        self.end = self.end.max(to);
         if self.end - self.play > MOST_HELD {
             self.leave_out(self.end - self.play - self.transit.target);
         }
-        Placed::Kept
+    }
+
+    /// The packets of the codec so far are decoded, and G.711 may follow.
+    fn leave_codec(&mut self) {
+        self.render(self.end);
+        self.coded = None;
+        self.set_clock(1);
+    }
+
+    /// A stream on another clock is another stream.
+    fn set_clock(&mut self, ticks: u32) {
+        if self.ticks != i64::from(ticks) {
+            self.ticks = i64::from(ticks);
+            self.restart();
+        }
+    }
+
+    /// Decodes the packets whose turn comes before `to`.
+    fn render(&mut self, to: i64) {
+        let Some(mut coded) = self.coded.take() else { return };
+        while let Some(piece) = coded.next(to) {
+            self.lay(&piece);
+        }
+        self.coded = Some(coded);
+    }
+
+    /// Puts decoded samples into their place, but for those that were left out.
+    fn lay(&mut self, piece: &Piece<'_>) {
+        let past = (self.play - piece.at).clamp(0, piece.pcm.len() as i64);
+        let (from, pcm) = (piece.at + past, &piece.pcm[past as usize..]);
+        let here = piece.what != What::Void;
+        if here {
+            let at = index(from);
+            let (first, second) = pcm.split_at(pcm.len().min(RING - at));
+            self.ring[at..at + first.len()].copy_from_slice(first);
+            self.ring[..second.len()].copy_from_slice(second);
+        }
+        self.mark(from, pcm.len(), here);
+        match piece.what {
+            What::Made if self.comfort.is_none() => self.counts.concealed += pcm.len() as u64,
+            What::Noise => self.comfort = Some((piece.at + piece.pcm.len() as i64, Comfort::Codec)),
+            What::Sound | What::Made | What::Void => {}
+        }
     }
 
     /// The next 20 ms. Call once per tick.
@@ -202,6 +338,7 @@ impl JitterBuffer {
             self.make_up(out);
             return;
         }
+        self.render(self.play + FRAME);
         for half in out.as_chunks_mut::<BLOCK>().0 {
             self.play_block(half);
         }
@@ -211,35 +348,42 @@ impl JitterBuffer {
     /// Extended timestamp of a packet; none if it fits nothing known.
     fn locate(&mut self, timestamp: u32, length: usize) -> Option<i64> {
         let Some((last, extended)) = self.last else {
-            let start = (1 << 32) + i64::from(timestamp);
-            self.last = Some((timestamp, start));
-            return Some(start);
+            let ticks = (1 << 32) + i64::from(timestamp);
+            self.last = Some((timestamp, ticks));
+            return Some(ticks.div_euclid(self.ticks));
         };
-        let start = extended + i64::from(timestamp.wrapping_sub(last) as i32);
+        let ticks = extended + i64::from(timestamp.wrapping_sub(last) as i32);
+        let start = ticks.div_euclid(self.ticks);
         let fits = start + length as i64 - self.play <= RING as i64 && start > self.play - PAUSE;
         if !fits {
             // Running dry (a pause of the peer, a clock set anew) the stream is followed at once; otherwise
             // only when a second packet says the same.
-            let agreed = self.odd.is_some_and(|o| timestamp.wrapping_sub(o) <= LONGEST as u32);
+            let agreed = self.odd.is_some_and(|o| i64::from(timestamp.wrapping_sub(o)) <= LONGEST as i64 * self.ticks);
             let dry = self.state == State::Idle || (self.state == State::Playing && self.waited > 0);
             if !agreed && !dry {
-                self.odd = Some(timestamp.wrapping_add(length as u32));
+                self.odd = Some(timestamp.wrapping_add(length as u32 * self.ticks as u32));
                 return None;
             }
             self.follow(start);
         }
         self.odd = None;
         // A packet from the past must not move the reference back, or half-range differences could add up.
-        if start > extended || !fits {
-            self.last = Some((timestamp, start));
+        if ticks > extended || !fits {
+            self.last = Some((timestamp, ticks));
         }
         Some(start)
     }
 
     /// Gives up what is buffered and begins anew at `start`.
     fn follow(&mut self, start: i64) {
-        if self.state != State::Idle {
-            self.counts.resyncs += 1;
+        match &mut self.comfort {
+            // After a silence the stream goes on wherever it does.
+            Some((from, _)) => *from = start,
+            None if self.state != State::Idle => self.counts.resyncs += 1,
+            None => {}
+        }
+        if let Some(coded) = &mut self.coded {
+            coded.jump();
         }
         self.here = [0; WORDS];
         self.state = State::Idle;
@@ -305,6 +449,9 @@ impl JitterBuffer {
             out[..first].copy_from_slice(&self.ring[at..at + first]);
             out[first..].copy_from_slice(&self.ring[..BLOCK - first]);
             self.conceal.good(out);
+            if self.comfort.as_ref().is_some_and(|(from, _)| self.play >= *from) {
+                self.comfort = None;
+            }
         } else {
             self.make_up_block(out);
         }
@@ -318,6 +465,20 @@ impl JitterBuffer {
     }
 
     fn make_up_block(&mut self, out: &mut [i16; BLOCK]) {
+        if let Some((from, comfort)) = &mut self.comfort
+            && self.play >= *from
+        {
+            let made = match comfort {
+                Comfort::Codec => self.coded.as_mut().is_some_and(|c| c.noise(out)),
+                Comfort::Described(noise) => {
+                    noise.fill(out);
+                    true
+                }
+            };
+            if made {
+                return self.conceal.good(out);
+            }
+        }
         if self.conceal.audible() && self.last.is_some() && self.state == State::Playing {
             self.counts.concealed += BLOCK as u64;
         }

@@ -1,22 +1,30 @@
 //! Layer 2. RTP (RFC 3550) without sockets: bytes and moments in, frames and bytes out.
 //!
 //! A datagram's road in: [`source`] (is it from the peer?) -> [`packet`] (a view) -> [`receiver`] (counted,
-//! keys apart) -> [`jitter`] (one copy: decoded into its place) -> a frame per tick. The road out: a frame
+//! keys apart) -> [`jitter`] (one copy: decoded into its place; what a codec with memory sent is kept and decoded in its
+//! turn) -> a frame per tick. The road out: a frame
 //! per tick -> [`sender`] -> a datagram. [`session`] is both, with [`rtcp`].
 
+mod coded;
 pub mod jitter;
 pub mod packet;
+pub mod quality;
 pub mod receiver;
 pub mod rtcp;
 pub mod sender;
 pub mod session;
+mod silence;
 pub mod source;
+pub mod srtp;
 pub mod telephone_event;
 
 pub use packet::{RtpError, RtpView};
-pub use receiver::{Carried, Ignored, Received};
+pub use quality::Quality;
+pub use receiver::{Carried, Ignored, Received, coding};
 pub use session::{RtpSession, Stats};
 
+#[cfg(test)]
+mod codec_tests;
 #[cfg(test)]
 mod pcap_tests;
 

@@ -20,6 +20,30 @@ pub enum RtpError {
     Rtcp,
 }
 
+/// Where the payload begins, after sources and extension; at most the datagram's end.
+pub(super) fn payload_start(datagram: &[u8]) -> Result<usize, RtpError> {
+    if datagram.len() < HEADER {
+        return Err(RtpError::Short);
+    }
+    if datagram[0] >> 6 != 2 {
+        return Err(RtpError::Version);
+    }
+    if is_rtcp(datagram) {
+        return Err(RtpError::Rtcp);
+    }
+    let mut start = HEADER + 4 * usize::from(datagram[0] & 0x0F);
+    if datagram[0] & 0x10 != 0 {
+        let length = datagram.get(start + 2..start + 4).ok_or(RtpError::Short)?;
+        start += 4 + 4 * usize::from(u16::from_be_bytes([length[0], length[1]]));
+    }
+    if start > datagram.len() { Err(RtpError::Short) } else { Ok(start) }
+}
+
+/// Whether a datagram is RTCP by its packet type, which SRTCP leaves readable (RFC 5761, 4).
+pub(super) fn is_rtcp(datagram: &[u8]) -> bool {
+    datagram.get(1).is_some_and(|kind| (192..=223).contains(kind))
+}
+
 /// An RTP packet within a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RtpView<'a> {
@@ -30,24 +54,8 @@ pub struct RtpView<'a> {
 impl<'a> RtpView<'a> {
     /// Checks headers and padding.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, RtpError> {
-        if datagram.len() < HEADER {
-            return Err(RtpError::Short);
-        }
-        if datagram[0] >> 6 != 2 {
-            return Err(RtpError::Version);
-        }
-        if (192..=223).contains(&datagram[1]) {
-            return Err(RtpError::Rtcp);
-        }
-        let mut start = HEADER + 4 * usize::from(datagram[0] & 0x0F);
-        if datagram[0] & 0x10 != 0 {
-            let length = datagram.get(start + 2..start + 4).ok_or(RtpError::Short)?;
-            start += 4 + 4 * usize::from(u16::from_be_bytes([length[0], length[1]]));
-        }
+        let start = payload_start(datagram)?;
         let mut end = datagram.len();
-        if start > end {
-            return Err(RtpError::Short);
-        }
         if datagram[0] & 0x20 != 0 {
             let padding = usize::from(datagram[end - 1]);
             if padding == 0 || padding > end - start {

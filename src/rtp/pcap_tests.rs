@@ -68,11 +68,13 @@ fn played(capture: &[Datagram], codec: Codec) -> (RtpSession, Vec<i16>, String) 
         codec,
         payload_type: codec.static_payload_type(),
         dtmf_pt: Some(101),
-        receive: Formats { pcma: Some(8), pcmu: Some(0), events: Some(101) },
+        receive: Formats { pcma: Some(8), pcmu: Some(0), events: Some(101), ..Formats::default() },
+        extras: Default::default(),
         ptime_ms: 20,
         we_send: true,
         we_receive: true,
         held_by_remote: false,
+        srtp: None,
     };
     let mut leg = RtpSession::new(plan, peer.ip(), 1, Mono(0));
     let (mut heard, mut keys) = (Vec::new(), String::new());

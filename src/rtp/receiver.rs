@@ -1,10 +1,11 @@
 //! One direction in: which datagrams count, what they are, and how the stream does (RFC 3550, A.1, A.3, A.8).
 
-use super::jitter::{JitterBuffer, LONGEST, Placed};
+use super::jitter::{JitterBuffer, Placed};
 use super::packet::{RtpError, RtpView};
+use super::quality::{LossTrack, Losses};
 use super::source::SourceLatch;
 use super::telephone_event::EventReceiver;
-use crate::audio::{FRAME_SAMPLES, Law};
+use crate::audio::{Coding, FRAME_SAMPLES, Law};
 use crate::clock::Mono;
 use crate::sdp::{Codec, Formats, MediaPlan};
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +18,7 @@ const STRAGGLERS_MS: u64 = 2000;
 /// What a datagram turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// Sound, now in the buffer.
+    /// Sound, now in the buffer, or a description of silence.
     Audio,
     /// A key, at its first packet.
     Key(char),
@@ -58,11 +59,13 @@ pub enum Ignored {
     KeyGoesOn,
     /// We put the peer on hold.
     NotReceiving,
+    /// On an encrypted leg: not made with the peer's key. However many come, the call goes on.
+    Unauthentic,
 }
 
 impl Ignored {
     /// Every reason, in the order of [`Ignored::index`].
-    pub const ALL: [Ignored; 11] = [
+    pub const ALL: [Ignored; 12] = [
         Ignored::Malformed,
         Ignored::Stranger,
         Ignored::Rtcp,
@@ -74,11 +77,12 @@ impl Ignored {
         Ignored::OldSource,
         Ignored::KeyGoesOn,
         Ignored::NotReceiving,
+        Ignored::Unauthentic,
     ];
 
     /// Whether the datagram was no part of the peer's stream at all.
     pub const fn is_foreign(self) -> bool {
-        matches!(self, Ignored::Malformed | Ignored::Stranger | Ignored::PayloadType)
+        matches!(self, Ignored::Malformed | Ignored::Stranger | Ignored::PayloadType | Ignored::Unauthentic)
     }
 
     /// Place in a table of counters.
@@ -100,6 +104,7 @@ impl Ignored {
             Ignored::OldSource => "old_source",
             Ignored::KeyGoesOn => "key_goes_on",
             Ignored::NotReceiving => "not_receiving",
+            Ignored::Unauthentic => "unauthentic",
         }
     }
 }
@@ -117,7 +122,7 @@ struct Source {
     received: u64,
     /// The number that would follow an odd one.
     odd: Option<u16>,
-    /// RFC 3550 interarrival jitter, in samples times 16.
+    /// RFC 3550 interarrival jitter, in ticks times 16.
     jitter16: u32,
     transit: Option<u32>,
     /// Expected and received at the last report.
@@ -184,13 +189,13 @@ impl Source {
         Order::New
     }
 
-    /// RFC 3550, A.8.
-    fn arrival(&mut self, now: Mono, timestamp: u32) {
-        let transit = ((now.0 / 125) as u32).wrapping_sub(timestamp);
+    /// RFC 3550, A.8; `ticks` of the clock in a sample.
+    fn arrival(&mut self, now: Mono, timestamp: u32, ticks: u32) {
+        let transit = ((now.0 * u64::from(ticks) / 125) as u32).wrapping_sub(timestamp);
         if let Some(last) = self.transit {
             let difference = (transit.wrapping_sub(last) as i32).unsigned_abs();
             // A pause or a clock set anew is no jitter.
-            if difference < 8000 {
+            if difference < 8000 * ticks {
                 self.jitter16 = self.jitter16 + difference - ((self.jitter16 + 8) >> 4);
             }
         }
@@ -209,7 +214,7 @@ pub struct Reception {
     pub lost: u32,
     /// Highest extended sequence number.
     pub highest: u32,
-    /// Interarrival jitter in samples.
+    /// Interarrival jitter in ticks of the stream's clock.
     pub jitter: u32,
 }
 
@@ -242,14 +247,20 @@ pub struct Receiver {
     event_source: Option<Source>,
     formats: Formats,
     receives: bool,
+    /// Ticks of the sound's clock in a sample.
+    ticks: u32,
+    losses: LossTrack,
     counts: ReceiverCounts,
 }
 
-/// The curve of a codec.
-pub(super) fn law(codec: Codec) -> Law {
+/// How a codec's sound is coded.
+pub fn coding(codec: Codec) -> Coding {
     match codec {
-        Codec::Pcma => Law::A,
-        Codec::Pcmu => Law::Mu,
+        Codec::Pcma => Coding::G711(Law::A),
+        Codec::Pcmu => Coding::G711(Law::Mu),
+        Codec::G722 => Coding::G722,
+        Codec::G729 => Coding::G729,
+        Codec::Opus => Coding::Opus,
     }
 }
 
@@ -265,6 +276,8 @@ impl Receiver {
             event_source: None,
             formats: plan.receive,
             receives: plan.we_receive,
+            ticks: 1,
+            losses: LossTrack::default(),
             counts: ReceiverCounts::default(),
         }
     }
@@ -280,11 +293,22 @@ impl Receiver {
     pub fn receive(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Received {
         let received = self.judge(now, from, datagram);
         match received {
-            Received::Ignored(why) => self.counts.ignored[why.index()] += 1,
+            Received::Ignored(why) => {
+                self.counts.ignored[why.index()] += 1;
+                if let (Ignored::Late, Ok(packet)) = (why, RtpView::parse(datagram)) {
+                    self.losses.late(packet.sequence());
+                }
+            }
             Received::Key(_) => self.counts.keys += 1,
             Received::Audio => {}
         }
         received
+    }
+
+    /// Counts a datagram that was not even looked into.
+    pub(super) fn ignore(&mut self, why: Ignored) -> Received {
+        self.counts.ignored[why.index()] += 1;
+        Received::Ignored(why)
     }
 
     fn judge(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Received {
@@ -301,7 +325,7 @@ impl Receiver {
             return Received::Ignored(Ignored::Stranger);
         }
         let followed = match carried {
-            Carried::Sound(_) => self.follow_source(now, &packet),
+            Carried::Sound(_) | Carried::Noise => self.follow_source(now, &packet),
             Carried::Event => self.follow_events(now, &packet),
         };
         if let Err(why) = followed {
@@ -310,11 +334,16 @@ impl Receiver {
         self.counts.packets += 1;
         self.counts.bytes += datagram.len() as u64;
         self.counts.last_packet = Some(now);
+        // Keys under a number of their own are no part of the sound.
+        if self.source.is_some_and(|s| s.ssrc == packet.ssrc()) {
+            self.losses.came(packet.ssrc(), packet.sequence());
+        }
         if !self.receives {
             return Received::Ignored(Ignored::NotReceiving);
         }
         match carried {
-            Carried::Sound(law) => self.sound(now, &packet, law),
+            Carried::Sound(coding) => self.sound(now, &packet, coding),
+            Carried::Noise => placed(self.buffer.insert_noise(packet.timestamp(), packet.payload())),
             Carried::Event => {
                 let key = self.events.packet(now, packet.timestamp(), packet.marker(), packet.payload());
                 key.map_or(Received::Ignored(Ignored::KeyGoesOn), Received::Key)
@@ -322,29 +351,31 @@ impl Receiver {
         }
     }
 
-    fn sound(&mut self, now: Mono, packet: &RtpView<'_>, law: Law) -> Received {
-        let codes = packet.payload();
-        if codes.is_empty() || codes.len() > LONGEST {
-            return Received::Ignored(Ignored::Length);
-        }
+    fn sound(&mut self, now: Mono, packet: &RtpView<'_>, coding: Coding) -> Received {
+        let payload = packet.payload();
+        let Some(samples) = coding.samples(payload) else { return Received::Ignored(Ignored::Length) };
+        self.ticks = coding.ticks();
         if let Some(source) = &mut self.source {
-            source.arrival(now, packet.timestamp());
+            source.arrival(now, packet.timestamp(), self.ticks);
         }
-        match self.buffer.insert(now, packet.timestamp(), law, codes) {
-            Placed::Kept => Received::Audio,
-            Placed::Late => Received::Ignored(Ignored::Late),
-            Placed::Duplicate => Received::Ignored(Ignored::Duplicate),
-            Placed::Odd => Received::Ignored(Ignored::Odd),
-        }
+        placed(match coding {
+            Coding::G711(law) => self.buffer.insert(now, packet.timestamp(), law, payload),
+            coding => self.buffer.insert_coded(now, packet.timestamp(), coding, (payload, samples)),
+        })
     }
 
     /// What a packet carries by its payload type; none if our description gave that no meaning. An offer of ours
-    /// lists both curves of G.711, and then the peer may send either (RFC 3264, 6.1).
+    /// lists several codecs, and then the peer may send any of them (RFC 3264, 6.1).
     pub fn carries(&self, packet: &RtpView<'_>) -> Option<Carried> {
+        let f = &self.formats;
         match Some(packet.payload_type()) {
-            pt if pt == self.formats.pcma => Some(Carried::Sound(Law::A)),
-            pt if pt == self.formats.pcmu => Some(Carried::Sound(Law::Mu)),
-            pt if pt == self.formats.events => Some(Carried::Event),
+            pt if pt == f.pcma => Some(Carried::Sound(Coding::G711(Law::A))),
+            pt if pt == f.pcmu => Some(Carried::Sound(Coding::G711(Law::Mu))),
+            pt if pt == f.g722 => Some(Carried::Sound(Coding::G722)),
+            pt if pt == f.g729 => Some(Carried::Sound(Coding::G729)),
+            pt if pt == f.opus => Some(Carried::Sound(Coding::Opus)),
+            pt if pt == f.events || pt == f.wide_events => Some(Carried::Event),
+            pt if pt == f.noise => Some(Carried::Noise),
             _ => None,
         }
     }
@@ -427,9 +458,14 @@ impl Receiver {
         self.counts.lost_before + self.source.map_or(0, |s| s.lost().max(0) as u64)
     }
 
+    /// What became of the packets so far, those too late to be played among the missing.
+    pub fn losses(&self) -> Losses {
+        self.losses.so_far()
+    }
+
     /// Interarrival jitter in milliseconds.
     pub fn jitter_ms(&self) -> f32 {
-        self.source.map_or(0.0, |s| s.jitter16 as f32 / 128.0)
+        self.source.map_or(0.0, |s| s.jitter16 as f32 / 128.0 / self.ticks as f32)
     }
 
     /// Counters so far.
@@ -448,11 +484,22 @@ impl Receiver {
     }
 }
 
+fn placed(placed: Placed) -> Received {
+    match placed {
+        Placed::Kept => Received::Audio,
+        Placed::Late => Received::Ignored(Ignored::Late),
+        Placed::Duplicate => Received::Ignored(Ignored::Duplicate),
+        Placed::Odd => Received::Ignored(Ignored::Odd),
+    }
+}
+
 /// What an RTP packet carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carried {
-    /// G.711 of this curve.
-    Sound(Law),
+    /// Sound, coded like this.
+    Sound(Coding),
+    /// A description of noise (RFC 3389).
+    Noise,
     /// A telephone event.
     Event,
 }

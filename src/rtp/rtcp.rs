@@ -49,6 +49,8 @@ pub struct Block {
     pub fraction_lost: u8,
     /// Lost in all (negative with duplicates).
     pub lost: i32,
+    /// Highest sequence number received, its turns in the upper half.
+    pub highest: u32,
     /// Interarrival jitter in timestamp units.
     pub jitter: u32,
     /// Middle 32 bits of the NTP time of the last sender report received; 0 for none.
@@ -65,6 +67,7 @@ impl From<&ReceptionReport> for Block {
             ssrc: r.ssrc,
             fraction_lost: r.fraction_lost,
             lost,
+            highest: r.last_sequence_number,
             jitter: r.jitter,
             last_report: r.last_sender_report,
             delay: r.delay,

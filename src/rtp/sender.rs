@@ -2,9 +2,10 @@
 
 use super::Mixed;
 use super::packet::{HEADER, Header, RtpView};
-use super::receiver::{Carried, law};
-use super::telephone_event::{EventSender, Turn};
-use crate::audio::{AudioFrame, FRAME_SAMPLES, Law, Tone, ToneGenerator};
+use super::receiver::{Carried, coding};
+use super::silence::{Silence, Tell};
+use super::telephone_event::{Event, EventSender, Turn};
+use crate::audio::{AudioFrame, Coding, Encoder, EncoderOptions, FRAME_SAMPLES, Tone, ToneGenerator};
 use crate::clock::Mono;
 use crate::sdp::MediaPlan;
 
@@ -47,11 +48,18 @@ pub struct Sender {
     timestamp: u32,
     payload_type: u8,
     event_type: Option<u8>,
-    law: Law,
+    /// Ticks of the events' clock in a sample.
+    event_ticks: u16,
+    noise_type: Option<u8>,
+    coding: Coding,
+    options: EncoderOptions,
+    /// None when the codec could not be had: then nothing is sent.
+    encoder: Option<Encoder>,
+    silence: Silence,
     /// Samples per packet.
     length: usize,
-    /// Codes not sent yet.
-    waiting: Vec<u8>,
+    /// Samples not sent yet.
+    waiting: Vec<i16>,
     /// The next sound packet begins a talkspurt.
     spurt: bool,
     last_tick: Option<Mono>,
@@ -64,13 +72,21 @@ pub struct Sender {
 impl Sender {
     /// SSRC, first sequence number and timestamp come from the seed.
     pub(super) fn new(plan: &MediaPlan, numbers: &mut Mixed) -> Self {
+        let (coding, options) = (coding(plan.codec), options(plan));
         Sender {
             ssrc: numbers.next() as u32,
-            sequence: numbers.next() as u16,
+            // From the lower half: encrypted, a peer that misses the first packets before a wrap would count its turns
+            // wrongly for ever (RFC 3711, 3.3.1).
+            sequence: numbers.next() as u16 & 0x7FFF,
             timestamp: numbers.next() as u32,
             payload_type: plan.payload_type,
             event_type: plan.dtmf_pt,
-            law: law(plan.codec),
+            event_ticks: event_ticks(plan),
+            noise_type: plan.extras.noise_pt,
+            coding,
+            options,
+            encoder: Encoder::new(coding, options).ok(),
+            silence: Silence::default(),
             length: length(plan),
             waiting: Vec::with_capacity(8 * TEN_MS),
             spurt: true,
@@ -84,12 +100,16 @@ impl Sender {
 
     /// A new agreement; the stream goes on.
     pub fn replan(&mut self, plan: &MediaPlan) {
-        if law(plan.codec) != self.law {
+        let (coding, options) = (coding(plan.codec), options(plan));
+        if (coding, options) != (self.coding, self.options) {
             self.drop_waiting();
+            (self.coding, self.options) = (coding, options);
+            self.encoder = Encoder::new(coding, options).ok();
         }
         self.payload_type = plan.payload_type;
         self.event_type = plan.dtmf_pt;
-        self.law = law(plan.codec);
+        self.event_ticks = event_ticks(plan);
+        self.noise_type = plan.extras.noise_pt;
         self.length = length(plan);
     }
 
@@ -98,10 +118,15 @@ impl Sender {
         self.ssrc
     }
 
+    /// The next packet's number.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
     /// Timestamp that a sample sent at `now` would have, for reports.
     pub fn timestamp_at(&self, now: Mono) -> u32 {
         let since = self.last_tick.map_or(0, |last| now.since(last).as_micros() as u64 / 125);
-        self.timestamp.wrapping_add(self.waiting.len() as u32).wrapping_add(since as u32)
+        self.timestamp.wrapping_add(self.ticks(self.waiting.len())).wrapping_add(self.ticks(since as usize))
     }
 
     /// Counters so far.
@@ -139,9 +164,9 @@ impl Sender {
                 if tone.ended() {
                     self.inband = None;
                 }
-                self.law.encode(&pcm, &mut self.waiting);
+                self.waiting.extend_from_slice(&pcm);
             }
-            None => self.law.encode(&frame.pcm, &mut self.waiting),
+            None => self.waiting.extend_from_slice(&frame.pcm),
         }
         self.flush(out)
     }
@@ -151,24 +176,33 @@ impl Sender {
         self.length < FRAME_SAMPLES && self.flush(out)
     }
 
-    /// The curve of the sound we send.
-    pub fn law(&self) -> Law {
-        self.law
+    /// How the sound we send is coded.
+    pub fn coding(&self) -> Coding {
+        self.coding
+    }
+
+    /// Samples as ticks of the stream's clock.
+    fn ticks(&self, samples: usize) -> u32 {
+        (samples as u32).wrapping_mul(self.coding.ticks())
     }
 
     /// Passes on a packet of another leg. Gaps and order of its sequence numbers and timestamps stay visible; only
-    /// their offsets are ours. False for what this peer would not understand: sound of the other curve, and events
-    /// where it knows none.
+    /// their offsets are ours. False for what this peer would not understand: sound of another codec, and events or
+    /// noise where it knows none.
     pub fn relay(&mut self, now: Mono, packet: &RtpView<'_>, carried: Carried, out: &mut Vec<u8>) -> bool {
-        let (payload_type, sound) = match (carried, self.event_type) {
-            (Carried::Sound(law), _) if law == self.law => (self.payload_type, true),
-            (Carried::Event, Some(event_type)) => (event_type, false),
-            (Carried::Sound(_) | Carried::Event, _) => return false,
+        let understood = match carried {
+            Carried::Sound(coding) if coding == self.coding => {
+                Some((self.payload_type, coding.samples(packet.payload()).unwrap_or(0)))
+            }
+            Carried::Sound(_) => None,
+            Carried::Noise => self.noise_type.map(|pt| (pt, 0)),
+            Carried::Event => self.event_type.map(|pt| (pt, 0)),
         };
+        let Some((payload_type, samples)) = understood else { return false };
         let fresh = match self.relay {
             // The same stream, without a jump of more than two seconds.
             Some(relay) if relay.ssrc == packet.ssrc() => {
-                (packet.timestamp().wrapping_sub(relay.last) as i32).unsigned_abs() > 16_000
+                (packet.timestamp().wrapping_sub(relay.last) as i32).unsigned_abs() > self.ticks(16_000)
             }
             _ => true,
         };
@@ -197,7 +231,7 @@ impl Sender {
         let next = header.sequence.wrapping_add(1);
         if (next.wrapping_sub(self.sequence) as i16) > 0 || fresh {
             self.sequence = next;
-            self.timestamp = header.timestamp.wrapping_add(if sound { packet.payload().len() as u32 } else { 0 });
+            self.timestamp = header.timestamp.wrapping_add(self.ticks(samples));
             self.last_tick = Some(now);
             self.spurt = true;
         }
@@ -220,7 +254,7 @@ impl Sender {
                 self.drop_waiting();
                 // One frame is what the last tick itself accounted for, if it was a tick of ours.
                 let missed = if self.relay.is_some() { gone } else { gone.saturating_sub(20) };
-                self.timestamp = self.timestamp.wrapping_add((missed * 8) as u32);
+                self.timestamp = self.timestamp.wrapping_add(self.ticks((missed * 8) as usize));
                 self.spurt = true;
             }
         }
@@ -228,7 +262,7 @@ impl Sender {
     }
 
     fn drop_waiting(&mut self) {
-        self.timestamp = self.timestamp.wrapping_add(self.waiting.len() as u32);
+        self.timestamp = self.timestamp.wrapping_add(self.ticks(self.waiting.len()));
         self.waiting.clear();
     }
 
@@ -250,10 +284,11 @@ impl Sender {
             ssrc: self.ssrc,
         };
         header.write(out);
-        out.extend_from_slice(&packet.event.bytes());
+        let duration = packet.event.duration.saturating_mul(self.event_ticks);
+        out.extend_from_slice(&Event { duration, ..packet.event }.bytes());
         self.counts.keys += u64::from(packet.marker);
         self.sequence = self.sequence.wrapping_add(1);
-        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES as u32);
+        self.timestamp = self.timestamp.wrapping_add(self.ticks(FRAME_SAMPLES));
         self.count(out.len());
         Some(true)
     }
@@ -277,14 +312,32 @@ impl Sender {
             ssrc: self.ssrc,
         };
         header.write(out);
-        out.extend_from_slice(&self.waiting[..length]);
+        let sent = self.payload(header, length, out);
         self.waiting.copy_within(length.., 0);
         self.waiting.truncate(self.waiting.len() - length);
-        self.spurt = false;
-        self.sequence = self.sequence.wrapping_add(1);
-        self.timestamp = self.timestamp.wrapping_add(length as u32);
-        self.count(out.len());
-        true
+        self.timestamp = self.timestamp.wrapping_add(self.ticks(length));
+        if sent {
+            self.sequence = self.sequence.wrapping_add(1);
+            self.count(out.len());
+        }
+        sent
+    }
+
+    /// Writes what the next samples become; false when nothing is sent. The packet after silence begins a talkspurt.
+    fn payload(&mut self, header: Header, length: usize, out: &mut Vec<u8>) -> bool {
+        let pcm = &self.waiting[..length];
+        let tell = self.noise_type.map_or(Tell::Sound, |_| self.silence.judge(pcm));
+        let sent = match (tell, self.noise_type) {
+            (Tell::Noise(level), Some(payload_type)) => {
+                Header { marker: false, payload_type, ..header }.write(out);
+                out.push(level);
+                true
+            }
+            (Tell::Nothing, _) => false,
+            _ => self.encoder.as_mut().is_some_and(|e| e.encode(pcm, out)),
+        };
+        self.spurt = !sent || tell != Tell::Sound;
+        sent
     }
 
     fn count(&mut self, length: usize) {
@@ -292,6 +345,14 @@ impl Sender {
         self.counts.bytes += length as u64;
         self.counts.payload += (length - HEADER) as u64;
     }
+}
+
+fn options(plan: &MediaPlan) -> EncoderOptions {
+    EncoderOptions { fec: plan.extras.fec, dtx: plan.extras.dtx }
+}
+
+fn event_ticks(plan: &MediaPlan) -> u16 {
+    (plan.extras.event_clock / 8000).clamp(1, 6) as u16
 }
 
 fn length(plan: &MediaPlan) -> usize {

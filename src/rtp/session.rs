@@ -6,13 +6,16 @@
 //! [`RtpSession::relay`] on the other leg for each packet that [`Received::is_media`], instead of pull and push.
 
 use super::Mixed;
-use super::packet::RtpView;
+use super::packet::{RtpView, is_rtcp};
+use super::quality::Quality;
 use super::receiver::{Carried, Ignored, Received, Receiver};
 use super::rtcp::{self, Reporter, Sent};
 use super::sender::Sender;
-use crate::audio::{AudioFrame, FRAME_SAMPLES, Law};
+use super::srtp::{Sealed, Srtp};
+use crate::audio::{AudioFrame, Coding, FRAME_SAMPLES};
 use crate::clock::Mono;
 use crate::sdp::MediaPlan;
+use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -61,6 +64,10 @@ pub struct Stats {
     pub last_report: Option<Mono>,
     /// The peer ended its stream (RTCP BYE).
     pub goodbye: bool,
+    /// How the peer's sound is heard here; none before a second of it came.
+    pub heard: Option<Quality>,
+    /// How our sound is heard at the peer, by its reports.
+    pub told: Option<Quality>,
 }
 
 impl Stats {
@@ -82,6 +89,12 @@ pub struct RtpSession {
     receiver: Receiver,
     sender: Sender,
     reporter: Reporter,
+    /// Encrypts and opens, where that was agreed.
+    srtp: Option<Srtp>,
+    /// Sequence number of our first packet.
+    first: u16,
+    /// The packet that was opened last.
+    opened: Bytes,
     /// Where the peer's reports come from, if another port than described.
     rtcp_source: Option<SocketAddr>,
     rtcp_dropped: u64,
@@ -95,10 +108,14 @@ impl RtpSession {
     /// SSRC, first sequence number and timestamp, so it must not be guessable.
     pub fn new(plan: MediaPlan, signalling_source: IpAddr, seed: u64, now: Mono) -> Self {
         let mut numbers = Mixed::new(seed);
+        let sender = Sender::new(&plan, &mut numbers);
         RtpSession {
             receiver: Receiver::new(&plan, signalling_source, now),
-            sender: Sender::new(&plan, &mut numbers),
+            first: sender.sequence(),
+            sender,
             reporter: Reporter::new(numbers, now),
+            srtp: plan.srtp.and_then(Srtp::new),
+            opened: Bytes::new(),
             plan,
             rtcp_source: None,
             rtcp_dropped: 0,
@@ -123,6 +140,7 @@ impl RtpSession {
     pub fn stats(&self) -> Stats {
         let (counts, buffer, sent) = (self.receiver.counts(), self.receiver.buffer(), self.sender.counts());
         let played = buffer.counts();
+        let rtt_ms = self.reporter.round_trip().map(|r| r.as_secs_f32() * 1000.0);
         Stats {
             packets_in: counts.packets,
             bytes_in: counts.bytes,
@@ -133,7 +151,7 @@ impl RtpSession {
             duplicates: counts.ignored[Ignored::Duplicate.index()],
             jitter_ms: self.receiver.jitter_ms(),
             delay_ms: buffer.target_ms(),
-            rtt_ms: self.reporter.round_trip().map(|r| r.as_secs_f32() * 1000.0),
+            rtt_ms,
             remote_loss: self.reporter.remote().map(|b| f32::from(b.fraction_lost) / 256.0),
             concealed_ms: played.concealed / 8,
             resyncs: played.resyncs,
@@ -145,7 +163,21 @@ impl RtpSession {
             last_packet: counts.last_packet,
             last_report: self.last_report,
             goodbye: self.reporter.said_goodbye(),
+            heard: Quality::here(self.plan.codec, self.receiver.losses(), buffer.target_ms(), rtt_ms),
+            told: self.told(rtt_ms),
         }
+    }
+
+    /// By the peer's last report. What it expected is counted from our first packet: a relayed stream has gaps of its
+    /// own, which it counts as lost, and so do its listeners.
+    fn told(&self, rtt_ms: Option<f32>) -> Option<Quality> {
+        let report = self.reporter.remote()?;
+        let expected = u64::from(report.highest.wrapping_sub(u32::from(self.first)).wrapping_add(1));
+        // A peer that counts its turns in another way is believed in what it says of the last seconds.
+        let odd = expected > 2 * self.sender.counts().packets + 1000 || i64::from(report.lost) > expected as i64;
+        let (lost, expected) = if odd { (i32::from(report.fraction_lost), 256) } else { (report.lost, expected) };
+        let clock = if self.plan.codec.name() == "opus" { 48.0 } else { 8.0 };
+        Quality::there(self.plan.codec, lost, expected, report.jitter as f32 / clock, rtt_ms)
     }
 
     // --- commands
@@ -154,6 +186,10 @@ impl RtpSession {
     pub fn replan(&mut self, plan: MediaPlan, signalling_source: IpAddr, now: Mono) {
         self.receiver.replan(&plan, signalling_source, now);
         self.sender.replan(&plan);
+        self.srtp = match (self.srtp.take(), plan.srtp) {
+            (Some(mut srtp), Some(next)) => srtp.replan(next).map(|()| srtp),
+            (_, next) => next.and_then(Srtp::new),
+        };
         if plan.remote_rtcp != self.plan.remote_rtcp {
             self.rtcp_source = None;
         }
@@ -171,9 +207,9 @@ impl RtpSession {
         self.sender.has_keys()
     }
 
-    /// The curve of the sound that goes to the peer.
-    pub fn law(&self) -> Law {
-        self.sender.law()
+    /// How the sound that goes to the peer is coded.
+    pub fn coding(&self) -> Coding {
+        self.sender.coding()
     }
 
     // --- in
@@ -185,29 +221,63 @@ impl RtpSession {
 
     /// Takes a datagram from the RTP port.
     pub fn receive(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Received {
-        let received = self.receiver.receive(now, from, datagram);
+        let opened = match self.open(now, from, datagram) {
+            Ok(opened) => opened,
+            Err(why) => return self.receiver.ignore(why),
+        };
+        let received = self.receiver.receive(now, from, opened.as_deref().unwrap_or(datagram));
+        self.opened = opened.unwrap_or_default();
         if received == Received::Ignored(Ignored::Rtcp) {
             self.receive_rtcp(now, from, datagram);
         }
         received
     }
 
+    /// The RTP packet within a datagram that [`RtpSession::receive`] took last: what may be relayed.
+    pub fn opened<'a>(&'a self, datagram: &'a [u8]) -> &'a [u8] {
+        if self.srtp.is_some() { &self.opened } else { datagram }
+    }
+
+    /// The packet within a datagram of an encrypted leg; none where nothing is encrypted, and for reports. Strangers
+    /// are sent away before they cost a calculation, and nobody's address is learned by what is not authentic.
+    fn open(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Result<Option<Bytes>, Ignored> {
+        if self.plan.srtp.is_none() || is_rtcp(datagram) {
+            return Ok(None);
+        }
+        if !self.receiver.latch().would_admit(from, now) {
+            return Err(Ignored::Stranger);
+        }
+        match self.srtp.as_mut().map(|s| s.open_rtp(datagram)) {
+            Some(Ok(packet)) => Ok(Some(packet)),
+            Some(Err(Sealed::Replayed)) => Err(Ignored::Duplicate),
+            Some(Err(Sealed::Forged)) | None => Err(Ignored::Unauthentic),
+        }
+    }
+
     /// Takes a datagram from the RTCP port. False for one that is malformed or a stranger's.
     pub fn receive_rtcp(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> bool {
-        let latch = self.receiver.latch();
-        let heard = match rtcp::parse(datagram) {
-            Ok(heard) if latch.admits_host(from.ip()) => heard,
-            Ok(_) | Err(_) => {
-                self.rtcp_dropped += 1;
-                return false;
-            }
+        let Some(heard) = self.heard(from, datagram) else {
+            self.rtcp_dropped += 1;
+            return false;
         };
+        let latch = self.receiver.latch();
         if latch.latched().is_some() && heard.goodbyes.is_empty() {
             self.last_report = Some(now);
         }
         self.reporter.heard(now, self.sender.ssrc(), &heard);
         self.rtcp_source.get_or_insert(from);
         true
+    }
+
+    /// A report of the peer, opened where it must be.
+    fn heard(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<rtcp::Heard> {
+        if !self.receiver.latch().admits_host(from.ip()) {
+            return None;
+        }
+        match (self.plan.srtp, &mut self.srtp) {
+            (None, _) => rtcp::parse(datagram).ok(),
+            (Some(_), srtp) => rtcp::parse(&srtp.as_mut()?.open_rtcp(datagram).ok()?).ok(),
+        }
     }
 
     /// The next 20 ms of the peer's sound; silence where there is none. Call once per tick.
@@ -225,14 +295,14 @@ impl RtpSession {
     /// we must not send.
     pub fn push(&mut self, now: Mono, frame: &AudioFrame, out: &mut Vec<u8>) -> Option<SocketAddr> {
         let to = self.sends_to()?;
-        self.sender.push(now, frame, out).then_some(to)
+        (self.sender.push(now, frame, out) && self.protect(out)).then_some(to)
     }
 
     /// A further packet of the same tick, which only a peer that asks for 10 ms packets gets. Where it is never
     /// called, that peer gets 20 ms.
     pub fn push_more(&mut self, out: &mut Vec<u8>) -> Option<SocketAddr> {
         let to = self.sends_to()?;
-        self.sender.push_more(out).then_some(to)
+        (self.sender.push_more(out) && self.protect(out)).then_some(to)
     }
 
     /// Passes on a packet of another leg that carries what this peer understands: our SSRC and offsets, payload
@@ -245,7 +315,7 @@ impl RtpSession {
         out: &mut Vec<u8>,
     ) -> Option<SocketAddr> {
         let to = self.sends_to()?;
-        self.sender.relay(now, packet, carried, out).then_some(to)
+        (self.sender.relay(now, packet, carried, out) && self.protect(out)).then_some(to)
     }
 
     /// Writes our report when one is due (every 2.5 to 7.5 s).
@@ -272,7 +342,18 @@ impl RtpSession {
         };
         let reception = self.receiver.report();
         self.reporter.write(now, sent, reception, bye, out);
-        Some(to)
+        match (self.plan.srtp, &mut self.srtp) {
+            (None, _) => Some(to),
+            (Some(_), srtp) => srtp.as_mut()?.protect_rtcp(out).then_some(to),
+        }
+    }
+
+    /// Encrypts a packet where that was agreed. False: it must not be sent.
+    fn protect(&mut self, packet: &mut Vec<u8>) -> bool {
+        match (self.plan.srtp, &mut self.srtp) {
+            (None, _) => true,
+            (Some(_), srtp) => srtp.as_mut().is_some_and(|s| s.protect_rtp(packet)),
+        }
     }
 
     fn sends_to(&mut self) -> Option<SocketAddr> {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::audio::detect::{dtmf_key, power, tone_power};
-use crate::audio::{Tone, ToneGenerator};
-use crate::sdp::{Codec, Formats};
+use crate::audio::{Law, Tone, ToneGenerator};
+use crate::sdp::{Codec, Extras, Formats};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -23,11 +23,13 @@ fn plan(remote: &str) -> MediaPlan {
         codec: Codec::Pcma,
         payload_type: 8,
         dtmf_pt: Some(101),
-        receive: Formats { pcma: Some(8), pcmu: None, events: Some(101) },
+        receive: Formats { pcma: Some(8), events: Some(101), ..Formats::default() },
+        extras: Extras::default(),
         ptime_ms: 20,
         we_send: true,
         we_receive: true,
         held_by_remote: false,
+        srtp: None,
     }
 }
 
@@ -72,7 +74,7 @@ fn talk(from: &mut RtpSession, to: &mut RtpSession, ticks: u64) -> (Vec<i16>, St
 fn what_is_said_is_heard_at_every_packet_length() {
     for (ptime_ms, packets) in [(10, 400), (20, 200), (30, 133), (40, 100), (50, 80), (60, 66)] {
         for codec in [Codec::Pcma, Codec::Pcmu] {
-            let receive = Formats { pcma: Some(8), pcmu: Some(0), events: None };
+            let receive = Formats { pcma: Some(8), pcmu: Some(0), ..Formats::default() };
             let agreed = |remote| MediaPlan {
                 ptime_ms,
                 codec,
@@ -304,14 +306,14 @@ fn only_payload_types_of_our_description_are_heard() {
         assert_eq!(received, Received::Ignored(Ignored::PayloadType), "{payload_type}");
     }
     assert_eq!(b.receive(tick(0), at(A), &datagram(8, 3)), Received::Audio);
-    let offered = Formats { pcma: Some(8), pcmu: Some(0), events: Some(101) };
+    let offered = Formats { pcma: Some(8), pcmu: Some(0), events: Some(101), ..Formats::default() };
     let mut offerer = session(MediaPlan { receive: offered, dtmf_pt: Some(96), ..plan(A) }, 2);
     assert_eq!(offerer.receive(tick(0), at(A), &datagram(0, 0)), Received::Audio);
 }
 
 #[test]
 fn keys_come_on_our_type_and_go_out_on_the_peers() {
-    let ours = Formats { pcma: Some(8), pcmu: Some(0), events: Some(101) };
+    let ours = Formats { pcma: Some(8), pcmu: Some(0), events: Some(101), ..Formats::default() };
     let (mut a, mut b) = (session(plan(B), 1), session(MediaPlan { dtmf_pt: Some(96), receive: ours, ..plan(A) }, 2));
     a.send_key('5');
     assert_eq!(talk(&mut a, &mut b, 30).1, "5");
@@ -351,12 +353,12 @@ fn keys_with_an_ssrc_of_their_own_are_heard_and_cost_no_sound() {
 
 #[test]
 fn sound_of_the_other_curve_is_not_passed_on() {
-    let both = Formats { pcma: Some(8), pcmu: Some(0), events: Some(101) };
+    let both = Formats { pcma: Some(8), pcmu: Some(0), events: Some(101), ..Formats::default() };
     let (caller, mut seat) = (session(MediaPlan { receive: both, ..plan(B) }, 1), session(plan(A), 2));
     let mu = [&[0x80, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 7][..], &[0xff; 160]].concat();
     let view = RtpView::parse(&mu).unwrap();
     let carried = caller.carries(&view).unwrap();
-    assert_eq!(carried, Carried::Sound(Law::Mu));
+    assert_eq!(carried, Carried::Sound(Coding::G711(Law::Mu)));
     assert_eq!(seat.relay(tick(0), &view, carried, &mut Vec::new()), None);
 }
 

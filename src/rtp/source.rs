@@ -51,6 +51,15 @@ impl SourceLatch {
 
     /// Whether a packet from there counts; learns from it when that is allowed.
     pub fn admit(&mut self, from: SocketAddr, now: Mono) -> bool {
+        let admitted = self.would_admit(from, now);
+        if admitted && self.latched != Some(canonical(from)) {
+            (self.latched, self.moved) = (Some(canonical(from)), false);
+        }
+        admitted
+    }
+
+    /// Whether a packet from there may count, before anything is known of the packet; learns nothing.
+    pub fn would_admit(&self, from: SocketAddr, now: Mono) -> bool {
         let from = canonical(from);
         if self.latched == Some(from) {
             return true;
@@ -60,12 +69,7 @@ impl SourceLatch {
         }
         let host = from.ip() == self.described.ip() || from.ip() == self.signalling;
         let learnable = host && now.since(self.opened) <= LEARNING;
-        let described = from == self.described && self.latched.is_none();
-        if !described && !learnable {
-            return false;
-        }
-        (self.latched, self.moved) = (Some(from), false);
-        true
+        (from == self.described && self.latched.is_none()) || learnable
     }
 
     /// Whether a report (RTCP) may come from this host: its port is not known beforehand.

@@ -15,6 +15,8 @@ const ENDS: u16 = 3;
 const GAP: u16 = 5;
 /// Samples in a step.
 const STEP: u16 = 160;
+/// How far a segment of a long key may be off, in ticks: two steps of the quicker clock, 48 kHz.
+const SLACK: u16 = 2 * 6 * STEP;
 /// Loudness told to the peer: -10 dBm0.
 const VOLUME: u8 = 10;
 
@@ -111,8 +113,7 @@ fn continues(told: &Told, timestamp: u32, marker: bool, event: Event, now: Mono)
         return false;
     }
     let ahead = timestamp.wrapping_sub(told.timestamp);
-    let segment =
-        told.duration >= u16::MAX - 2 * STEP && ahead.abs_diff(u32::from(told.duration)) <= 2 * u32::from(STEP);
+    let segment = told.duration >= u16::MAX - SLACK && ahead.abs_diff(u32::from(told.duration)) <= u32::from(SLACK);
     let creeping = event.duration > told.duration && ahead <= 4 * u32::from(event.duration - told.duration);
     segment || creeping
 }

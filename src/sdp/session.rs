@@ -2,27 +2,52 @@
 
 use std::net::IpAddr;
 
-/// The codecs of this hotline; both are 8 kHz, a byte a sample.
+/// The codecs of this hotline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// G.711 A-law, static payload type 8.
     Pcma,
     /// G.711 mu-law, static payload type 0.
     Pcmu,
+    /// G.722 at 64 kbit/s, static payload type 9; its clock is 8 kHz though its sound is 16 kHz (RFC 3551, 4.5.2).
+    G722,
+    /// G.729, static payload type 18.
+    G729,
+    /// Opus (RFC 7587), no payload type of its own.
+    Opus,
 }
 
 impl Codec {
-    /// The payload type that RFC 3551 gives it.
+    /// Every codec there is.
+    pub const ALL: [Codec; 5] = [Codec::Pcma, Codec::Pcmu, Codec::G722, Codec::G729, Codec::Opus];
+
+    /// The payload type that RFC 3551 gives it, or the one that we give it in our offers.
     pub const fn static_payload_type(self) -> u8 {
         match self {
             Codec::Pcma => 8,
             Codec::Pcmu => 0,
+            Codec::G722 => 9,
+            Codec::G729 => 18,
+            Codec::Opus => 111,
         }
     }
 
-    /// From its name, in any case.
-    pub fn from_name(name: &str) -> Option<Codec> {
-        [Codec::Pcma, Codec::Pcmu].into_iter().find(|c| c.name().eq_ignore_ascii_case(name))
+    /// Whether its payload type means it without a word.
+    pub const fn is_static(self) -> bool {
+        !matches!(self, Codec::Opus)
+    }
+
+    /// Its RTP clock in Hz.
+    pub const fn clock(self) -> u32 {
+        match self {
+            Codec::Pcma | Codec::Pcmu | Codec::G722 | Codec::G729 => 8000,
+            Codec::Opus => 48_000,
+        }
+    }
+
+    /// The codec of this name, in any case.
+    pub fn named(name: &str) -> Option<Codec> {
+        Codec::ALL.into_iter().find(|c| c.name().eq_ignore_ascii_case(name))
     }
 
     /// Its name in `a=rtpmap`.
@@ -30,6 +55,9 @@ impl Codec {
         match self {
             Codec::Pcma => "PCMA",
             Codec::Pcmu => "PCMU",
+            Codec::G722 => "G722",
+            Codec::G729 => "G729",
+            Codec::Opus => "opus",
         }
     }
 }

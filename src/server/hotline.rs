@@ -4,11 +4,13 @@ use super::bus::Bus;
 use super::disk::DiskWatch;
 use super::inference::Inference;
 use super::metrics::MetricsText;
+use super::mos::MosFigures;
 use super::outbound::{Outbound, Rule};
 use super::ports::PortPool;
 use super::recorder::Recorder;
 use super::routes::{Listening, RouteKind};
 use super::shard::{self, ShardCommand, ShardHandle, ShardSettings};
+use super::supervisors::{self, Supervisor};
 use super::switchboard::{Switchboard, SwitchboardParts};
 use super::time::{now, utc};
 use super::trunks::{Trunk, Trunks};
@@ -16,6 +18,8 @@ use super::voices::Voices;
 use crate::browser::Identity;
 use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile, flowtest};
 use crate::engines::Engines;
+use crate::sdp::{Codec, SrtpPolicy};
+use crate::sip::trace::TraceSettings;
 use crate::sip::{Account, Listeners, Network, Served, SipAgent, SipError, SipEvent, SipSettings, TrunkPeer};
 use crate::store::{Store, StoreError, Writer, WriterHandle};
 use rand::SeedableRng;
@@ -77,6 +81,10 @@ pub struct HotlineSettings {
     pub public: Option<IpAddr>,
     /// Calls at once; the next gets 503.
     pub max_calls: usize,
+    /// New calls a second, for each trunk and for all others together; 0: any number.
+    pub calls_per_s: u32,
+    /// Calls at once of one address that is no trunk's and not ours.
+    pub calls_per_source: usize,
     /// Numbers that reach the hotline; `*` all.
     pub numbers: Vec<String>,
     /// Address RTP is bound to.
@@ -87,8 +95,14 @@ pub struct HotlineSettings {
     pub stun: Option<String>,
     /// A caller whose RTP stops for this long has gone, in seconds.
     pub dead_after_s: u64,
+    /// Codecs, the preferred one first.
+    pub codecs: Vec<Codec>,
+    /// Whether silence may be told instead of sent, where a peer agrees.
+    pub dtx: bool,
     /// Media threads.
     pub shards: usize,
+    /// Whether calls are encrypted (SRTP, keys in the session description).
+    pub srtp: SrtpPolicy,
     /// Recognition threads.
     pub hear_workers: usize,
     /// Database, recordings, prompt cache.
@@ -101,6 +115,8 @@ pub struct HotlineSettings {
     pub speech: bool,
     /// Seats.
     pub seats: Vec<Seat>,
+    /// Who may listen at the seats.
+    pub supervisors: Vec<Supervisor>,
     /// Test routes.
     pub routes: Vec<TestRoute>,
     /// Addresses that are never rate-limited.
@@ -113,6 +129,10 @@ pub struct HotlineSettings {
     pub write_queue: usize,
     /// Recordings stop while fewer MiB than this are free on the data folder's disk.
     pub min_free_mb: u32,
+    /// Where what SIP says in each call is kept, and how much of it; none: nothing is.
+    pub trace: Option<TraceSettings>,
+    /// Heard by who is held or waits for a seat: a WAV file; a made chime without one.
+    pub hold_music: Option<PathBuf>,
     /// How long a call rings before it is answered, in milliseconds.
     pub answer_delay_ms: u32,
 }
@@ -134,6 +154,8 @@ pub enum StartError {
     Io(String, std::io::Error),
 }
 
+/// Sound of test routes by file, and the music on hold.
+type Sounds = (HashMap<Option<PathBuf>, Arc<[i16]>>, Option<Arc<[i16]>>);
 /// Tells the switchboard to stop; it ends when it has.
 type Ending = (oneshot::Sender<()>, tokio::task::JoinHandle<()>);
 
@@ -150,6 +172,7 @@ pub struct Hotline {
     writer: WriterHandle,
     free_ports: Arc<AtomicUsize>,
     refused: Arc<AtomicU64>,
+    mos: Arc<MosFigures>,
     disk: DiskWatch,
     watching: [tokio::task::AbortHandle; 2],
     trunks: Trunks,
@@ -191,14 +214,15 @@ impl Hotline {
         engines: Engines,
     ) -> Result<Hotline, StartError> {
         let prompts = route_prompts(&settings.routes)?;
+        let hold_music = hold_music(settings.hold_music.as_deref())?;
         // Else every call would be refused, one by one.
         std::net::UdpSocket::bind((settings.rtp_bind, 0)).map_err(|e| {
             StartError::Io(format!("[rtp] bind = \"{}\": give an address of this machine", settings.rtp_bind), e)
         })?;
         // The port before the database: a second hotline must not close the records of the first one's calls.
         let (agent, sip_events) = SipAgent::start(sip_settings(&settings)).await?;
-        let trunks = Trunks::new(settings.trunks.clone());
-        let started = Hotline::assemble(settings, flows, engines, (agent.clone(), sip_events), (prompts, trunks)).await;
+        let sounds = (prompts, hold_music);
+        let started = Hotline::assemble(settings, flows, engines, (agent.clone(), sip_events), sounds).await;
         if started.is_err() {
             agent.shutdown().await;
         }
@@ -210,17 +234,13 @@ impl Hotline {
         flows: Arc<FlowSet>,
         engines: Engines,
         (agent, sip_events): (SipAgent, mpsc::Receiver<SipEvent>),
-        (prompts, trunks): (HashMap<Option<PathBuf>, Arc<[i16]>>, Trunks),
+        (prompts, hold_music): Sounds,
     ) -> Result<Hotline, StartError> {
+        let trunks = Trunks::new(settings.trunks.clone());
         let store = open_store(&settings).await?;
         let names = engines.names();
         let problems = engines.problems.clone();
-        let inference = match engines.recognizer.clone().filter(|_| settings.speech) {
-            Some(r) => {
-                Some(Inference::start(r, settings.hear_workers).map_err(|e| StartError::Io("recogniser".into(), e))?)
-            }
-            None => None,
-        };
+        let inference = start_inference(&settings, &engines)?;
         // Without one a noise is no answer that was not understood: there are only keys.
         let settings = HotlineSettings { speech: settings.speech && inference.is_some(), ..settings };
         let voices = Voices::start(engines.synthesizer.clone(), 2).map_err(|e| StartError::Io("voice".into(), e))?;
@@ -238,6 +258,7 @@ impl Hotline {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(rand::random());
         let ports = PortPool::new(settings.rtp_bind, settings.rtp_ports.clone(), &mut rng);
         let (free_ports, refused) = (ports.gauge(), Arc::new(AtomicU64::new(0)));
+        let mos = Arc::new(MosFigures::default());
         let (stop, stopped) = oneshot::channel();
         let outbound = Arc::new(Mutex::new(Outbound::new(settings.outbound.clone())));
         let board = Switchboard::new(SwitchboardParts {
@@ -253,8 +274,10 @@ impl Hotline {
             recorder: recorder.clone(),
             settings,
             prompts,
+            hold_music,
             refused: refused.clone(),
             identity: browser_identity(),
+            mos: mos.clone(),
             rng,
         });
         let calling = tokio::spawn(trunks.clone().watch(agent.clone())).abort_handle();
@@ -271,6 +294,7 @@ impl Hotline {
             writer,
             free_ports,
             refused,
+            mos,
             disk,
             watching: [watching, calling],
             trunks,
@@ -391,7 +415,7 @@ impl Hotline {
         let text = text
             .gauge("zongji_hear_backlog", "Chunks of speech that wait for recognition.", backlog as f64)
             .counter("zongji_recording_lost_seconds_total", "Sound that a slow or full disk cost.", lost);
-        self.sip_metrics(self.trunk_metrics(self.writer_metrics(text))).finish()
+        self.mos.write(self.sip_metrics(self.trunk_metrics(self.writer_metrics(text)))).finish()
     }
 
     fn writer_metrics(&self, text: MetricsText) -> MetricsText {
@@ -413,6 +437,12 @@ impl Hotline {
 
     fn sip_metrics(&self, text: MetricsText) -> MetricsText {
         let sip = self.agent.counters();
+        let (traces, missed, failed) = self.agent.trace_figures();
+        let text = text
+            .counter_by("zongji_sip_refused_total", "SIP messages refused, by reason.", "reason", &self.agent.refused())
+            .counter("zongji_sip_traces_written_total", "Traces of calls on disk.", traces)
+            .counter("zongji_sip_trace_missed_total", "Messages that no trace had room for.", missed)
+            .counter("zongji_sip_trace_failed_total", "Traces the disk did not take.", failed);
         [
             ("datagrams", "Messages over UDP.", sip.datagrams),
             ("streamed", "Messages over TCP.", sip.streamed),
@@ -425,6 +455,8 @@ impl Hotline {
             ("registered", "Registrations of seats.", sip.registered),
             ("silent_phones", "Phones of seats that answered no OPTIONS any more.", sip.silent_phones),
             ("unauthorized", "Requests without the right password.", sip.unauthorized),
+            ("not_allowed", "Transfers, texts and pick-ups of those who may not.", sip.not_allowed),
+            ("loops", "Calls of ours that came back to us.", sip.loops),
         ]
         .into_iter()
         .fold(text, |text, (name, help, value)| text.counter(&format!("zongji_sip_{name}_total"), help, value))
@@ -433,6 +465,11 @@ impl Hotline {
     /// Waits until every record so far is on disk. `Err`: so many were not within the limit.
     pub async fn flush(&self, limit: Duration) -> Result<(), u64> {
         self.writer.flush(limit).await
+    }
+
+    /// Takes no new calls from now on; those there are go on.
+    pub fn drain(&self) {
+        self.agent.drain();
     }
 
     /// Ends: no new calls, those there are hung up, recordings and records on disk, database closed. A second time does nothing.
@@ -475,6 +512,12 @@ fn browser_identity() -> Option<Arc<Identity>> {
     made.map(Arc::new).inspect_err(|why| tracing::info!("no browser legs: {why}")).ok()
 }
 
+fn start_inference(settings: &HotlineSettings, engines: &Engines) -> Result<Option<Inference>, StartError> {
+    let Some(recogniser) = engines.recognizer.clone().filter(|_| settings.speech) else { return Ok(None) };
+    let started = Inference::start(recogniser, settings.hear_workers);
+    started.map(Some).map_err(|e| StartError::Io("recogniser".into(), e))
+}
+
 fn start_shards(
     settings: &HotlineSettings,
     inference: Option<Inference>,
@@ -508,6 +551,14 @@ fn open_recorder(settings: &HotlineSettings) -> Result<Option<Recorder>, StartEr
     Recorder::start(&root).map(Some).map_err(|e| StartError::Io(root.display().to_string(), e))
 }
 
+/// Read at the start too.
+fn hold_music(file: Option<&Path>) -> Result<Option<Arc<[i16]>>, StartError> {
+    let Some(file) = file else { return Ok(None) };
+    let pcm = super::sound::read(file)
+        .map_err(|e| StartError::Io("[media] hold_music: name a WAV file".into(), std::io::Error::other(e)))?;
+    Ok(Some(pcm.into()))
+}
+
 /// Read at the start, so that a missing file stops it instead of a caller hearing nothing.
 fn route_prompts(routes: &[TestRoute]) -> Result<HashMap<Option<PathBuf>, Arc<[i16]>>, StartError> {
     let mut prompts = HashMap::new();
@@ -539,20 +590,28 @@ fn peer(trunk: &Trunk) -> TrunkPeer {
 fn sip_settings(settings: &HotlineSettings) -> SipSettings {
     let mut users = settings.numbers.clone();
     users.extend(settings.routes.iter().map(|r| r.user.clone()));
+    if !settings.supervisors.is_empty() {
+        users.extend(supervisors::numbers(settings.seats.iter().map(|s| s.user.as_str())));
+    }
     SipSettings {
         bind: settings.sip,
         public_host: settings.public,
         // Each call may have a seat's leg; callers alone are counted by the switchboard.
         max_calls: settings.max_calls.saturating_mul(2),
+        calls_per_s: settings.calls_per_s,
+        calls_per_source: settings.calls_per_source,
         users: Served::from_list(users),
         accounts: settings
             .seats
             .iter()
             .filter(|s| !s.password.is_empty())
-            .map(|s| Account { user: s.user.clone(), password: s.password.clone() })
+            .map(|s| (&s.user, &s.password))
+            .chain(settings.supervisors.iter().map(|s| (&s.user, &s.password)))
+            .map(|(user, password)| Account { user: user.clone(), password: password.clone() })
             .collect(),
         realm: settings.realm.clone(),
         trusted: settings.trusted.clone(),
+        trace: settings.trace.clone(),
         listeners: settings.listeners.clone(),
         open: settings.open,
         trunks: settings.trunks.iter().map(peer).collect(),

@@ -13,6 +13,8 @@ const MOST: usize = 16;
 pub(super) enum Way {
     Rtp,
     Info,
+    /// As tones in the sound of a leg that agreed on no telephone events.
+    Sound,
 }
 
 /// The last presses, each waiting for its twin of the other way.
@@ -51,6 +53,7 @@ mod tests {
         assert!(!keys.is_new(Way::Info, '1', at(620)) && !keys.is_new(Way::Info, '1', at(800)));
         assert!(keys.is_new(Way::Info, '2', at(900)) && !keys.is_new(Way::Rtp, '2', at(950)), "in any order");
         assert!(keys.is_new(Way::Info, '3', at(2000)) && keys.is_new(Way::Rtp, '3', at(3200)), "too far apart");
+        assert!(keys.is_new(Way::Sound, '6', at(3300)) && !keys.is_new(Way::Info, '6', at(3350)), "heard and told");
         for n in 0..100 {
             keys.is_new(Way::Rtp, '5', at(4000 + n));
         }

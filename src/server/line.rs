@@ -2,8 +2,10 @@
 
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
-use super::secure::Secured;
+use super::seats::Reach;
+use super::secure::{Secured, place};
 use super::shard::{App, ShardHandle};
+use super::supervisors::SupervisorLine;
 use super::trunks::Way;
 use crate::browser::Negotiator;
 use crate::call::{CallRecord, EndReason, HungUpBy};
@@ -15,7 +17,7 @@ use crate::sdp::{self, Capabilities, Codec, MediaPlan, Session as Sdp};
 use crate::sip::DialogId;
 use crate::store::NewTransfer;
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,6 +26,11 @@ pub(super) struct Line {
     pub dialog: DialogId,
     pub shard: ShardHandle,
     pub from: Pii,
+    /// The number dialled.
+    pub to: String,
+    /// Where the INVITE came from, and where the caller said that its sound is.
+    pub source: SocketAddr,
+    pub media: Option<SocketAddr>,
     pub caps: Capabilities,
     pub codec: Option<Codec>,
     /// Our last description: the answer to the INVITE, later what followed it.
@@ -47,13 +54,26 @@ pub(super) struct Line {
     pub recorded_route: bool,
     pub flow_set: String,
     pub seat: Option<SeatLine>,
+    pub supervisor: Option<SupervisorLine>,
     /// Orders for a seat so far; the shard counts them too.
     pub orders: u32,
     pub transfer: Option<NewTransfer>,
     /// How the transfer under way ends if no seat is joined.
     pub seat_failure: TransferResult,
+    /// Why the last leg that we called failed.
+    pub leg_failure: Option<EndReason>,
     pub finished: Option<Box<CallRecord>>,
     pub stats: Option<Box<Stats>>,
+    /// Of the last seat's leg.
+    pub seat_stats: Option<Box<Stats>>,
+    /// The seat that called, when a seat did.
+    pub seat_calling: Option<String>,
+    /// The dialog of the seat that handed the caller on: it waits for what becomes of it.
+    pub referrer: Option<DialogId>,
+    /// Whom to call next instead of choosing, and which dialog that phone shall end for it.
+    pub attended: Option<(String, Reach, DialogId)>,
+    /// Hops left for the calls that follow from this one.
+    pub hops: u8,
 }
 
 /// A seat that is being called or has answered.
@@ -99,7 +119,7 @@ impl Line {
     pub fn new(
         dialog: DialogId,
         shard: ShardHandle,
-        from: &str,
+        (from, to, source): (&str, &str, SocketAddr),
         (caps, agreed): (Capabilities, Agreed),
         route: Option<&TestRoute>,
         since: Mono,
@@ -108,6 +128,9 @@ impl Line {
             dialog,
             shard,
             from: Pii::new(from),
+            to: to.to_owned(),
+            source,
+            media: agreed.plan.as_ref().and_then(place),
             codec: agreed.plan.as_ref().map(|p| p.codec),
             caps,
             answer: agreed.answer,
@@ -123,22 +146,29 @@ impl Line {
             recorded_route: route.is_some_and(|r| r.record),
             flow_set: String::new(),
             seat: None,
+            supervisor: None,
             orders: 0,
             transfer: None,
             seat_failure: TransferResult::Timeout,
+            leg_failure: None,
             finished: None,
             stats: None,
+            seat_stats: None,
+            seat_calling: None,
+            referrer: None,
+            attended: None,
+            hops: 70,
         }
     }
 
     /// The record of a call whose machine never began, or broke.
-    pub fn record_without_machine(&self, at: Mono, by: HungUpBy, sentence: &str) -> CallRecord {
-        let caller = by == HungUpBy::Caller;
+    pub fn record_without_machine(&self, at: Mono, reason: EndReason) -> CallRecord {
+        let caller = reason.by == HungUpBy::Caller;
         CallRecord {
             offered: self.since,
             answered: self.answered,
             ended: at,
-            reason: EndReason { cause: if caller { 16 } else { 41 }, by, sentence: sentence.into() },
+            reason,
             outcome: if caller { Outcome::Abandoned } else { Outcome::Failed },
             steps: 0,
             retries: 0,
@@ -151,7 +181,7 @@ impl Line {
 }
 
 /// The answer to a caller's offer, or an offer of ours; else the status that refuses it.
-pub(super) fn negotiate_caller(caps: &Capabilities, body: Option<&str>) -> Result<Agreed, u16> {
+pub(super) fn negotiate_caller(caps: &mut Capabilities, body: Option<&str>) -> Result<Agreed, u16> {
     let Some(body) = body else {
         let offer = sdp::offer(caps);
         return Ok(Agreed { answer: offer.to_string(), plan: None, our_offer: Some(offer) });
@@ -161,9 +191,10 @@ pub(super) fn negotiate_caller(caps: &Capabilities, body: Option<&str>) -> Resul
 }
 
 /// Our answer to an offer, or the status that refuses it.
-pub(super) fn answer_to(caps: &Capabilities, body: &str) -> Result<(String, MediaPlan), u16> {
+pub(super) fn answer_to(caps: &mut Capabilities, body: &str) -> Result<(String, MediaPlan), u16> {
     let offer = sdp::parse(body.as_bytes()).map_err(|_| 400u16)?;
     let (answer, plan) = sdp::answer(&offer, caps).map_err(|_| 488u16)?;
+    caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
     Ok((answer.to_string(), plan))
 }
 
@@ -179,18 +210,18 @@ mod tests {
 
     #[test]
     fn an_unusable_offer_is_refused_with_the_status_that_says_why() {
-        let caps = super::super::phone::capabilities([127, 0, 0, 1].into(), 4000, vec![Codec::Pcma]);
-        assert_eq!(negotiate_caller(&caps, Some("no description")).err(), Some(400));
+        let mut caps = super::super::phone::capabilities([127, 0, 0, 1].into(), 4000, vec![Codec::Pcma]);
+        assert_eq!(negotiate_caller(&mut caps, Some("no description")).err(), Some(400));
         let video =
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 4002 RTP/AVP 99\r\n";
-        assert_eq!(negotiate_caller(&caps, Some(video)).err(), Some(488));
-        let late = negotiate_caller(&caps, None).ok().unwrap();
+        assert_eq!(negotiate_caller(&mut caps, Some(video)).err(), Some(488));
+        let late = negotiate_caller(&mut caps, None).ok().unwrap();
         assert!(late.plan.is_none());
         let offer = late.our_offer.unwrap();
         assert!(accepted(&offer, None).is_none(), "an ACK without an answer agrees on nothing");
         let mut theirs = caps.clone();
         theirs.port = 5000;
-        let (answer, _) = answer_to(&theirs, &late.answer).unwrap();
+        let (answer, _) = answer_to(&mut theirs, &late.answer).unwrap();
         assert_eq!(accepted(&offer, Some(&answer)).unwrap().remote.port(), 5000);
     }
 }

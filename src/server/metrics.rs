@@ -49,6 +49,20 @@ impl MetricsText {
         self
     }
 
+    /// A histogram: upper bounds, how many fell under each (one more than bounds: the rest), and their sum.
+    #[must_use]
+    pub fn histogram(mut self, name: &str, help: &str, bounds: &[f64], counts: &[u64], sum: f64) -> Self {
+        self.head(name, help, "histogram");
+        let mut total = 0;
+        for (n, count) in counts.iter().enumerate() {
+            total += count;
+            let bound = bounds.get(n).map_or_else(|| "+Inf".to_string(), f64::to_string);
+            let _ = writeln!(self.text, "{name}_bucket{{le=\"{bound}\"}} {total}");
+        }
+        let _ = writeln!(self.text, "{name}_sum {sum}\n{name}_count {total}");
+        self
+    }
+
     /// The text.
     pub fn finish(self) -> String {
         self.text

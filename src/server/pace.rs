@@ -59,11 +59,13 @@ mod tests {
             codec: Codec::Pcma,
             payload_type: 8,
             dtmf_pt: None,
-            receive: Formats { pcma: Some(8), pcmu: None, events: None },
+            receive: Formats { pcma: Some(8), ..Formats::default() },
+            extras: Default::default(),
             ptime_ms: 20,
             we_send: true,
             we_receive: true,
             held_by_remote: false,
+            srtp: None,
         };
         let start = Mono::from_ms(1000);
         let (mut rtp, mut pace) = (RtpSession::new(plan, [127, 0, 0, 1].into(), 1, start), Pace::new(start));

@@ -5,8 +5,8 @@ use super::time::now;
 use crate::audio::{AudioFrame, FRAME_SAMPLES};
 use crate::clock::Mono;
 use crate::rtp::{Received, RtpSession, RtpView, Stats};
-use crate::sdp::{self, Capabilities, Codec, Direction, MediaPlan};
-use crate::sip::{Dial, DialogId, SipAgent, SipEvent, SipSettings};
+use crate::sdp::{self, Capabilities, Codec, Direction, MediaPlan, Srtp, SrtpPolicy};
+use crate::sip::{Credential, Dial, DialogId, SipAgent, SipEvent, SipSettings};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Louder than this (RMS of a frame) is the other side speaking.
 const LOUD: f32 = 120.0;
+/// Keys of one call that are kept.
+const MOST_KEYS: usize = 1 << 16;
 /// A phone that rings longer is not answered.
 const RING_LIMIT_MS: u64 = 180_000;
 
@@ -91,6 +93,8 @@ pub struct CallResult {
     pub steps_done: usize,
     /// Packets that came, in their order of arrival.
     pub packets: Vec<PacketSeen>,
+    /// Keys that came (RFC 4733).
+    pub keys: String,
     /// How many packets had come when the first packet of each key answer was sent.
     pub key_marks: Vec<usize>,
 }
@@ -108,8 +112,15 @@ pub trait Relay: Send + Sync {
 pub struct PacketSeen {
     /// RTP sequence number.
     pub seq: u16,
-    /// Whether there was sound in it.
+    /// Whether there was sound in it (of G.711: other codecs cannot be told without decoding).
     pub sound: bool,
+    /// A hash of its payload (FNV-1a), to know it again.
+    pub payload: u64,
+}
+
+/// Hash by which a packet's payload is known again.
+pub fn payload_hash(payload: &[u8]) -> u64 {
+    payload.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A phone's own settings.
@@ -131,6 +142,10 @@ pub struct PhoneSettings {
     pub linger_ms: u64,
     /// Carries the media, when set.
     pub relay: Option<Arc<dyn Relay>>,
+    /// Whether its calls are encrypted (SRTP).
+    pub srtp: SrtpPolicy,
+    /// For a hotline that wants its calls proved.
+    pub credential: Option<Credential>,
 }
 
 impl PhoneSettings {
@@ -145,6 +160,8 @@ impl PhoneSettings {
             keep_sound: true,
             linger_ms: 30_000,
             relay: None,
+            srtp: SrtpPolicy::Optional,
+            credential: None,
         }
     }
 }
@@ -203,8 +220,13 @@ impl Phone {
     ) -> Result<CallResult, PhoneError> {
         let (media, caps) = self.media().await?;
         let offer = sdp::offer(&caps);
-        let dial =
-            Dial { to: uri.into(), from: self.settings.number.clone(), sdp: offer.to_string(), ..Dial::default() };
+        let dial = Dial {
+            to: uri.into(),
+            from: self.settings.number.clone(),
+            sdp: offer.to_string(),
+            credential: self.settings.credential.clone(),
+            ..Dial::default()
+        };
         let dialled = now();
         let dialog = self.agent.dial(dial).await?;
         let mut talk = Talk::new(script, &self.settings);
@@ -327,7 +349,8 @@ impl Phone {
         let socket = UdpSocket::bind((addr, 0)).await.map_err(|e| PhoneError::Media(addr, e))?;
         let port = socket.local_addr().map_err(|e| PhoneError::Media(addr, e))?.port();
         let port = self.settings.relay.as_ref().map_or(port, |r| r.address().port());
-        let caps = capabilities(addr, port, self.settings.codecs.clone());
+        let mut caps = capabilities(addr, port, self.settings.codecs.clone());
+        caps.srtp = Srtp::new(self.settings.srtp, rand::fill);
         Ok((socket, caps))
     }
 
@@ -342,6 +365,10 @@ impl Phone {
         news: &mut (dyn FnMut(PhoneNews) + Send),
     ) -> CallResult {
         let answered = now();
+        caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
+        if plan.srtp.is_some() {
+            caps.srtp.insist();
+        }
         let mut plan = plan;
         if let (Some(relay), Ok(here)) = (&self.settings.relay, media.local_addr()) {
             relay.join(here, plan.remote);
@@ -366,8 +393,10 @@ impl Phone {
                 _ = clock.tick() => {
                     let at = now();
                     while let Ok((len, from)) = media.try_recv_from(&mut datagram) {
-                        if rtp.receive(at, from, &datagram[..len]) == Received::Audio {
-                            talk.seen(&datagram[..len]);
+                        match rtp.receive(at, from, &datagram[..len]) {
+                            Received::Audio => talk.seen(rtp.opened(&datagram[..len])),
+                            Received::Key(key) => talk.key(key),
+                            Received::Ignored(_) => {}
                         }
                     }
                     let heard = rtp.pull(at);
@@ -413,6 +442,7 @@ fn reanswer(caps: &mut Capabilities, body: Option<String>, rtp: &mut RtpSession)
     let mut next = caps.clone();
     next.session_version += 1;
     let (answer, plan) = sdp::answer(&offer, &next).map_err(|_| 488u16)?;
+    next.srtp.agreed(plan.srtp.as_ref(), rand::fill);
     *caps = next;
     let host = plan.remote.ip();
     rtp.replan(plan, host, now());
@@ -437,9 +467,11 @@ pub fn capabilities(addr: IpAddr, port: u16, codecs: Vec<Codec>) -> Capabilities
         rtcp_port: port + 1,
         codecs,
         telephone_event: true,
+        dtx: false,
         direction: Direction::SendRecv,
         session_id: now().0,
         session_version: 1,
+        srtp: Srtp::off(),
     }
 }
 
@@ -461,6 +493,7 @@ struct Talk {
     step_at: Mono,
     steps_done: usize,
     packets: Vec<PacketSeen>,
+    keys: String,
     key_marks: Vec<usize>,
 }
 
@@ -477,6 +510,7 @@ impl Talk {
             step_at: now(),
             steps_done: 0,
             packets: Vec::new(),
+            keys: String::new(),
             key_marks: Vec::new(),
         }
     }
@@ -486,11 +520,19 @@ impl Talk {
         if self.script.is_empty() && self.saying.is_empty() { at.ms_since(self.step_at) } else { 0 }
     }
 
+    /// A key; a peer that presses more than anybody can is not listened to for ever.
+    fn key(&mut self, key: char) {
+        if self.keys.len() < MOST_KEYS {
+            self.keys.push(key);
+        }
+    }
+
     fn seen(&mut self, packet: &[u8]) {
         if let (true, Ok(view)) = (self.keep, RtpView::parse(packet)) {
             // Both laws write silence as one of two neighbouring codes.
             let sound = view.payload().iter().any(|c| !matches!(c, 0xd5 | 0x55 | 0xff | 0x7f));
-            self.packets.push(PacketSeen { seq: view.sequence(), sound });
+            let payload = payload_hash(view.payload());
+            self.packets.push(PacketSeen { seq: view.sequence(), sound, payload });
         }
     }
 
@@ -557,8 +599,8 @@ impl Talk {
 
     fn result(&mut self, code: u16, by_them: bool, talked_ms: u64, stats: Option<Stats>) -> CallResult {
         let heard = std::mem::take(&mut self.heard);
-        let packets = std::mem::take(&mut self.packets);
+        let (packets, keys) = (std::mem::take(&mut self.packets), std::mem::take(&mut self.keys));
         let key_marks = std::mem::take(&mut self.key_marks);
-        CallResult { code, by_them, talked_ms, stats, heard, steps_done: self.steps_done, packets, key_marks }
+        CallResult { code, by_them, talked_ms, stats, heard, steps_done: self.steps_done, packets, keys, key_marks }
     }
 }

@@ -1,8 +1,8 @@
 //! Test routes: plain media behaviours for load tools and line checks, named in the configuration. They bypass
 //! dialplans and show what the media plane alone costs.
 
-use crate::audio::{AudioFrame, FRAME_SAMPLES};
-use crate::call::{CallInput, CallOutput, CallRecord, EndReason, HungUpBy};
+use crate::audio::{AudioFrame, FRAME_SAMPLES, Tone, ToneGenerator};
+use crate::call::{CallInput, CallOutput, CallRecord, EndReason, Facts, HungUpBy, LegFailure, Why};
 use crate::clock::Mono;
 use crate::dialplan::{Outcome, Prompt, TransferOrder};
 use crate::ids::{Leg, TurnId};
@@ -22,9 +22,21 @@ pub enum RouteKind {
     Echo,
     /// Calls a target and joins the two.
     Bridge,
+    /// Calls a seat for another seat, and answers when it does.
+    Inside,
     /// Answers and stays silent.
     Silent,
+    /// Sounds a tone of its own beside what it hears, and answers each key with its tones: a line check can measure
+    /// each way by itself.
+    Line,
 }
+
+/// The tone a [`RouteKind::Line`] sounds, in Hz: none of the key pad's, nor of call progress.
+pub const LINE_TONE_HZ: f32 = 560.0;
+/// Its amplitude.
+const LINE_TONE: f32 = 3000.0;
+/// Keys a [`RouteKind::Line`] still has to answer, at most.
+const MOST_KEYS: usize = 32;
 
 /// How much a route listens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +51,6 @@ pub enum Listening {
 
 /// Twenty seconds of made sound: a rising and falling scale with short rests.
 pub fn made_prompt() -> Vec<i16> {
-    use crate::audio::{Tone, ToneGenerator};
     let mut pcm = Vec::with_capacity(160_000);
     for step in 0..80u8 {
         let rung = f32::from(if step % 16 < 8 { step % 8 } else { 7 - step % 8 });
@@ -67,6 +78,8 @@ pub struct Route {
     position: usize,
     playing: bool,
     echo: VecDeque<AudioFrame>,
+    tone: ToneGenerator,
+    keys: VecDeque<ToneGenerator>,
     vad: Option<Box<dyn Vad>>,
     speaking: Option<u32>,
     chunk: Vec<i16>,
@@ -96,8 +109,17 @@ pub struct RouteParts {
 }
 
 impl Route {
-    /// A call on a route; it answers at once.
+    /// A call on a route; it answers at once, but for a call inside.
     pub fn new(parts: RouteParts, now: Mono) -> Self {
+        let inside = parts.kind == RouteKind::Inside;
+        let mut route = Self::begun(parts, now);
+        if inside {
+            route.dial();
+        }
+        route
+    }
+
+    fn begun(parts: RouteParts, now: Mono) -> Self {
         let RouteParts { kind, listening, target, prompt, vad, listen } = parts;
         Route {
             kind,
@@ -107,14 +129,16 @@ impl Route {
             position: 0,
             playing: true,
             echo: VecDeque::with_capacity(4),
+            tone: ToneGenerator::new(Tone::sine(LINE_TONE_HZ, LINE_TONE)),
+            keys: VecDeque::new(),
             vad,
             speaking: None,
             chunk: Vec::new(),
             turn: TurnId(0),
             listen,
-            outputs: VecDeque::from([CallOutput::Answer]),
+            outputs: VecDeque::from([if kind == RouteKind::Inside { CallOutput::Ring } else { CallOutput::Answer }]),
             began: now,
-            answered: Some(now),
+            answered: (kind != RouteKind::Inside).then_some(now),
             bridged: false,
             over: false,
         }
@@ -127,15 +151,31 @@ impl Route {
             CallInput::Key { leg: Leg::Caller, .. } if self.kind == RouteKind::Barge => {
                 self.playing = false;
             }
-            CallInput::SeatAnswered if !self.bridged => {
-                self.bridged = true;
-                self.outputs.push_back(CallOutput::Bridge(true));
+            CallInput::Key { leg: Leg::Caller, key } if self.kind == RouteKind::Line => {
+                self.keys.extend(Tone::key(key).filter(|_| self.keys.len() < MOST_KEYS).map(ToneGenerator::new));
+            }
+            CallInput::SeatAnswered if self.answered.is_none() => {
+                self.answered = Some(now);
+                self.outputs.push_back(CallOutput::Answer);
+            }
+            CallInput::SeatAnswered if !self.bridged => self.join(),
+            CallInput::Established if self.kind == RouteKind::Inside && !self.bridged => self.join(),
+            CallInput::HandOn(order) if self.bridged => {
+                self.bridged = false;
+                self.outputs.push_back(CallOutput::Bridge(false));
+                self.outputs.push_back(CallOutput::Hangup(Leg::Seat));
+                self.outputs.push_back(CallOutput::DialSeat { order: *order });
             }
             CallInput::SeatFailed(_) | CallInput::HungUp(_) | CallInput::CallerLost | CallInput::Terminate => {
                 self.end(now, &input);
             }
             _ => {}
         }
+    }
+
+    fn join(&mut self) {
+        self.bridged = true;
+        self.outputs.push_back(CallOutput::Bridge(true));
     }
 
     fn dial(&mut self) {
@@ -156,26 +196,35 @@ impl Route {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        let (by, cause, outcome, sentence) = match input {
-            CallInput::HungUp(Leg::Caller) => (HungUpBy::Caller, 16, Outcome::Resolved, "test route"),
-            CallInput::HungUp(Leg::Seat) => (HungUpBy::Seat, 16, Outcome::Resolved, "test route"),
+        let other = |cause, by, english, chinese| EndReason::other(cause, by, english, chinese);
+        let (outcome, reason) = match input {
+            CallInput::HungUp(Leg::Caller) => {
+                (Outcome::Resolved, other(16, HungUpBy::Caller, "test route", "测试路由"))
+            }
+            CallInput::HungUp(Leg::Seat) => (Outcome::Resolved, other(16, HungUpBy::Seat, "test route", "测试路由")),
             CallInput::CallerLost => {
-                (HungUpBy::Us, 27, Outcome::Failed, "test route: the caller's signalling or sound broke off")
+                let words = "test route: the caller's signalling or sound broke off";
+                (Outcome::Failed, other(27, HungUpBy::Us, words, "测试路由：主叫的信令或语音中断"))
             }
-            CallInput::SeatFailed(_) => {
-                (HungUpBy::Us, 20, Outcome::Failed, "test route: its target did not take the call")
+            CallInput::SeatFailed(_) => (Outcome::Failed, EndReason::of(Why::Leg, &Facts::default())),
+            _ => {
+                let words = "test route: the call was too long, or the hotline stopped";
+                (Outcome::Failed, other(102, HungUpBy::Us, words, "测试路由：通话过长或总机停止"))
             }
-            _ => (HungUpBy::Us, 102, Outcome::Failed, "test route: the call was too long, or the hotline stopped"),
         };
-        self.outputs.push_back(CallOutput::Hangup(Leg::Caller));
-        if self.kind == RouteKind::Bridge {
+        self.outputs.push_back(match (self.answered, input) {
+            (Some(_), _) => CallOutput::Hangup(Leg::Caller),
+            (None, CallInput::SeatFailed(LegFailure::Busy)) => CallOutput::Reject(486),
+            (None, _) => CallOutput::Reject(480),
+        });
+        if matches!(self.kind, RouteKind::Bridge | RouteKind::Inside) {
             self.outputs.push_back(CallOutput::Hangup(Leg::Seat));
         }
         self.outputs.push_back(CallOutput::Finished(Box::new(CallRecord {
             offered: self.began,
             answered: self.answered,
             ended: now,
-            reason: EndReason { cause, by, sentence: sentence.into() },
+            reason,
             outcome,
             steps: 0,
             retries: 0,
@@ -191,7 +240,7 @@ impl Route {
         if leg != Leg::Caller {
             return;
         }
-        if self.kind == RouteKind::Echo {
+        if matches!(self.kind, RouteKind::Echo | RouteKind::Line) {
             if self.echo.len() == 4 {
                 self.echo.pop_front();
             }
@@ -240,6 +289,7 @@ impl Route {
         }
         match self.kind {
             RouteKind::Echo => return self.echo.pop_front().unwrap_or(frame),
+            RouteKind::Line => return self.line_check(),
             RouteKind::Loop | RouteKind::Barge if self.playing && self.prompt.len() >= FRAME_SAMPLES => {
                 if self.position + FRAME_SAMPLES > self.prompt.len() {
                     self.position = 0;
@@ -248,6 +298,23 @@ impl Route {
                 self.position += FRAME_SAMPLES;
             }
             _ => {}
+        }
+        frame
+    }
+
+    /// A key's tones alone, so that they are told for certain; else the tone over what was heard, 6 dB lower.
+    fn line_check(&mut self) -> AudioFrame {
+        let heard = self.echo.pop_front();
+        if let Some(key) = self.keys.front_mut() {
+            let frame = key.frame(0);
+            if key.ended() {
+                self.keys.pop_front();
+            }
+            return frame;
+        }
+        let mut frame = self.tone.frame(0);
+        for (sample, heard) in frame.pcm.iter_mut().zip(heard.unwrap_or(AudioFrame::silence(0)).pcm) {
+            *sample = sample.saturating_add(heard / 2);
         }
         frame
     }
@@ -290,6 +357,24 @@ mod tests {
     }
 
     #[test]
+    fn a_line_check_sounds_its_tone_over_the_echo_and_answers_a_key_with_its_tones() {
+        use crate::audio::detect::{dtmf_key, tone_power};
+        let mut r = route(RouteKind::Line);
+        let mut caller = ToneGenerator::new(Tone::sine(1800.0, 6000.0));
+        let mut sound = Vec::new();
+        for _ in 0..10 {
+            r.hear(Mono(0), Leg::Caller, &caller.frame(0));
+            sound.extend(r.speak(Mono(0), Leg::Caller).pcm);
+        }
+        assert!(tone_power(&sound, LINE_TONE_HZ) > 1e6 && tone_power(&sound, 1800.0) > 1e6);
+        r.handle(Mono(0), CallInput::Key { leg: Leg::Caller, key: '#' });
+        let answer: Vec<i16> = (0..8).flat_map(|_| r.speak(Mono(0), Leg::Caller).pcm).collect();
+        assert_eq!(dtmf_key(&answer[..800]), Some('#'));
+        let after: Vec<i16> = (0..4).flat_map(|_| r.speak(Mono(0), Leg::Caller).pcm).collect();
+        assert!(tone_power(&after, LINE_TONE_HZ) > 1e6, "the tone goes on after the key");
+    }
+
+    #[test]
     fn a_bridge_whose_target_is_not_there_has_failed() {
         let mut r = route(RouteKind::Bridge);
         r.handle(Mono(0), CallInput::Established);
@@ -299,6 +384,21 @@ mod tests {
             _ => None,
         });
         assert_eq!(record.map(|r| (r.outcome, r.reason.cause)), Some((Outcome::Failed, 20)));
+    }
+
+    #[test]
+    fn a_call_inside_rings_until_the_other_seat_answers() {
+        let mut r = route(RouteKind::Inside);
+        let mut outputs = || std::iter::from_fn(|| r.poll_output()).collect::<Vec<_>>();
+        let first = outputs();
+        assert!(matches!(first[..], [CallOutput::Ring, CallOutput::DialSeat { .. }]), "{first:?}");
+        r.handle(Mono(0), CallInput::SeatAnswered);
+        r.handle(Mono(0), CallInput::Established);
+        let joined: Vec<_> = std::iter::from_fn(|| r.poll_output()).collect();
+        assert_eq!(joined, [CallOutput::Answer, CallOutput::Bridge(true)]);
+        let mut busy = route(RouteKind::Inside);
+        busy.handle(Mono(0), CallInput::SeatFailed(LegFailure::Busy));
+        assert!(std::iter::from_fn(|| busy.poll_output()).any(|o| o == CallOutput::Reject(486)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Seats: which one is called for a transfer, and what becomes of its leg.
 
 use super::hotline::Seat;
-use super::line::SeatLine;
+use super::line::{SeatLine, accepted};
 use super::outbound::Role;
 use super::secure::{self, AskWhere};
 use super::shard::{NewLeg, ShardCommand};
@@ -12,12 +12,16 @@ use crate::call::{CallInput, LegFailure, TransferStage};
 use crate::dialplan::{TransferOrder, TransferResult};
 use crate::ids::{CallId, Leg};
 use crate::sdp;
+use crate::sip::trace::Role as LegRole;
 use crate::sip::{Contact, Dial, DialogId, SipError};
 use crate::store::{NewTransfer, WriteJob};
 use rand::RngExt;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+/// Before a seat's user, in the place of a queue: that seat and no other.
+pub(super) const ONE: &str = "seat:";
 
 /// Where a seat can be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +42,8 @@ const TEL: &str = "tel:";
 /// Which seats are on a call, and in which order they were last called.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    busy: HashSet<String>,
+    /// And on how many.
+    busy: HashMap<String, u32>,
     called: HashMap<String, u64>,
     count: u64,
 }
@@ -53,6 +58,11 @@ impl Roster {
         tried: &[String],
         reach: impl Fn(&str) -> Option<Reach>,
     ) -> Result<(String, Reach), LegFailure> {
+        if let Some(user) = queue.strip_prefix(ONE) {
+            let seat = reach(user).filter(|_| seats.iter().any(|s| s.user == user)).ok_or(LegFailure::Nobody)?;
+            let had = tried.iter().any(|t| t == user) || self.busy.contains_key(user);
+            return if had { Err(LegFailure::Busy) } else { Ok((user.to_owned(), seat)) };
+        }
         if is_address(queue) {
             let again = tried.iter().any(|t| t == queue);
             let reach = Reach { uri: queue.to_owned(), source: None, transport: None };
@@ -62,7 +72,7 @@ impl Roster {
         let there: Vec<(&Seat, Reach)> =
             seats.iter().filter(serves).filter_map(|s| Some((s, reach(&s.user)?))).collect();
         let nobody = there.is_empty();
-        let free = there.into_iter().filter(|(s, _)| !tried.contains(&s.user) && !self.busy.contains(&s.user));
+        let free = there.into_iter().filter(|(s, _)| !tried.contains(&s.user) && !self.busy.contains_key(&s.user));
         let lacks = |s: &Seat| skill.is_some_and(|wanted| !s.skills.iter().any(|k| k == wanted));
         match free.min_by_key(|(s, _)| (lacks(s), self.called.get(&s.user).copied().unwrap_or(0))) {
             Some((seat, reach)) => Ok((seat.user.clone(), reach)),
@@ -77,13 +87,23 @@ impl Roster {
             return; // an address, not one of our seats: it may take many calls
         }
         self.count += 1;
-        self.busy.insert(user.to_owned());
+        self.engage(user);
         self.called.insert(user.to_owned(), self.count);
+    }
+
+    /// A seat is on a call, whoever called whom.
+    pub fn engage(&mut self, user: &str) {
+        *self.busy.entry(user.to_owned()).or_default() += 1;
     }
 
     /// A seat's call is over.
     pub fn free(&mut self, user: &str) {
-        self.busy.remove(user);
+        if let Some(calls) = self.busy.get_mut(user) {
+            *calls -= 1;
+            if *calls == 0 {
+                self.busy.remove(user);
+            }
+        }
     }
 }
 
@@ -93,6 +113,16 @@ pub(super) const fn failure_of(code: u16) -> LegFailure {
         486 | 600 | 603 => LegFailure::Busy,
         408 | 480 | 487 => LegFailure::NoAnswer,
         other => LegFailure::Failed(other),
+    }
+}
+
+/// The same for the seat that handed the caller on.
+const fn status_of(failure: LegFailure) -> u16 {
+    match failure {
+        LegFailure::Busy => 486,
+        LegFailure::NoAnswer => 480,
+        LegFailure::Nobody => 404,
+        LegFailure::Failed(code) => code,
     }
 }
 
@@ -113,12 +143,15 @@ struct Trying {
     order: TransferOrder,
     /// Users and addresses that could not be had for this order.
     tried: Vec<String>,
+    /// The dialog that the phone shall end for this one.
+    replaces: Option<DialogId>,
 }
 
 impl Switchboard {
     /// The call wants a seat.
     pub(super) fn dial_seat(&mut self, call: CallId, order: TransferOrder) {
         self.hang_up(call, Leg::Seat); // none is left by now, unless something went wrong
+        self.end_transfer(call); // the last one's, when its seat hands the caller on
         let Some(line) = self.lines.get_mut(&call) else { return };
         line.orders += 1;
         line.seat_failure = TransferResult::Timeout;
@@ -148,6 +181,7 @@ impl Switchboard {
             if let Some(line) = self.lines.get_mut(&call) {
                 line.seat_failure = result_of(failure);
             }
+            self.handed_on(call, status_of(failure));
             self.tell_seat(call, CallInput::SeatFailed(failure));
         }
     }
@@ -165,7 +199,15 @@ impl Switchboard {
             let uri = format!("{TEL}{phone}");
             (!tried.contains(&uri)).then_some(Reach { uri, source: None, transport: None })
         };
-        let (user, reach) = self.roster.choose(seats, (&order.queue, order.skill.as_deref()), &tried, reach)?;
+        let attended = self.lines.get_mut(&call).and_then(|l| l.attended.take());
+        let (user, reach, replaces) = match attended {
+            Some((user, reach, dialog)) => (user, reach, Some(dialog)),
+            None => {
+                let wanted = (order.queue.as_str(), order.skill.as_deref());
+                let (user, reach) = self.roster.choose(seats, wanted, &tried, reach)?;
+                (user, reach, None)
+            }
+        };
         let ways = match reach.uri.strip_prefix(TEL) {
             Some(number) => match self.ways_out(&user, number) {
                 Ok(ways) => ways,
@@ -178,7 +220,7 @@ impl Switchboard {
             None => VecDeque::new(),
         };
         self.roster.take(&user);
-        let trying = Trying { user, reach, ways, order, tried };
+        let trying = Trying { user, reach, ways, order, tried, replaces };
         let user = trying.user.clone();
         let outside = trying.reach.uri.starts_with(TEL);
         self.call_seat(call, trying).inspect_err(|_| {
@@ -216,11 +258,11 @@ impl Switchboard {
 
     /// Sends the INVITE for a seat, by the next of its ways where it is reached by a trunk.
     fn call_seat(&mut self, call: CallId, trying: Trying) -> Result<(), LegFailure> {
-        let Trying { user, reach, mut ways, order, tried } = trying;
+        let Trying { user, reach, mut ways, order, tried, replaces } = trying;
         let way = ways.pop_front();
         let trunk = way.as_ref().and_then(|w| self.p.trunks.get(w.trunk)).cloned();
         let Some(line) = self.lines.get(&call) else { return Err(LegFailure::Failed(481)) };
-        let (codec, from) = (line.codec, line.from.clone());
+        let (codec, from, hops) = (line.codec, line.from.clone(), line.hops);
         let sockets = self.p.ports.take(now()).map_err(|e| {
             tracing::warn!(%call, "no seat can be called: {e}");
             LegFailure::Failed(503)
@@ -245,7 +287,9 @@ impl Switchboard {
             patience: trunk.as_ref().map(|t| Duration::from_millis(t.give_up_ms.into())),
             destination: reach.source,
             transport: reach.transport,
-            ..Dial::default()
+            seat: (!is_address(&user) && trunk.is_none()).then(|| user.clone()),
+            replaces,
+            hops: Some(hops),
         };
         if let Some(way) = &way {
             self.p.trunks.begun(way);
@@ -308,12 +352,15 @@ impl Switchboard {
             (Ok(dialog), Some(seat)) => {
                 seat.dialog = Some(dialog);
                 self.dialogs.insert(dialog, (call, Leg::Seat));
+                let role = if seat.way.is_some() { LegRole::Trunk } else { LegRole::Seat };
+                self.p.agent.trace_leg(dialog, call, role);
                 self.replay(dialog);
             }
             (Ok(dialog), None) => self.end_dialog(dialog),
             (Err(e), Some(_)) => {
                 tracing::warn!(%call, "a seat could not be called: {e}");
                 let busy = matches!(e, SipError::Busy);
+                self.leg_failed(call, if busy { 503 } else { 408 });
                 if !busy && self.next_way(call) {
                     return;
                 }
@@ -335,20 +382,57 @@ impl Switchboard {
         let Some((plan, secured)) = secure::accept_leg(&mut seat.side, &seat.offer, body) else {
             self.dialogs.remove(&dialog);
             self.end_dialog(dialog);
+            self.leg_failed(call, 488);
             self.seat_lost(call, LegFailure::Failed(488));
             return;
         };
-        let Some(sockets) = seat.sockets.take() else { return };
+        seat.caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
         seat.answered = true;
         let signalling = seat.source.unwrap_or(plan.remote.ip());
-        let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured });
-        line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg });
+        match seat.sockets.take() {
+            Some(sockets) => {
+                let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured });
+                line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg, early: false });
+            }
+            // It had early media: its leg is there, and the answer may describe another place.
+            None => {
+                let signalling = Some(signalling);
+                line.shard.send(ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling, secured });
+            }
+        }
         self.tell_seat(call, CallInput::SeatAnswered);
+        self.handed_on(call, 200);
+    }
+
+    /// An address that is called (a trunk, another exchange) has early media: the caller hears its ringback or
+    /// announcement instead of ours. It never counts as answered.
+    pub(super) fn seat_sounds(&mut self, dialog: DialogId, body: Option<&str>) {
+        let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) else { return };
+        let seed = self.p.rng.random();
+        let Some(line) = self.lines.get_mut(&call) else { return };
+        let Some(seat) = line.seat.as_mut().filter(|s| !s.answered && (s.way.is_some() || is_address(&s.user))) else {
+            return;
+        };
+        // Browsers are seats, and their phones are silent until they answer.
+        let Some(plan) = body.filter(|_| seat.side.is_none()).and_then(|b| accepted(&seat.offer, Some(b))) else {
+            return;
+        };
+        let signalling = seat.source.unwrap_or(plan.remote.ip());
+        let order = line.orders;
+        line.shard.send(match seat.sockets.take() {
+            Some(sockets) => {
+                let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured: None });
+                ShardCommand::SeatLeg { call, order, leg, early: true }
+            }
+            // Another branch of the call sounds now.
+            None => ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling: Some(signalling), secured: None },
+        });
     }
 
     /// A seat that is busy or does not answer: the next one, or the call is told.
     pub(super) fn seat_failed(&mut self, dialog: DialogId, code: u16) {
         if let Some((call, Leg::Seat)) = self.dialogs.remove(&dialog) {
+            self.leg_failed(call, code);
             if matches!(code, 408 | 500 | 502 | 503 | 504) && self.next_way(call) {
                 return;
             }
@@ -368,7 +452,14 @@ impl Switchboard {
         self.rest(sockets);
         let reach = Reach { uri: seat.address, source: None, transport: None };
         let (user, order) = (seat.user.clone(), seat.order.clone());
-        let trying = Trying { user: seat.user, reach, ways: seat.ways, order: seat.order, tried: seat.tried.clone() };
+        let trying = Trying {
+            user: seat.user,
+            reach,
+            ways: seat.ways,
+            order: seat.order,
+            tried: seat.tried.clone(),
+            replaces: None,
+        };
         if let Err(failure) = self.call_seat(call, trying) {
             self.roster.free(&user);
             self.outbound().over(Role::Flow, &user);
@@ -380,6 +471,11 @@ impl Switchboard {
     /// A seat whose dialog is over or never was: the next one, or the call is told.
     fn seat_lost(&mut self, call: CallId, why: LegFailure) {
         let Some(mut seat) = self.lines.get_mut(&call).and_then(|l| l.seat.take()) else { return };
+        if seat.sockets.is_none()
+            && let Some(line) = self.lines.get(&call)
+        {
+            line.shard.send(ShardCommand::SeatGone { call, order: line.orders });
+        }
         self.release(&mut seat);
         // A person who is busy or does not answer is so on all his phones.
         seat.tried.push(if matches!(why, LegFailure::Failed(_)) { seat.address } else { seat.user });
@@ -388,6 +484,7 @@ impl Switchboard {
 
     /// A seat hung up.
     pub(super) fn seat_left(&mut self, call: CallId) {
+        self.end_supervisor(call);
         if let Some(line) = self.lines.get_mut(&call)
             && let Some(mut seat) = line.seat.take()
         {
@@ -501,6 +598,19 @@ mod tests {
         roster.take("sip:x@h");
         assert_eq!(chosen(&roster, "sip:x@h", &[]).unwrap(), "sip:x@h");
         assert!(chosen(&roster, "sip:x@h", &["sip:x@h"]).is_err());
+    }
+
+    #[test]
+    fn one_seat_asked_for_by_name_is_called_or_nobody_is() {
+        let mut roster = Roster::default();
+        assert_eq!(chosen(&roster, "seat:8002", &[]).unwrap(), "8002");
+        assert_eq!(chosen(&roster, "seat:9999", &[]), Err(LegFailure::Nobody));
+        roster.engage("8002");
+        roster.take("8002");
+        roster.free("8002");
+        assert_eq!(chosen(&roster, "seat:8002", &[]), Err(LegFailure::Busy), "on one of two calls still");
+        roster.free("8002");
+        assert_eq!(chosen(&roster, "seat:8002", &["8002"]), Err(LegFailure::Busy));
     }
 
     #[test]

@@ -42,6 +42,11 @@ impl Switchboard {
     }
 }
 
+/// Where a leg's sound goes by its description; a browser's says nothing of it.
+pub(super) fn place(plan: &MediaPlan) -> Option<SocketAddr> {
+    Some(plan.remote).filter(|place| *place != browser::THROUGH)
+}
+
 /// Longest wait for a STUN server, of which a dialling may take so much longer.
 const STUN_PATIENCE: Duration = Duration::from_millis(600);
 
@@ -106,7 +111,7 @@ pub(super) fn offer(side: Option<&Negotiator>, offer: Sdp) -> Sdp {
 /// The answer to a caller's offer, or an offer of ours; else the status that refuses it.
 pub(super) fn negotiate_caller(
     side: &mut Option<Negotiator>,
-    caps: &Capabilities,
+    caps: &mut Capabilities,
     body: Option<&str>,
 ) -> Result<(Agreed, Secured), u16> {
     let Some(own) = side else { return negotiate_caller_plainly(caps, body).map(|agreed| (agreed, None)) };
@@ -121,7 +126,7 @@ pub(super) fn negotiate_caller(
 /// Our answer to an offer, or the status that refuses it.
 pub(super) fn answer_leg(
     side: &mut Option<Negotiator>,
-    caps: &Capabilities,
+    caps: &mut Capabilities,
     body: &str,
 ) -> Result<(String, MediaPlan, Secured), u16> {
     let Some(side) = side else {

@@ -5,6 +5,7 @@
 use super::bus::{Bus, News, Notice};
 use super::hotline::{HotlineSettings, TestRoute};
 use super::line::Line;
+use super::mos::MosFigures;
 use super::outbound::Outbound;
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
@@ -14,11 +15,13 @@ use super::secure::{self, Secured};
 use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle, ShardReport};
 use super::time::{now, today, utc};
 use super::trunks::{Trunks, rewrite};
-use crate::call::{Call, CallEvent, CallInput, CallOutput, CallSettings, HungUpBy, Phrases};
+use super::why::{AwayLimit, Knock, TurnedAway, no_agreement};
+use crate::call::{Call, CallEvent, CallInput, CallOutput, CallSettings, EndReason, Facts, Phrases, Why};
 use crate::dialplan::{ActionCall, FlowSet, Run, Session as FlowSession, TicketDraft, Value};
 use crate::ids::{CallId, Leg, RequestId};
 use crate::pii::Pii;
-use crate::sdp::{self, Capabilities, Codec, MediaPlan};
+use crate::sdp::{self, Capabilities, Codec, MediaPlan, Srtp};
+use crate::sip::trace::Role;
 use crate::sip::{DialogId, EndWhy, Identity, SipAgent, SipError, SipEvent};
 use crate::store::{CallExtras, NewCall as NewCallRow, Store, WriteJob, WriterHandle};
 use rand::RngExt;
@@ -64,6 +67,10 @@ pub struct SwitchboardParts {
     pub settings: HotlineSettings,
     /// Sound of test routes, by file.
     pub prompts: HashMap<Option<PathBuf>, Arc<[i16]>>,
+    /// What callers hear who are held or wait, when it is not the made chime.
+    pub hold_music: Option<Arc<[i16]>>,
+    /// How the legs sounded.
+    pub(super) mos: Arc<MosFigures>,
     /// Counts calls refused for want of room.
     pub refused: Arc<AtomicU64>,
     /// Who we are to browsers; none where there are no browser legs.
@@ -97,6 +104,7 @@ pub struct Switchboard {
     pub(super) dialled: (mpsc::Sender<Dialled>, mpsc::Receiver<Dialled>),
     /// What SIP told of a dialog before its dialling was reported.
     pub(super) early: VecDeque<SipEvent>,
+    pub(super) away: AwayLimit,
     arrivals: (mpsc::Sender<Arrival>, mpsc::Receiver<Arrival>),
     waiting: HashMap<CallId, (MediaSockets, Option<MediaPlan>, IpAddr)>,
 }
@@ -112,6 +120,7 @@ impl Switchboard {
             attempts: 0,
             dialled: mpsc::channel(1024),
             early: VecDeque::new(),
+            away: AwayLimit::default(),
             arrivals: mpsc::channel(1024),
             waiting: HashMap::new(),
             p: parts,
@@ -140,7 +149,7 @@ impl Switchboard {
             let begun = self.lines.get(&call).is_some_and(|l| l.parked.is_none()) && !self.waiting.contains_key(&call);
             match begun {
                 true => self.tell(call, CallInput::Terminate),
-                false => self.end_early(call, HungUpBy::Us, "the call was refused: the hotline is stopping"),
+                false => self.end_early(call, Why::Stopping),
             }
         }
         let deadline = tokio::time::Instant::now() + Duration::from_secs(3);
@@ -167,15 +176,37 @@ impl Switchboard {
             return;
         }
         match event {
-            SipEvent::Invite { dialog, from_user, to_user, source, transport, sdp, call_id, identity, .. } => {
-                let from = self.caller_of(from_user, &identity);
-                let trunk = identity.trunk.as_deref();
-                if let Err((code, retry)) =
-                    self.invite(dialog, (&from, trunk), &to_user, (source, transport), sdp, &call_id)
-                {
-                    self.reject(dialog, code, retry);
+            SipEvent::Invite { dialog, replaces: Some(old), source, sdp, seat, .. } => {
+                if let Err(code) = self.take_place(dialog, old, seat, source.ip(), sdp.as_deref()) {
+                    self.reject(dialog, code, None);
                 }
             }
+            SipEvent::Invite {
+                dialog,
+                from_user,
+                to_user,
+                source,
+                transport,
+                sdp,
+                call_id,
+                seat,
+                hops,
+                identity,
+                ..
+            } => {
+                let from = self.caller_of(from_user, &identity);
+                let trunk = identity.trunk.as_deref();
+                let knock = Knock { dialog, from: &from, to: &to_user, call_id: &call_id, trunk };
+                if let Err(away) = self.invite(&knock, (source, transport), sdp, (seat.as_deref(), hops)) {
+                    self.turn_away(&knock, away);
+                }
+            }
+            SipEvent::Refer { dialog, request, seat, to_user, replaces } => {
+                let answer = self.refer(dialog, &seat, &to_user, replaces);
+                let agent = self.p.agent.clone();
+                tokio::spawn(async move { agent.answer_refer(dialog, request, answer).await });
+            }
+            SipEvent::Message { .. } => {} // nobody reads texts here yet
             SipEvent::Ack { dialog, sdp } => self.acknowledged(dialog, sdp.as_deref()),
             SipEvent::Cancelled { dialog } | SipEvent::Bye { dialog } => self.gone(dialog, None),
             SipEvent::Ended { dialog, why } => self.gone(dialog, Some(why)),
@@ -185,11 +216,12 @@ impl Switchboard {
                 tokio::spawn(async move { agent.answer_reinvite(dialog, request, answer).await });
             }
             SipEvent::Info { dialog, key: Some(key) } => match self.dialogs.get(&dialog) {
-                Some(&(call, leg @ Leg::Caller)) => self.tell(call, CallInput::Key { leg, key }),
+                Some(&(call, leg @ (Leg::Caller | Leg::Supervisor))) => self.tell(call, CallInput::Key { leg, key }),
                 Some(&(call, leg @ Leg::Seat)) => self.tell_seat(call, CallInput::Key { leg, key }),
                 None => {}
             },
-            SipEvent::Progress { dialog, .. } => {
+            SipEvent::Progress { dialog, sdp, .. } => {
+                self.seat_sounds(dialog, sdp.as_deref());
                 if let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) {
                     if let Some(seat) = self.lines.get_mut(&call).and_then(|l| l.seat.as_mut()) {
                         seat.rang = true;
@@ -216,7 +248,7 @@ impl Switchboard {
     }
 
     /// Tasks, because the agent tells of a dialog's end in the queue that is read here.
-    fn reject(&mut self, dialog: DialogId, code: u16, retry: Option<u32>) {
+    pub(super) fn reject(&mut self, dialog: DialogId, code: u16, retry: Option<u32>) {
         self.dialogs.remove(&dialog);
         let agent = self.p.agent.clone();
         tokio::spawn(async move { agent.reject(dialog, code, retry).await });
@@ -235,52 +267,64 @@ impl Switchboard {
 
     fn invite(
         &mut self,
-        dialog: DialogId,
-        (from, trunk): (&str, Option<&str>),
-        to: &str,
+        knock: &Knock<'_>,
         (source, transport): (SocketAddr, crate::sip::Transport),
         body: Option<String>,
-        call_id: &str,
-    ) -> Result<(), (u16, Option<u32>)> {
-        let no_room = |why: &str| {
+        (seat, hops): (Option<&str>, u8),
+    ) -> Result<(), TurnedAway> {
+        let &Knock { dialog, from, to, call_id, trunk } = knock;
+        if let Some(wish) = self.supervises(to) {
+            return self.admit_supervisor(dialog, from, wish, source, body.as_deref()).map_err(TurnedAway::with);
+        }
+        let no_room = |why: Why| {
             self.p.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("a call was refused: {why}");
-            (503, Some(RETRY_S))
+            let limit = self.p.settings.max_calls as u64;
+            let reason = EndReason::of(why, &Facts { limit, ..Facts::default() });
+            tracing::warn!("a call was refused: {}", reason.sentence);
+            TurnedAway { code: 503, retry: Some(RETRY_S), reason }
         };
         let trunk = trunk.and_then(|name| self.p.trunks.named(name)).cloned();
         if let Some(trunk) = trunk.as_ref().filter(|t| !t.inbound) {
             tracing::warn!("a call was refused: trunk {} takes calls out only ([[trunk]] direction)", trunk.name);
-            return Err((403, None));
+            return Err(TurnedAway { code: 403, retry: None, reason: EndReason::of(Why::OutOnly, &Facts::default()) });
         }
         // Seats' legs are not counted: the agent counts both, and takes more.
         if self.lines.len() >= self.p.settings.max_calls {
-            return Err(no_room("all lines are taken ([sip] max_calls)"));
+            return Err(no_room(Why::LinesFull));
         }
         if self.p.writer.is_behind() {
-            return Err(no_room("the disk is too slow for the records there are; look at the data folder's disk"));
+            return Err(no_room(Why::DiskSlow));
         }
         let Some(shard) = self.p.shards.iter().min_by_key(|s| s.load()).cloned() else {
-            return Err(no_room("there is no media thread"));
+            return Err(no_room(Why::NoMediaThread));
         };
-        let sockets = self.p.ports.take(now()).map_err(|e| no_room(&e.to_string()))?;
+        let sockets = self.p.ports.take(now()).map_err(|_| no_room(Why::NoPort))?;
         let mut caps = self.capabilities(source.ip(), sockets.port, None);
         if let Some(trunk) = trunk.filter(|t| !t.codecs.is_empty()) {
             caps.codecs.clone_from(&trunk.codecs);
         }
         let mut side = self.side_of_caller(body.as_deref(), transport.is_web(), &caps, source.ip());
-        let (agreed, secured) = match secure::negotiate_caller(&mut side, &caps, body.as_deref()) {
+        let (agreed, secured) = match secure::negotiate_caller(&mut side, &mut caps, body.as_deref()) {
             Ok(agreed) => agreed,
             Err(code) => {
                 self.rest(Some(sockets));
-                return Err((code, None));
+                let reason = no_agreement(code, body.as_deref(), &caps);
+                return Err(TurnedAway { code, retry: None, reason });
             }
         };
         let route = self.p.settings.routes.iter().find(|r| r.user == to).cloned();
+        let route = route.or_else(|| seat.and_then(|_| self.inside(to)));
         let call = CallId::new(utc().0, self.p.rng.random());
         let plan = agreed.plan.clone();
         self.dialogs.insert(dialog, (call, Leg::Caller));
-        let line = Line::new(dialog, shard, from, (caps, agreed), route.as_ref(), now());
-        self.lines.insert(call, Line { side, secured, ..line });
+        self.p.agent.trace_leg(dialog, call, Role::Caller);
+        let ends = (from, to, source);
+        let mut line = Line::new(dialog, shard, ends, (caps, agreed), route.as_ref(), now());
+        line.hops = hops;
+        line.seat_calling = seat.map(String::from);
+        (line.side, line.secured) = (side, secured);
+        self.lines.insert(call, line);
+        seat.into_iter().for_each(|s| self.roster.engage(s));
         match route {
             Some(route) => self.begin_route(call, &route, sockets, plan, source.ip()),
             None => {
@@ -328,6 +372,7 @@ impl Switchboard {
             speech: self.p.settings.speech,
             answer_delay_ms: self.p.settings.answer_delay_ms,
             max_call_s: self.p.settings.max_call_s,
+            hold_music: self.p.hold_music.clone(),
             phrases: Phrases::of(flows.hotline().lang),
             ..CallSettings::default()
         };
@@ -401,7 +446,7 @@ impl Switchboard {
         let begin = ShardCommand::Begin(Box::new(NewCall { call, app, flows, caller, tap }));
         if !shard.send(begin) {
             self.rest_port(port);
-            self.end_early(call, HungUpBy::Us, "the media thread does not take the call");
+            self.end_early(call, Why::NoMediaThread);
         }
     }
 
@@ -415,70 +460,78 @@ impl Switchboard {
             match plan {
                 // The machine begins only now: it is told of this ACK when it says `Answer`.
                 Some((plan, secured)) => {
-                    (line.codec, line.secured) = (Some(plan.codec), secured);
+                    (line.codec, line.media, line.secured) = (Some(plan.codec), secure::place(&plan), secured);
+                    line.caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
                     self.begin_media(call, app, flows, sockets, plan, signalling);
                 }
                 // The ACK cannot be refused: the call is answered, so it is ended.
                 None => {
                     self.rest(Some(sockets));
-                    self.end_early(call, HungUpBy::Us, "the ACK had no usable answer to our offer");
+                    self.end_early(call, Why::BadAck);
                 }
             }
             return;
         }
-        let (asked, side) = match (leg, line.seat.as_mut()) {
-            (Leg::Caller, _) => (line.asked.take(), &mut line.side),
-            (Leg::Seat, Some(seat)) => (seat.asked.take(), &mut seat.side),
-            (Leg::Seat, None) => return,
+        let (asked, caps, side) = match (leg, line.seat.as_mut(), line.supervisor.as_mut()) {
+            (Leg::Caller, ..) => (line.asked.take(), &mut line.caps, &mut line.side),
+            (Leg::Seat, Some(seat), _) => (seat.asked.take(), &mut seat.caps, &mut seat.side),
+            (Leg::Supervisor, _, Some(s)) => (s.asked.take(), &mut s.caps, &mut s.side),
+            (Leg::Seat | Leg::Supervisor, ..) => return,
         };
         match asked {
             Some(offer) => {
-                if let Some(agreed) = secure::accept_leg(side, &offer, body) {
-                    self.replan(call, leg, agreed, None);
+                if let Some((plan, secured)) = secure::accept_leg(side, &offer, body) {
+                    caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
+                    self.replan(call, leg, (plan, secured), None);
                 }
             }
-            None if leg == Leg::Caller => self.tell(call, CallInput::Established),
-            None => {}
+            None => match leg {
+                Leg::Caller => self.tell(call, CallInput::Established),
+                Leg::Seat => {}
+                Leg::Supervisor => self.supervisor_acknowledged(call),
+            },
         }
     }
 
     /// A dialog is over: the other side hung up, or `why` it ended without that.
     fn gone(&mut self, dialog: DialogId, why: Option<EndWhy>) {
         let Some((call, leg)) = self.dialogs.remove(&dialog) else { return };
-        if leg == Leg::Seat {
-            self.seat_left(call);
-            return;
+        match leg {
+            Leg::Caller => {}
+            Leg::Seat => return self.seat_left(call),
+            Leg::Supervisor => return self.end_supervisor(call),
         }
         let parked = self.lines.get(&call).is_some_and(|l| l.parked.is_some());
         if parked || self.waiting.contains_key(&call) {
-            let (by, sentence) = match why {
-                None => (HungUpBy::Caller, "the caller gave up before the call began"),
-                Some(EndWhy::NoAck) => (HungUpBy::Us, "our offer was never acknowledged: look for NAT or a lost ACK"),
-                Some(EndWhy::Lost) => (HungUpBy::Us, "the caller's signalling broke off before the call began"),
-                Some(EndWhy::HungUp | EndWhy::Rejected) => (HungUpBy::Us, "the call was ended before it began"),
+            let why = match why {
+                None => Why::GaveUpEarly,
+                Some(EndWhy::NoAck) => Why::NoAck,
+                Some(EndWhy::Lost | EndWhy::Expired) => Why::LostEarly,
+                Some(EndWhy::HungUp | EndWhy::Rejected) => Why::EndedEarly,
             };
-            self.end_early(call, by, sentence);
+            self.end_early(call, why);
             return;
         }
         let input = match why {
             None => CallInput::HungUp(leg),
-            Some(EndWhy::NoAck | EndWhy::Lost) => CallInput::CallerLost,
+            Some(EndWhy::NoAck | EndWhy::Lost | EndWhy::Expired) => CallInput::CallerLost,
             Some(EndWhy::HungUp | EndWhy::Rejected) => CallInput::Terminate,
         };
         self.tell(call, input);
     }
 
     /// Writes the end of a call whose machine never began, or broke before it could.
-    fn record_broken(&mut self, call: CallId, by: HungUpBy, sentence: &str) {
+    fn record_broken(&mut self, call: CallId, why: Why) {
+        let Some(line) = self.lines.get(&call) else { return };
+        let record = line.record_without_machine(now(), self.explain(line, &EndReason::of(why, &Facts::default())));
         let Some(line) = self.lines.get_mut(&call) else { return };
-        let record = line.record_without_machine(now(), by, sentence);
         let ended = CallEvent::Ended(record.reason.clone());
         line.finished = Some(Box::new(record));
         self.event(call, ended);
     }
 
     /// Ends a call that no shard has: its ports rest, its record is written all the same.
-    fn end_early(&mut self, call: CallId, by: HungUpBy, sentence: &str) {
+    fn end_early(&mut self, call: CallId, why: Why) {
         let waiting = self.waiting.remove(&call).map(|(sockets, ..)| sockets);
         self.rest(waiting);
         let Some(line) = self.lines.get_mut(&call) else { return };
@@ -486,7 +539,7 @@ impl Switchboard {
         let dialog = line.dialog;
         self.rest(parked);
         self.event(call, CallEvent::Offered);
-        self.record_broken(call, by, sentence);
+        self.record_broken(call, why);
         if self.dialogs.remove(&dialog).is_some() {
             let agent = self.p.agent.clone();
             tokio::spawn(async move {
@@ -507,6 +560,10 @@ impl Switchboard {
                 (&mut seat.caps, &mut seat.side, &mut seat.asked, described)
             }
             (Leg::Seat, None) => return Err(481),
+            (Leg::Supervisor, _) => {
+                let s = line.supervisor.as_mut().ok_or(481u16)?;
+                (&mut s.caps, &mut s.side, &mut s.asked, &mut s.described)
+            }
         };
         let mut next = caps.clone();
         next.session_version += 1;
@@ -521,7 +578,7 @@ impl Switchboard {
             described.clone_from(&offer.to_string());
             return Ok(asked.insert(offer).to_string());
         };
-        let (answer, plan, secured) = secure::answer_leg(side, &next, body)?;
+        let (answer, plan, secured) = secure::answer_leg(side, &mut next, body)?;
         described.clone_from(&answer);
         *caps = next;
         self.replan(call, leg, (plan, secured), Some(source));
@@ -531,7 +588,7 @@ impl Switchboard {
     fn replan(&mut self, call: CallId, leg: Leg, (plan, secured): (MediaPlan, Secured), signalling: Option<IpAddr>) {
         let Some(line) = self.lines.get_mut(&call) else { return };
         if leg == Leg::Caller {
-            line.codec = Some(plan.codec);
+            (line.codec, line.media) = (Some(plan.codec), secure::place(&plan));
         }
         let held = plan.held_by_remote;
         line.shard.send(ShardCommand::Replan { call, leg, plan, signalling, secured });
@@ -539,6 +596,7 @@ impl Switchboard {
         match leg {
             Leg::Caller => self.tell(call, input),
             Leg::Seat => self.tell_seat(call, input),
+            Leg::Supervisor => {}
         }
     }
 
@@ -547,19 +605,21 @@ impl Switchboard {
     async fn report(&mut self, report: ShardReport) {
         match report {
             ShardReport::Output { call, output } => self.output(call, output).await,
-            ShardReport::Released { call, ports, last } => {
+            ShardReport::Released { call, ports, last, seat } => {
                 for port in ports {
                     self.rest_port(port);
+                }
+                for stats in [&last, &seat].into_iter().flatten() {
+                    self.p.mos.add(stats);
+                }
+                if let (Some(line), Some(_)) = (self.lines.get_mut(&call), &seat) {
+                    line.seat_stats = seat;
                 }
                 let Some(stats) = last else { return };
                 if let Some(line) = self.lines.get_mut(&call) {
                     line.stats = Some(stats);
                     if line.finished.is_none() {
-                        self.record_broken(
-                            call,
-                            HungUpBy::Us,
-                            "the call broke on our side: look for the panic in the log",
-                        );
+                        self.record_broken(call, Why::Broke);
                     }
                     self.close(call);
                 }
@@ -588,13 +648,23 @@ impl Switchboard {
             CallOutput::Act { request, call: action } => self.act(call, request, action),
             CallOutput::MakeTicket { request, draft } => self.make_ticket(call, request, draft),
             CallOutput::DialSeat { order } => self.dial_seat(call, order),
-            CallOutput::Event(event) => self.event(call, event),
-            CallOutput::Finished(record) => line.finished = Some(record),
+            CallOutput::Event(event) => self.event(call, self.explained(call, event)),
+            CallOutput::Finished(mut record) => {
+                if let Some(line) = self.lines.get(&call) {
+                    record.reason = self.explain(line, &record.reason);
+                }
+                if let Some(line) = self.lines.get_mut(&call) {
+                    line.finished = Some(record);
+                }
+            }
             _ => {}
         }
     }
 
     pub(super) fn hang_up(&mut self, call: CallId, leg: Leg) {
+        if leg != Leg::Caller {
+            self.end_supervisor(call); // he is there for the seat
+        }
         let Some(line) = self.lines.get_mut(&call) else { return };
         let dialog = match leg {
             Leg::Caller => Some(line.dialog),
@@ -602,6 +672,7 @@ impl Switchboard {
                 self.release(&mut seat);
                 seat.dialog
             }),
+            Leg::Supervisor => None,
         };
         if let Some(dialog) = dialog
             && self.dialogs.remove(&dialog).is_some()
@@ -643,7 +714,7 @@ impl Switchboard {
         });
     }
 
-    fn event(&mut self, call: CallId, event: CallEvent) {
+    pub(super) fn event(&mut self, call: CallId, event: CallEvent) {
         let Some(line) = self.lines.get_mut(&call) else { return };
         if event == CallEvent::Answered {
             line.answered = Some(now());
@@ -683,6 +754,9 @@ impl Switchboard {
     /// A call is over and its media is gone: write its record, forget it.
     fn close(&mut self, call: CallId) {
         self.end_transfer(call);
+        if let Some((line, record)) = self.lines.get(&call).and_then(|l| Some((l, l.finished.as_ref()?))) {
+            self.end_trace(call, line, record);
+        }
         let Some(line) = self.lines.get_mut(&call) else { return };
         if let Some(record) = line.finished.take()
             && line.hotline
@@ -700,10 +774,15 @@ impl Switchboard {
                     let ms = record.ended.ms_since(record.offered);
                     (p.display().to_string(), ms as u32)
                 }),
-                rtp: line.stats.take().map(|s| crate::store::rtp_figures(&s)),
+                media: line.stats.take().map(|s| crate::store::CallMedia {
+                    codec: line.codec.map_or("", Codec::name),
+                    caller: s,
+                    seat: line.seat_stats.take(),
+                }),
             };
             self.write(WriteJob::End(call, record, extras));
         }
+        self.handed_on(call, 487);
         self.hang_up(call, Leg::Seat);
         self.hang_up(call, Leg::Caller);
         self.forget(call);
@@ -712,6 +791,7 @@ impl Switchboard {
     fn forget(&mut self, call: CallId) {
         if let Some(line) = self.lines.remove(&call) {
             self.dialogs.remove(&line.dialog);
+            line.seat_calling.iter().for_each(|s| self.roster.free(s));
         }
     }
 
@@ -726,12 +806,15 @@ impl Switchboard {
             bound if !bound.is_unspecified() => bound,
             _ => local_address(towards),
         });
-        let mut codecs = vec![Codec::Pcma, Codec::Pcmu];
+        let mut codecs = self.p.settings.codecs.clone();
         if let Some(first) = first {
             codecs.retain(|c| *c != first);
             codecs.insert(0, first);
         }
-        super::phone::capabilities(addr, port, codecs)
+        let mut caps = super::phone::capabilities(addr, port, codecs);
+        caps.dtx = self.p.settings.dtx;
+        caps.srtp = Srtp::new(self.p.settings.srtp, rand::fill);
+        caps
     }
 }
 
@@ -756,7 +839,9 @@ fn dialog_of(event: &SipEvent) -> Option<DialogId> {
         | SipEvent::Progress { dialog, .. }
         | SipEvent::Answered { dialog, .. }
         | SipEvent::Failed { dialog, .. }
+        | SipEvent::Refer { dialog, .. }
         | SipEvent::Ended { dialog, .. } => Some(*dialog),
+        SipEvent::Message { dialog, .. } => *dialog,
         SipEvent::Registered { .. } => None,
     }
 }

@@ -132,12 +132,15 @@ pub struct ServerState {
     pub status: Option<u16>,
 }
 
+/// Seconds granted, or why not.
+type Registered = Result<u32, String>;
+
 /// All trunks and how they do. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Trunks {
     all: Arc<Vec<Trunk>>,
     health: Arc<Mutex<Vec<Vec<Health>>>>,
-    registered: Arc<Mutex<Vec<Option<Result<u32, String>>>>>,
+    registered: Arc<Mutex<Vec<Option<Registered>>>>,
     /// Calls out right now, by trunk.
     out: Arc<Mutex<Vec<u32>>>,
 }

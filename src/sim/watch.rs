@@ -132,6 +132,7 @@ impl Watch {
             CallOutput::Event(event) => self.event(now, event)?,
             CallOutput::Finished(record) => self.finished(record)?,
             CallOutput::Ring | CallOutput::Hangup(Leg::Caller) => {}
+            CallOutput::Hangup(Leg::Supervisor) => must(false, "the machine knows of no supervisor")?,
             CallOutput::SpeechStart { .. }
             | CallOutput::SpeechAudio { .. }
             | CallOutput::SpeechEnd { .. }

@@ -67,6 +67,33 @@ impl Admission {
     }
 }
 
+/// How many new calls a second are taken of one kind of caller: a token bucket that holds a second's worth.
+#[derive(Debug)]
+pub(super) struct Rate {
+    per_s: u64,
+    bucket: Bucket,
+}
+
+impl Rate {
+    /// `per_s` calls a second; 0: any number.
+    pub fn new(per_s: u32) -> Rate {
+        let per_s = u64::from(per_s);
+        Rate { per_s, bucket: Bucket { tokens: per_s * 1_000_000, at: Mono(0) } }
+    }
+
+    /// Takes one; false when this second's are used up.
+    pub fn admit(&mut self, now: Mono) -> bool {
+        if self.per_s == 0 {
+            return true;
+        }
+        let gained = now.0.saturating_sub(self.bucket.at.0).min(1_000_000) * self.per_s;
+        self.bucket = Bucket { tokens: (self.bucket.tokens + gained).min(self.per_s * 1_000_000), at: now };
+        let admitted = self.bucket.tokens >= 1_000_000;
+        self.bucket.tokens -= if admitted { 1_000_000 } else { 0 };
+        admitted
+    }
+}
+
 /// What counts as one source: an address, or an IPv6 network of 64 bits.
 pub(super) fn network(ip: IpAddr) -> IpAddr {
     // An IPv4 sender at a socket of both families is not his neighbours' neighbour.
@@ -113,6 +140,16 @@ mod tests {
         assert_eq!(a.buckets.len(), MAX_SOURCES, "60 ms after the last look nothing is scanned");
         a.admit(IpAddr::V4(u32::MAX.into()), Mono::from_ms(3051));
         assert_eq!(a.buckets.len(), 1);
+    }
+
+    #[test]
+    fn no_more_calls_a_second_than_the_rate_and_they_come_back_with_time() {
+        let mut rate = Rate::new(150);
+        assert_eq!((0..1500).filter(|_| rate.admit(Mono::from_ms(0))).count(), 150);
+        assert_eq!((0..1500).filter(|_| rate.admit(Mono::from_ms(100))).count(), 15);
+        assert_eq!((0..1500u64).filter(|i| rate.admit(Mono::from_ms(100 + i))).count(), 224);
+        let mut any = Rate::new(0);
+        assert!((0..10_000).all(|_| any.admit(Mono(0))));
     }
 
     #[test]

@@ -1,26 +1,29 @@
 //! The agent: what the rest of the program sees of SIP.
 
 use super::alive;
-use super::calls::{Kind, Pin};
+use super::calls::{Kind, Pin, SeatEnd};
 use super::counters::{SipCounters, bump};
 use super::dialogs::{self, contact, insert, response_to, sdp_headers, text};
 use super::event::{DialogId, EndWhy, ReinviteId, SipError, SipEvent};
 use super::gate::{Gate, lock};
 use super::hub::{Addresses, Asked, Hub, Mend, Ports, Strays};
+use super::refused::RefusedFor;
 use super::registrar::Contact;
-use super::settings::{Served, SipSettings};
+use super::settings::{Listeners, Served, SipSettings};
 use super::sockets::{self, Way};
 use super::time::now;
 use super::tls::{self, Tls};
+use super::trace::{Ending, Role, Tracer};
 use super::transport::Transport;
-use super::{inside, stream, udp, uri, websocket};
+use super::{inside, refer, stream, timed, udp, uri, websocket};
+use crate::ids::CallId;
 use rsipstack::dialog::authenticate::Credential as LibraryCredential;
 use rsipstack::dialog::dialog::DialogState;
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invitation::InviteOption;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::dialog::registration::Registration;
-use rsipstack::sip::{Header, Response, StatusCode};
+use rsipstack::sip::{Header, HeadersExt, Response, StatusCode};
 use rsipstack::transaction::endpoint::{EndpointBuilder, EndpointOption};
 use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, TransportLayer};
@@ -74,6 +77,12 @@ pub struct Dial {
     pub transport: Option<Transport>,
     /// Fails with 408 when not even a provisional answer came within this; without it, after 64*T1.
     pub patience: Option<Duration>,
+    /// The seat whose phone this is: only then it may transfer the call, after it has proved its password.
+    pub seat: Option<String>,
+    /// The dialog that the called phone shall end for this one (RFC 3891).
+    pub replaces: Option<DialogId>,
+    /// Max-Forwards: what the call that this one follows from has left. `None`: 70.
+    pub hops: Option<u8>,
 }
 
 impl Dial {
@@ -96,17 +105,51 @@ pub struct SipAgent {
     hub: Arc<Hub>,
 }
 
+/// What connections come to besides the port of UDP and TCP.
+struct Doors {
+    secure: Option<TcpListener>,
+    web: Option<TcpListener>,
+    secure_web: Option<TcpListener>,
+}
+
+impl Doors {
+    async fn open(listeners: &Listeners) -> Result<Doors, SipError> {
+        Ok(Doors {
+            secure: sockets::listen(listeners.tls, Transport::Tls).await?,
+            web: sockets::listen(listeners.ws, Transport::Ws).await?,
+            secure_web: sockets::listen(listeners.wss, Transport::Wss).await?,
+        })
+    }
+
+    fn ports(&self) -> Ports {
+        let port = |l: &Option<TcpListener>| l.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.port());
+        Ports { tls: port(&self.secure), ws: port(&self.web), wss: port(&self.secure_web) }
+    }
+
+    /// Takes connections until the agent stops.
+    fn serve(self, hub: &Arc<Hub>) {
+        for (listener, transport) in [(self.secure, Transport::Tls), (self.secure_web, Transport::Wss)] {
+            if let Some(listener) = listener {
+                let shake = move |hub, stream, peer| tls::serve(hub, stream, peer, transport);
+                tokio::spawn(stream::listen(hub.clone(), listener, shake));
+            }
+        }
+        if let Some(listener) = self.web {
+            let upgrade = |hub, stream, peer| websocket::serve(hub, stream, peer, Transport::Ws);
+            tokio::spawn(stream::listen(hub.clone(), listener, upgrade));
+        }
+        tokio::spawn(tls::watch(hub.clone()));
+    }
+}
+
 impl SipAgent {
     /// Opens the sockets and starts. The receiver must be read: when `event_queue` events wait, new calls
     /// get 503.
     pub async fn start(settings: SipSettings) -> Result<(SipAgent, mpsc::Receiver<SipEvent>), SipError> {
         let tls = Tls::new(settings.listeners.certificate.as_ref())?;
         let (socket, listener) = sockets::open(settings.bind).await?;
-        let secure = sockets::listen(settings.listeners.tls, Transport::Tls).await?;
-        let web = sockets::listen(settings.listeners.ws, Transport::Ws).await?;
-        let secure_web = sockets::listen(settings.listeners.wss, Transport::Wss).await?;
-        let port = |l: &Option<TcpListener>| l.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.port());
-        let ports = Ports { tls: port(&secure), ws: port(&web), wss: port(&secure_web) };
+        let doors = Doors::open(&settings.listeners).await?;
+        let ports = doors.ports();
         let bound = socket.local_addr().map_err(|e| SipError::Bind(settings.bind, e.to_string()))?;
         let local = sockets::advertised(bound, settings.public_host);
         let token = CancellationToken::new();
@@ -116,7 +159,12 @@ impl SipAgent {
         let transport = TransportLayer::new(token.clone());
         transport.add_transport(udp.clone().into());
         let addresses = Addresses { public: settings.public_host, local, bound, ports };
-        let gate = Arc::new(Gate::new(settings, rand::random()));
+        let tracer = Tracer::start(settings.trace.as_ref()).map_err(|e| {
+            let dir = settings.trace.as_ref().map(|t| t.dir.clone()).unwrap_or_default();
+            SipError::Trace(dir, e.to_string())
+        })?;
+        tracer.bound(Transport::ALL.map(|t| addresses.bound_for(t)));
+        let gate = Arc::new(Gate::new(settings, tracer, rand::random()));
         let settings = &gate.settings;
         let t1 = settings.t1;
         let option = EndpointOption {
@@ -159,17 +207,7 @@ impl SipAgent {
         tokio::spawn(udp::serve(hub.clone(), socket));
         let plain = |hub, stream, peer| stream::serve(hub, stream, peer, Transport::Tcp, None);
         tokio::spawn(stream::listen(hub.clone(), listener, plain));
-        for (listener, transport) in [(secure, Transport::Tls), (secure_web, Transport::Wss)] {
-            if let Some(listener) = listener {
-                let shake = move |hub, stream, peer| tls::serve(hub, stream, peer, transport);
-                tokio::spawn(stream::listen(hub.clone(), listener, shake));
-            }
-        }
-        if let Some(listener) = web {
-            let upgrade = |hub, stream, peer| websocket::serve(hub, stream, peer, Transport::Ws);
-            tokio::spawn(stream::listen(hub.clone(), listener, upgrade));
-        }
-        tokio::spawn(tls::watch(hub.clone()));
+        doors.serve(&hub);
         tokio::spawn(tidy(hub.clone()));
         Ok((SipAgent { hub }, receiver))
     }
@@ -188,56 +226,44 @@ impl SipAgent {
         self.hub.address_for(peer)
     }
 
-    /// Sends 180 Ringing.
+    /// Sends 180 Ringing; reliably when the caller can (RFC 3262).
     pub async fn ring(&self, d: DialogId) {
-        if let Some(dialog) = self.unanswered(d) {
-            dialog.ringing(None, None).ok();
-        }
+        timed::provisional(&self.hub, d, None);
+    }
+
+    /// Sends 183 Session Progress with our answer to the offer: early media. The answer that follows must describe the
+    /// same. After an INVITE without an offer it is a mere 180: there is nothing to answer yet.
+    pub async fn progress(&self, d: DialogId, sdp: String) {
+        timed::provisional(&self.hub, d, Some(sdp));
     }
 
     /// Takes the call: 200 with our answer (or, after a late offer, our offer).
     pub async fn answer(&self, d: DialogId, sdp: String) {
-        let Some(dialog) = self.unanswered(d) else { return };
-        self.hub.entry(d, |e| e.answered = true);
-        if let Err(error) = dialog.accept(Some(sdp_headers()), Some(sdp.into_bytes())) {
-            tracing::debug!(%error, "the call was over before its answer");
-        }
+        timed::answer(&self.hub, d, sdp);
     }
 
     /// Refuses the call with a code of 300-699 (others become 480); `retry_after` in seconds.
     pub async fn reject(&self, d: DialogId, code: u16, retry_after: Option<u32>) {
+        self.count_refusal(d, code);
         self.refuse(d, code, retry_after, EndWhy::Rejected).await;
     }
 
-    async fn refuse(&self, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
-        let Some(dialog) = self.unanswered(d) else { return };
-        let code = StatusCode::from(if (300..700).contains(&code) { code } else { 480 });
-        let wait = retry_after.map(|s| Header::RetryAfter(s.to_string().into()));
-        let invite = self.hub.entry(d, |e| {
-            e.answered = true;
-            e.invite.clone()
-        });
-        let response = response_to(&self.hub, &dialog, code.clone(), wait.into_iter().collect());
-        self.hub.finish(d, why).await;
-        if let (Some(Some(invite)), Some(response)) = (invite, response) {
-            invite.respond(response);
+    fn count_refusal(&self, d: DialogId, code: u16) {
+        let Some(dialog) = unanswered(&self.hub, d) else { return };
+        let source = dialogs::origin(&dialog.initial_request()).map(|(_, at)| at.ip());
+        if let (Some(why), Some(source)) = (RefusedFor::of_status(code), source) {
+            self.hub.gate.counters.refused.note(why, source, "INVITE", now());
         }
-        // Brings the library's dialog to its end; the response it sends itself comes second and is dropped. An
-        // ACK that was quicker than this makes it believe in a call, so it is taken off the list either way.
-        dialog.reject(Some(code), None).ok();
-        self.hub.forget(d);
     }
 
-    /// A live incoming dialog that has no final response yet.
-    fn unanswered(&self, d: DialogId) -> Option<InviteDialog> {
-        let open = |e: &mut super::hub::Entry| (e.invite.is_some() && !e.answered && !e.over).then(|| e.dialog.clone());
-        self.hub.entry(d, open).flatten()
+    async fn refuse(&self, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
+        refuse(&self.hub, d, code, retry_after, why).await;
     }
 
     /// Ends a call in whatever state it is: BYE, CANCEL, or 487 to an INVITE not answered yet. The call counts
     /// as over at once.
     pub async fn hangup(&self, d: DialogId) {
-        if self.unanswered(d).is_some() {
+        if unanswered(&self.hub, d).is_some() {
             self.refuse(d, 487, None, EndWhy::HungUp).await;
             return;
         }
@@ -261,7 +287,7 @@ impl SipAgent {
         let hub = &self.hub;
         let way = self.way(&dial).await?;
         let peer = way.peer;
-        let option = self.invite(&dial, &way)?;
+        let option = self.invite(&dial, &way, hub.gate.settings.session_min_s)?;
         let call_id = option.call_id.clone().unwrap_or_default();
         let pin = Pin {
             server: peer.ip(),
@@ -274,24 +300,52 @@ impl SipAgent {
             .gate
             .calls(|c| (!draining && c.active() < most).then(|| c.add(&call_id, Kind::Out, Some(pin))))
             .ok_or(SipError::Busy)?;
+        if let Some(user) = dial.seat.clone() {
+            hub.gate.calls(|c| c.set_seat(id, SeatEnd { user, proved: false }));
+        }
+        if let Err(e) = self.place(id, option, Some((dial, way))) {
+            hub.gate.calls(|c| c.end(id, now()));
+            return Err(e);
+        }
+        bump(&hub.gate.counters.calls_out);
+        Ok(id)
+    }
+
+    /// Sends the INVITE of a dialog. `again` is what it takes to send it once more after a 422.
+    fn place(&self, id: DialogId, option: InviteOption, again: Option<(Dial, Way)>) -> Result<(), SipError> {
+        let hub = &self.hub;
+        let call_id = option.call_id.clone();
+        let described = option.offer.as_deref().and_then(text);
+        let target = option.destination.clone();
         let (states, receiver) = hub.layer.new_dialog_state_channel();
-        let (dialog, invite) = match hub.layer.do_invite_async(option, states) {
-            Ok(started) => started,
-            Err(e) => {
-                hub.gate.calls(|c| c.end(id, now()));
-                return Err(SipError::Stack(e.to_string()));
-            }
-        };
+        let (dialog, invite) = hub.layer.do_invite_async(option, states).map_err(|e| SipError::Stack(e.to_string()))?;
         hub.gate.calls(|c| c.set_tag(id, &dialog.id().local_tag));
         let requests = insert(hub, id, &dialog, None);
-        bump(&hub.gate.counters.calls_out);
+        hub.entry(id, |e| {
+            e.again = again.is_some();
+            e.timed.describe(described, target);
+        });
         tokio::spawn(dialogs::watch(hub.clone(), id, dialog.clone(), receiver, requests, 0));
-        if let Some(patience) = dial.patience {
+        if let Some(patience) = again.as_ref().and_then(|(dial, _)| dial.patience) {
             tokio::spawn(lose_patience(self.clone(), id, dialog.clone(), patience));
         }
-        let hub = hub.clone();
+        let (agent, hub) = (self.clone(), hub.clone());
         tokio::spawn(async move {
             let outcome = invite.await;
+            let min =
+                matches!(&outcome, Ok(Ok((_, Some(r)))) if r.status_code.code() == 422).then(|| outcome_min(&outcome));
+            let still = hub.entry(id, |e| !e.over).unwrap_or(false);
+            if let (Some(min), Some((dial, way)), true) = (min, again, still) {
+                hub.layer.remove_dialog(&dialog.id());
+                let option = agent.invite(&dial, &way, min);
+                let sent = option.and_then(|o| agent.place(id, InviteOption { call_id, ..o }, None));
+                if sent.is_err() && hub.close(id) {
+                    hub.tell(SipEvent::Failed { dialog: id, code: 422, reason: "Session Interval Too Small".into() })
+                        .await;
+                    hub.forget(id);
+                }
+                return;
+            }
             let lost = !matches!(outcome, Ok(Ok(_)));
             if lost && hub.close(id) {
                 let reason = "Call failed".to_string();
@@ -304,7 +358,7 @@ impl SipAgent {
                 hub.layer.remove_dialog(&dialog.id());
             }
         });
-        Ok(id)
+        Ok(())
     }
 
     /// Where the call goes, with a connection open where it takes one.
@@ -323,7 +377,8 @@ impl SipAgent {
         Ok(way)
     }
 
-    fn invite(&self, dial: &Dial, way: &Way) -> Result<InviteOption, SipError> {
+    /// `min`: the shortest session, s.
+    fn invite(&self, dial: &Dial, way: &Way, min: u32) -> Result<InviteOption, SipError> {
         let Way { peer, transport, .. } = *way;
         let bad = |what: &str, why| SipError::BadAddress(what.to_string(), why);
         let at = self.hub.address_by(peer, transport);
@@ -340,6 +395,9 @@ impl SipAgent {
             .iter()
             .filter(|(n, _)| token(n))
             .map(|(n, v)| Header::Other(n.clone(), v.chars().filter(|c| !c.is_control()).collect()));
+        let replaces = dial.replaces.and_then(|d| refer::replaces(&self.hub, d));
+        let hops = dial.hops.map(|n| Header::MaxForwards(u32::from(n).into()));
+        let headers = headers.chain(replaces.map(|v| Header::Other("Replaces".into(), v))).chain(hops);
         let for_library =
             |text: &str| text.try_into().map(uri::for_library).map_err(|_| bad(text, "not a SIP address"));
         let random: u128 = rand::random();
@@ -353,45 +411,76 @@ impl SipAgent {
             contact: contact(&self.hub, if user.is_empty() { "zongji" } else { &user }, peer, transport)
                 .ok_or_else(|| bad(&from, "not a SIP address"))?,
             credential: dial.credential.as_ref().map(library_credential),
-            headers: Some(headers.chain([Header::Allow(super::sanity::ALLOW.into())]).collect()),
+            headers: Some(headers.chain(dialogs::capabilities()).chain(timed::asking(&self.hub, min)).collect()),
             call_id: Some(format!("{random:032x}@zongji")),
             ..InviteOption::default()
         })
     }
 
     /// Sends a re-INVITE with a new offer; returns the answer.
+    ///
+    /// When both sides ask at once (491) it waits a random time and asks again (RFC 3261 section 14.1), three times
+    /// in all.
     pub async fn reinvite(&self, d: DialogId, sdp: String) -> Result<String, SipError> {
-        let begin = |e: &mut super::hub::Entry| {
-            let free = !e.over && !e.asking && e.asked.is_empty();
-            e.asking |= free;
-            (free, e.dialog.clone())
-        };
-        let (free, dialog) = self.hub.entry(d, begin).ok_or(SipError::Gone)?;
-        if !free {
-            return Err(SipError::Refused(491));
-        }
-        let limit = self.hub.gate.settings.t1 * 70;
-        let sent = tokio::time::timeout(limit, dialog.reinvite(Some(sdp_headers()), Some(sdp.into_bytes()))).await;
-        self.hub.entry(d, |e| e.asking = false);
-        let response = outcome(sent)?;
+        let response = timed::offer(&self.hub, d, sdp).await?;
         text(&response.body).ok_or(SipError::Refused(488))
     }
 
     /// Answers a re-INVITE of the other side: with a session description, or a code (488 ...).
     pub async fn answer_reinvite(&self, d: DialogId, request: ReinviteId, answer: Result<String, u16>) {
         let asked = self.hub.entry(d, |e| e.asked.remove(&request.0).map(|a| (a, e.dialog.clone()))).flatten();
-        let Some((Asked { handle, target }, dialog)) = asked else { return };
-        if answer.is_ok() {
-            inside::refresh(&dialog, target);
-        }
-        let sent = match answer {
-            Ok(sdp) => handle.respond(StatusCode::OK, Some(sdp_headers()), Some(sdp.into_bytes())).await,
+        let Some((Asked { reply, target, timer }, dialog)) = asked else { return };
+        match answer {
+            Ok(sdp) => {
+                inside::refresh(&dialog, target);
+                let mut headers = sdp_headers();
+                headers.extend(timed::agree(&self.hub, d, &timer));
+                self.hub.entry(d, |e| e.timed.describe(Some(sdp.clone()), None));
+                reply.respond(StatusCode::OK, headers, Some(sdp.into_bytes()), &dialog).await;
+            }
             Err(code) => {
                 let code = if (300..700).contains(&code) { code } else { 488 };
-                handle.respond(StatusCode::from(code), None, None).await
+                reply.respond(StatusCode::from(code), Vec::new(), None, &dialog).await;
             }
-        };
-        sent.ok();
+        }
+    }
+
+    /// Answers a REFER: 202, and news of it as NOTIFY (`refer_progress`), or a code that refuses it.
+    pub async fn answer_refer(&self, d: DialogId, request: ReinviteId, answer: Result<(), u16>) {
+        let asked = self.hub.entry(d, |e| e.asked.remove(&request.0).map(|a| (a, e.dialog.clone()))).flatten();
+        let Some((asked, dialog)) = asked else { return };
+        match answer {
+            Ok(()) => {
+                asked.reply.respond(StatusCode::Accepted, Vec::new(), None, &dialog).await;
+                tokio::spawn(refer::tell(self.hub.clone(), d, 100));
+            }
+            Err(code) => {
+                if code == 403 {
+                    bump(&self.hub.gate.counters.not_allowed);
+                }
+                let code = if (300..700).contains(&code) { code } else { 403 };
+                asked.reply.respond(StatusCode::from(code), Vec::new(), None, &dialog).await;
+            }
+        }
+    }
+
+    /// Tells the one who sent a REFER how far its call is (100-199).
+    pub fn refer_progress(&self, d: DialogId, code: u16) {
+        tokio::spawn(refer::tell(self.hub.clone(), d, code));
+    }
+
+    /// Tells it the end of that (a final status), and hangs up.
+    pub async fn refer_over(&self, d: DialogId, code: u16) {
+        refer::tell(self.hub.clone(), d, code).await;
+        self.hangup(d).await;
+    }
+
+    /// Asks the other side to call `target` in our place (RFC 3515), waits up to a minute for what becomes of it, and
+    /// hangs up when it is connected. An error: the call is still here; bridge it instead.
+    pub async fn refer(&self, d: DialogId, target: &str) -> Result<(), SipError> {
+        refer::send(&self.hub, d, target).await?;
+        self.hangup(d).await;
+        Ok(())
     }
 
     /// Sends a key as SIP INFO (`application/dtmf-relay`).
@@ -473,6 +562,28 @@ impl SipAgent {
         }
     }
 
+    /// What was refused since the start, by the word of its reason ([`RefusedFor::label`]).
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.hub.gate.counters.refused.snapshot()
+    }
+
+    /// A dialog is a leg of this call: its messages belong into the call's trace.
+    pub fn trace_leg(&self, d: DialogId, call: CallId, role: Role) {
+        if let Some(call_id) = self.hub.gate.calls(|c| c.call_id(d)) {
+            self.hub.gate.tracer.join(call, &call_id, role);
+        }
+    }
+
+    /// A call is over: its trace is written, a moment later.
+    pub fn trace_end(&self, call: CallId, ending: Ending) {
+        self.hub.gate.tracer.end(call, ending);
+    }
+
+    /// Traces written, messages for which there was no room, traces the disk did not take.
+    pub fn trace_figures(&self) -> (u64, u64, u64) {
+        self.hub.gate.tracer.figures()
+    }
+
     /// Address of another transport's port, if it is open.
     pub fn listens_on(&self, transport: Transport) -> Option<SocketAddr> {
         let ports = self.hub.addresses.ports;
@@ -507,6 +618,7 @@ impl SipAgent {
         while !lock(&self.hub.entries).is_empty() && tokio::time::Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        self.hub.gate.tracer.stop().await;
         self.hub.token.cancel();
     }
 }
@@ -534,10 +646,42 @@ fn library_credential(c: &Credential) -> LibraryCredential {
     }
 }
 
-type Sent = Result<rsipstack::Result<Option<Response>>, tokio::time::error::Elapsed>;
+/// A live incoming dialog that has no final response yet.
+pub(super) fn unanswered(hub: &Hub, d: DialogId) -> Option<InviteDialog> {
+    hub.entry(d, |e| (e.invite.is_some() && !e.answered && !e.over).then(|| e.dialog.clone())).flatten()
+}
+
+/// Refuses a call that came in.
+pub(super) async fn refuse(hub: &Hub, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
+    let Some(dialog) = unanswered(hub, d) else { return };
+    let code = StatusCode::from(if (300..700).contains(&code) { code } else { 480 });
+    let wait = retry_after.map(|s| Header::RetryAfter(s.to_string().into()));
+    let invite = hub.entry(d, |e| {
+        e.answered = true;
+        e.timed.stop();
+        e.invite.clone()
+    });
+    let response = response_to(hub, &dialog, code.clone(), wait.into_iter().collect());
+    hub.finish(d, why).await;
+    if let (Some(Some(invite)), Some(response)) = (invite, response) {
+        invite.respond(response);
+    }
+    // Brings the library's dialog to its end; the response it sends itself comes second and is dropped. An
+    // ACK that was quicker than this makes it believe in a call, so it is taken off the list either way.
+    dialog.reject(Some(code), None).ok();
+    hub.forget(d);
+}
+
+/// The shortest session that a 422 allows, s.
+fn outcome_min<E, F>(outcome: &Result<Result<(rsipstack::dialog::DialogId, Option<Response>), E>, F>) -> u32 {
+    let response = outcome.as_ref().ok().and_then(|o| o.as_ref().ok()).and_then(|(_, r)| r.as_ref());
+    response.and_then(|r| r.header_value("Min-SE")?.split(';').next()?.trim().parse().ok()).unwrap_or(0)
+}
+
+pub(super) type Sent = Result<rsipstack::Result<Option<Response>>, tokio::time::error::Elapsed>;
 
 /// A success, or why not.
-fn outcome(sent: Sent) -> Result<Response, SipError> {
+pub(super) fn outcome(sent: Sent) -> Result<Response, SipError> {
     match sent {
         Err(_) => Err(SipError::Timeout),
         Ok(Err(e)) => Err(SipError::Stack(e.to_string())),

@@ -7,6 +7,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+/// Branches of a forked call whose targets are remembered, and ACKs.
+const MAX_TARGETS: usize = 8;
+
 /// To whom a password may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pin {
@@ -23,11 +26,19 @@ pub(super) struct Pin {
 pub(super) enum Kind {
     /// A call that came in: the caller's From-tag, the INVITE's CSeq, the number dialled and who calls; adopted once a
     /// dialog stands.
-    In { peer_tag: String, cseq: u32, dialled: String, identity: Box<Identity>, adopted: bool },
+    In { peer_tag: String, cseq: u32, dialled: String, identity: Box<Identity>, counted: Option<IpAddr>, adopted: bool },
     /// A call we placed.
     Out,
     /// A registration of ours elsewhere.
     Register,
+}
+
+/// The seat at the other end of a leg.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SeatEnd {
+    pub user: String,
+    /// It answered our challenge in this dialog; before that we only called its phone.
+    pub proved: bool,
 }
 
 #[derive(Debug)]
@@ -36,7 +47,29 @@ struct Leg {
     kind: Kind,
     our_tag: String,
     pin: Option<Pin>,
+    seat: Option<SeatEnd>,
+    /// Remote target as the 2xx of each branch wrote it, where the library would escape it twice; by To-tag.
+    targets: Vec<(String, String)>,
+    /// Requests of ours that the library does not know of (PRACK), and the INVITE's number: what it sends after that
+    /// has a higher number on the wire than it thinks.
+    shift: u32,
+    base: u32,
+    /// Branches of the last ACKs that were mended: the library keeps an ACK and sends it again.
+    mended: Vec<String>,
     ended: Option<Mono>,
+}
+
+impl Leg {
+    fn on_the_wire(&self, number: u32) -> u32 {
+        if number > self.base { number + self.shift } else { number }
+    }
+}
+
+/// What an ACK should have.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mended {
+    pub target: Option<String>,
+    pub number: u32,
 }
 
 /// Legs by Call-ID. An ended one stays for `linger`, so that late retransmissions find their answers.
@@ -45,13 +78,15 @@ pub(super) struct Calls {
     legs: HashMap<String, Vec<Leg>>,
     names: HashMap<DialogId, String>,
     active: usize,
+    /// Calls right now of addresses that are counted.
+    crowds: HashMap<IpAddr, usize>,
     next: u64,
     linger: Duration,
 }
 
 impl Calls {
     pub fn new(linger: Duration) -> Calls {
-        Calls { legs: HashMap::new(), names: HashMap::new(), active: 0, next: 1, linger }
+        Calls { legs: HashMap::new(), names: HashMap::new(), active: 0, crowds: HashMap::new(), next: 1, linger }
     }
 
     /// Calls right now.
@@ -59,15 +94,30 @@ impl Calls {
         self.active
     }
 
+    /// Calls right now of an address that is counted.
+    pub fn of_source(&self, source: IpAddr) -> usize {
+        self.crowds.get(&source).copied().unwrap_or(0)
+    }
+
     /// Notes a leg.
     pub fn add(&mut self, call_id: &str, kind: Kind, pin: Option<Pin>) -> DialogId {
         let id = DialogId(self.next);
         self.next += 1;
         self.active += usize::from(kind != Kind::Register);
-        let leg = Leg { id, kind, our_tag: String::new(), pin, ended: None };
+        if let Kind::In { counted: Some(source), .. } = &kind {
+            *self.crowds.entry(*source).or_default() += 1;
+        }
+        let our_tag = String::new();
+        let (targets, mended) = (Vec::new(), Vec::new());
+        let leg = Leg { id, kind, our_tag, pin, seat: None, targets, shift: 0, base: 0, mended, ended: None };
         self.legs.entry(call_id.to_string()).or_default().push(leg);
         self.names.insert(id, call_id.to_string());
         id
+    }
+
+    /// Call-ID of a leg, until it is forgotten.
+    pub fn call_id(&self, id: DialogId) -> Option<String> {
+        self.names.get(&id).cloned()
     }
 
     fn leg(&mut self, id: DialogId) -> Option<&mut Leg> {
@@ -82,11 +132,83 @@ impl Calls {
         }
     }
 
+    /// Notes which seat is at the other end.
+    pub fn set_seat(&mut self, id: DialogId, seat: SeatEnd) {
+        if let Some(leg) = self.leg(id) {
+            leg.seat = Some(seat);
+        }
+    }
+
+    /// The seat at the other end, if one is.
+    pub fn seat(&mut self, id: DialogId) -> Option<SeatEnd> {
+        self.leg(id)?.seat.clone()
+    }
+
+    /// Notes the Contact of a 2xx with this To-tag, for its ACK.
+    pub fn aim(&mut self, call_id: &str, to_tag: &str, contact: &str) {
+        for leg in self.legs.get_mut(call_id).into_iter().flatten() {
+            leg.targets.retain(|(tag, _)| tag != to_tag);
+            if leg.targets.len() < MAX_TARGETS {
+                leg.targets.push((to_tag.to_string(), contact.to_string()));
+            }
+        }
+    }
+
+    /// What the library writes wrongly in an ACK: its target, and its number. Once for each ACK's branch.
+    pub fn mend_ack(&mut self, call_id: &str, tags: (&str, &str), branch: &str, number: u32) -> Option<Mended> {
+        let (from_tag, to_tag) = tags;
+        let mut legs = self.legs.get_mut(call_id)?.iter_mut();
+        let leg = legs.find(|l| l.our_tag == from_tag && (l.shift > 0 || !l.targets.is_empty()))?;
+        if leg.mended.iter().any(|b| b == branch) {
+            return None;
+        }
+        if leg.mended.len() >= MAX_TARGETS {
+            leg.mended.remove(0);
+        }
+        leg.mended.push(branch.to_string());
+        let target = leg.targets.iter().find(|(t, _)| t == to_tag).map(|(_, contact)| contact.clone());
+        Some(Mended { target, number: leg.on_the_wire(number) })
+    }
+
+    /// A number for a PRACK of ours; `invite` is the INVITE's.
+    pub fn number_for_prack(&mut self, id: DialogId, invite: u32) -> Option<u32> {
+        let leg = self.leg(id)?;
+        if leg.shift == 0 {
+            leg.base = invite;
+        }
+        leg.shift += 1;
+        Some(leg.base + leg.shift)
+    }
+
+    /// The CSeq number on the wire of what the library sends.
+    pub fn on_the_wire(&self, call_id: &str, our_tag: &str, number: u32) -> Option<u32> {
+        let leg = self.legs.get(call_id)?.iter().find(|l| l.our_tag == our_tag && l.shift > 0)?;
+        Some(leg.on_the_wire(number))
+    }
+
+    /// The number that the library knows a request of ours by whose answer has `number`.
+    pub fn in_the_library(&self, call_id: &str, our_tag: &str, number: u32) -> Option<u32> {
+        let leg = self.legs.get(call_id)?.iter().find(|l| l.our_tag == our_tag && l.shift > 0)?;
+        (number > leg.base + leg.shift).then(|| number - leg.shift)
+    }
+
     /// Marks a leg as over; its slot is free from now on. Twice does no harm.
     pub fn end(&mut self, id: DialogId, now: Mono) {
         let Some(leg) = self.leg(id).filter(|l| l.ended.is_none()) else { return };
         leg.ended = Some(now);
+        let counted = match &leg.kind {
+            Kind::In { counted, .. } => *counted,
+            Kind::Out | Kind::Register => None,
+        };
         self.active -= usize::from(leg_counts(&leg.kind));
+        if let Some(source) = counted
+            && let Some(count) = self.crowds.get_mut(&source)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.crowds.remove(&source);
+            }
+        }
     }
 
     /// Whether an INVITE with this From-tag and number was let in already.
@@ -100,7 +222,7 @@ impl Calls {
     /// merged request). The SIP library writes an escaped user anew, so the number is the one that was let in.
     pub fn adopt(&mut self, call_id: &str, from_tag: &str, number: u32) -> Option<(DialogId, String, Identity)> {
         self.legs.get_mut(call_id)?.iter_mut().find_map(|l| match &mut l.kind {
-            Kind::In { peer_tag, cseq, dialled, identity, adopted }
+            Kind::In { peer_tag, cseq, dialled, identity, adopted, .. }
                 if peer_tag == from_tag && *cseq == number && !*adopted =>
             {
                 *adopted = true;
@@ -168,7 +290,14 @@ mod tests {
     use super::*;
 
     fn incoming() -> Kind {
-        Kind::In { peer_tag: "f".into(), cseq: 1, dialled: "400".into(), identity: Box::default(), adopted: false }
+        Kind::In {
+            peer_tag: "f".into(),
+            cseq: 1,
+            dialled: "400".into(),
+            identity: Box::default(),
+            counted: Some([192, 0, 2, 1].into()),
+            adopted: false,
+        }
     }
 
     #[test]
@@ -184,11 +313,28 @@ mod tests {
         assert!(c.has_dialog("call", "t") && !c.has_dialog("call", ""));
         c.end(id, Mono::from_ms(0));
         c.end(id, Mono::from_ms(0));
-        assert_eq!(c.active(), 0);
+        assert_eq!((c.active(), c.of_source([192, 0, 2, 1].into()), c.crowds.len()), (0, 0, 0));
         c.tidy(Mono::from_ms(31_000));
         assert!(c.knows("call"), "late retransmissions still find it");
         c.tidy(Mono::from_ms(33_000));
         assert!(!c.knows("call") && c.names.is_empty());
+    }
+
+    #[test]
+    fn what_the_library_sends_after_a_prack_of_ours_has_the_next_number() {
+        let mut c = Calls::new(Duration::from_secs(32));
+        let id = c.add("call", Kind::Out, None);
+        c.set_tag(id, "t");
+        assert_eq!((c.on_the_wire("call", "t", 6), c.in_the_library("call", "t", 6)), (None, None));
+        assert_eq!((c.number_for_prack(id, 5), c.number_for_prack(id, 5)), (Some(6), Some(7)));
+        assert_eq!((c.on_the_wire("call", "t", 5), c.on_the_wire("call", "t", 6)), (Some(5), Some(8)));
+        assert_eq!((c.in_the_library("call", "t", 8), c.in_the_library("call", "t", 5)), (Some(6), None));
+        let first = c.mend_ack("call", ("t", "x"), "b1", 6);
+        assert_eq!(first, Some(Mended { target: None, number: 8 }));
+        assert_eq!(c.mend_ack("call", ("t", "x"), "b1", 8), None, "an ACK that is sent again stays as it is");
+        c.aim("call", "x", "sip:a%40b@h");
+        let aimed = c.mend_ack("call", ("t", "x"), "b2", 5);
+        assert_eq!(aimed, Some(Mended { target: Some("sip:a%40b@h".into()), number: 5 }));
     }
 
     #[test]

@@ -5,7 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         #[derive(Debug, Default)]
-        pub(super) struct Counters { $(pub $name: AtomicU64,)* }
+        pub(super) struct Counters {
+            $(pub $name: AtomicU64,)*
+            /// What was refused, by reason.
+            pub refused: super::refused::Refusals,
+        }
 
         /// Counts since the start, and how many there are right now (`calls`, `dialogs`, ...).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +46,10 @@ counters! {
     limited,
     /// Calls refused with 503: all lines taken, or going down.
     busy,
+    /// Calls refused with 503: more a second than are taken.
+    too_fast,
+    /// Calls refused with 503: too many at once of one address.
+    crowded,
     /// Calls refused with 403: from an address that is no trunk's.
     strangers,
     /// Calls refused with 404.
@@ -58,6 +66,10 @@ counters! {
     options,
     /// Challenges of servers we do not give our password to.
     foreign_challenges,
+    /// REFER, MESSAGE and INVITE with Replaces of those who may not send them.
+    not_allowed,
+    /// Calls of ours that came back to us.
+    loops,
     /// Calls that came in.
     calls_in,
     /// Calls we placed.

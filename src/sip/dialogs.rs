@@ -2,11 +2,11 @@
 
 use super::event::{DialogId, EndWhy, SipEvent};
 use super::gate::{lock, retry_after};
-use super::hub::{Entry, Hub, Invite};
+use super::hub::{Entry, Hub, Invite, Reply};
 use super::identity::Identity;
 use super::transport::Transport;
 use super::wire::{NameAddr, Wire};
-use super::{inside, sanity, uri};
+use super::{inside, refer, sanity, timed, uri};
 use rsipstack::dialog::dialog::{Dialog, DialogState, DialogStateReceiver, TerminatedReason};
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::{Header, HeadersExt, Method, Request, StatusCode, StatusCodeKind};
@@ -25,7 +25,14 @@ pub(super) fn text(body: &[u8]) -> Option<String> {
 
 /// Headers of an answer with a session description.
 pub(super) fn sdp_headers() -> Vec<Header> {
-    vec![Header::ContentType("application/sdp".into()), Header::Allow(sanity::ALLOW.into())]
+    let mut headers = vec![Header::ContentType("application/sdp".into())];
+    headers.extend(capabilities());
+    headers
+}
+
+/// What we can do, in every answer that makes or changes a session.
+pub(super) fn capabilities() -> [Header; 2] {
+    [Header::Allow(sanity::ALLOW.into()), Header::Supported(sanity::SUPPORTED.into())]
 }
 
 /// Takes new transactions from the library until the agent stops.
@@ -88,6 +95,11 @@ async fn set_up(
     (to_user, identity): (String, Identity),
 ) -> Result<InviteDialog, u16> {
     let (transport, source) = origin(&tx.original).ok_or(400u16)?;
+    let replaces = match tx.original.header_value("Replaces") {
+        // RFC 3891 section 3: it must be a call of ours.
+        Some(named) => Some(refer::replaced(hub, &named).ok_or(481u16)?),
+        None => None,
+    };
     let permit = hub.events.clone().try_reserve_owned().map_err(|_| 503u16)?;
     let bytes = tx.original.to_string().into_bytes();
     let wire = Wire::parse(&bytes).map_err(|_| 400u16)?;
@@ -101,6 +113,7 @@ async fn set_up(
     hub.gate.calls(|c| c.set_tag(id, &dialog.id().local_tag));
     let invite = Invite { key: tx.key.clone(), sender: tx.tu_sender.clone() };
     let inbox = insert(hub, id, &dialog, Some(invite));
+    hub.entry(id, |e| e.timed.begin(&tx.original));
     super::counters::bump(&hub.gate.counters.calls_in);
     permit.send(SipEvent::Invite {
         dialog: id,
@@ -112,6 +125,9 @@ async fn set_up(
         identity: Box::new(identity),
         sdp: text(&tx.original.body),
         call_id,
+        seat: hub.gate.calls(|c| c.seat(id)).map(|s| s.user),
+        replaces,
+        hops: wire.get("max-forwards").and_then(|v| v.parse::<u8>().ok()).unwrap_or(70).saturating_sub(1),
     });
     let number = tx.original.cseq_header().ok().and_then(|c| c.seq().ok()).unwrap_or_default();
     tokio::spawn(watch(hub.clone(), id, dialog.clone(), receiver, inbox, number));
@@ -135,6 +151,10 @@ pub(super) fn insert(
         asking: false,
         asked: HashMap::new(),
         acked: None,
+        timed: timed::Timed::default(),
+        again: false,
+        referring: None,
+        notices: std::sync::Arc::default(),
     };
     lock(&hub.entries).insert(id, entry);
     requests
@@ -174,8 +194,10 @@ pub(super) async fn watch(
     mut number: u32,
 ) {
     let mut unconfirmed = None;
+    let Some(wake) = hub.entry(id, |e| e.timed.wake.clone()) else { return };
     loop {
-        let due = unconfirmed;
+        let timed = hub.entry(id, |e| e.timed.due()).flatten().map(timed::instant);
+        let due = unconfirmed.into_iter().chain(timed).min();
         tokio::select! {
             biased;
             state = states.recv() => {
@@ -183,6 +205,9 @@ pub(super) async fn watch(
                     Some(DialogState::WaitAck(..)) => unconfirmed = Some(ack_limit(&hub)),
                     Some(DialogState::Confirmed(..)) => unconfirmed = None,
                     _ => {}
+                }
+                if again(&hub, id, &dialog, &state) {
+                    return;
                 }
                 if !state_changed(&hub, id, &dialog, state).await {
                     break;
@@ -192,6 +217,10 @@ pub(super) async fn watch(
                 Some(tx) => inside::take(&hub, id, &dialog, &mut number, tx).await,
                 None => break, // forgotten
             },
+            () = wake.notified() => {} // there is another time to wait for
+            () = tokio::time::sleep_until(timed.unwrap_or_else(tokio::time::Instant::now)), if timed.is_some() && due == timed => {
+                timed::overdue(&hub, id, &dialog).await;
+            }
             () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                 // The library waits for an ACK only after a 200 that it could send.
                 hub.finish(id, EndWhy::NoAck).await;
@@ -201,6 +230,14 @@ pub(super) async fn watch(
         }
     }
     hub.forget(id);
+}
+
+/// Whether this is a 422 after which the INVITE is sent once more (RFC 4028 section 7.3).
+fn again(hub: &Hub, id: DialogId, dialog: &InviteDialog, state: &Option<DialogState>) -> bool {
+    let refused = matches!(state, Some(DialogState::Terminated(_, TerminatedReason::UasOther(c))) if c.code() == 422);
+    // It may have been sent again already: then the call is another dialog's by now.
+    let tag = dialog.id().local_tag;
+    refused && hub.entry(id, |e| !e.over && (e.again || e.dialog.id().local_tag != tag)).unwrap_or(false)
 }
 
 /// A little longer than the library itself waits for an ACK.
@@ -213,7 +250,9 @@ async fn state_changed(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, stat
     match state {
         Some(DialogState::Early(_, response)) => early(hub, id, dialog, &response).await,
         Some(DialogState::Confirmed(_, response)) => confirmed(hub, id, dialog, &response).await,
-        Some(DialogState::Updated(_, request, handle)) => inside::updated(hub, id, dialog, request, handle).await,
+        Some(DialogState::Updated(_, request, handle)) => {
+            inside::asked(hub, id, dialog, request, Reply::Library(handle)).await;
+        }
         Some(
             DialogState::Info(_, _, handle)
             | DialogState::Options(_, _, handle)
@@ -234,8 +273,14 @@ async fn state_changed(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, stat
     true
 }
 
-async fn early(hub: &Hub, id: DialogId, dialog: &InviteDialog, response: &rsipstack::sip::Response) {
-    let tell = dialog.role() == TransactionRole::Client && hub.entry(id, |e| !e.answered && !e.over).unwrap_or(false);
+async fn early(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, response: &rsipstack::sip::Response) {
+    if dialog.role() == TransactionRole::Server {
+        return timed::provisional_sent(hub, id, response);
+    }
+    if !timed::provisional_came(hub, id, dialog, response) {
+        return; // a repeated one, or one out of order
+    }
+    let tell = hub.entry(id, |e| !e.answered && !e.over).unwrap_or(false);
     if tell {
         let code = response.status_code.code();
         hub.tell(SipEvent::Progress { dialog: id, code, sdp: text(&response.body) }).await;
@@ -247,6 +292,7 @@ async fn confirmed(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, response
         let news = hub.entry(id, |e| (!std::mem::replace(&mut e.answered, true), e.over));
         if matches!(news, Some((true, _))) {
             aim(dialog, response.contact_header().ok().map(|c| c.value()));
+            hub.entry(id, |e| e.timed.answered_by(response));
         }
         match news {
             Some((true, false)) => {

@@ -3,6 +3,7 @@
 //! A nonce is made of time, chance and a keyed hash over both and the asker's address: nothing is stored until
 //! a right answer comes back, and then only the highest count seen for it.
 
+use super::uri::SipUri;
 use super::wire::split_outside;
 use crate::clock::Mono;
 use hmac::{Hmac, KeyInit, Mac};
@@ -41,7 +42,8 @@ impl Digester {
         Digester { key, realm, counts: HashMap::new() }
     }
 
-    /// The two WWW-Authenticate values of a 401, the stronger first. `random` makes nonces differ.
+    /// The two values that challenge (WWW-Authenticate of a 401, Proxy-Authenticate of a 407), the stronger first.
+    /// `random` makes nonces differ.
     pub fn challenge(&self, source: IpAddr, now: Mono, random: u64, stale: bool) -> [String; 2] {
         let nonce = self.nonce(source, now.as_ms(), random);
         let stale = if stale { ", stale=true" } else { "" };
@@ -70,12 +72,12 @@ impl Digester {
         same(ours.as_bytes(), nonce.as_bytes()).then(|| now.as_ms().saturating_sub(ms) <= NONCE_MS)
     }
 
-    /// Checks an Authorization value. `password` gives a user's password; the work is the same for one
-    /// nobody has.
+    /// Checks an Authorization value for a request (its method and Request-URI). `password` gives a user's password;
+    /// the work is the same for one nobody has.
     pub fn check(
         &mut self,
         header: &str,
-        method: &str,
+        (method, request_uri): (&str, &str),
         source: IpAddr,
         now: Mono,
         password: impl Fn(&str) -> Option<String>,
@@ -91,7 +93,10 @@ impl Digester {
         let a2 = hash(&format!("{method}:{}", get("uri")));
         let want = hash(&format!("{a1}:{nonce}:{nc}:{}:auth:{a2}", get("cnonce")));
         let right = same(want.as_bytes(), get("response").to_ascii_lowercase().as_bytes());
-        let fits = get("realm") == self.realm && get("qop") == "auth" && !get("cnonce").is_empty();
+        let fits = get("realm") == self.realm
+            && get("qop") == "auth"
+            && !get("cnonce").is_empty()
+            && same_resource(get("uri"), request_uri);
         let fresh = self.known(nonce, source, now);
         if !(right && known.is_some() && fits) {
             return Proof::Wrong;
@@ -125,6 +130,13 @@ impl Digester {
     }
 }
 
+/// Whether an answer was made for this request and not for another one (RFC 7616 section 3.4.6). Parameters do not
+/// count: phones leave `;transport=tcp` out of one of the two.
+fn same_resource(named: &str, request_uri: &str) -> bool {
+    let parts = |text: &str| SipUri::parse(text).map(|u| (u.scheme, u.user, u.host, u.port.unwrap_or(5060)));
+    named == request_uri || matches!((parts(named), parts(request_uri)), (Ok(a), Ok(b)) if a == b)
+}
+
 /// `Digest a=b, c="d"` as lower-case names and unquoted values; `None` for another scheme.
 fn fields(header: &str) -> Option<HashMap<String, String>> {
     let (scheme, rest) = header.trim().split_once(' ')?;
@@ -149,6 +161,36 @@ fn hasher(algorithm: &str) -> Option<fn(&str) -> String> {
         "SHA-256" => Some(|s| hex(&Sha256::digest(s.as_bytes()))),
         _ => None,
     }
+}
+
+/// Our answer to somebody's challenge (RFC 7616 section 3.4.1), with qop=auth where it is offered, else as RFC 2069
+/// has it. None for an algorithm or form we do not know.
+pub(super) fn respond(
+    challenge: &str,
+    method: &str,
+    uri: &str,
+    user: &str,
+    password: &str,
+    cnonce: &str,
+) -> Option<String> {
+    let fields = fields(challenge)?;
+    let (realm, nonce) = (fields.get("realm")?, fields.get("nonce")?);
+    let algorithm = fields.get("algorithm").map_or("MD5", String::as_str);
+    let hash = hasher(algorithm)?;
+    let a1 = hash(&format!("{user}:{realm}:{password}"));
+    let a2 = hash(&format!("{method}:{uri}"));
+    let qop = fields.get("qop").is_some_and(|q| q.split(',').any(|q| q.trim() == "auth"));
+    let (response, tail) = if qop {
+        let tail = format!(", qop=auth, nc=00000001, cnonce=\"{cnonce}\"");
+        (hash(&format!("{a1}:{nonce}:00000001:{cnonce}:auth:{a2}")), tail)
+    } else {
+        (hash(&format!("{a1}:{nonce}:{a2}")), String::new())
+    };
+    let opaque = fields.get("opaque").map_or(String::new(), |o| format!(", opaque=\"{o}\""));
+    Some(format!(
+        "Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", \
+         algorithm={algorithm}{tail}{opaque}"
+    ))
 }
 
 /// Digest response for a client or a test (RFC 7616 section 3.4.1, qop=auth).
@@ -197,7 +239,18 @@ mod tests {
 
     fn check(d: &mut Digester, header: &str, source: IpAddr, ms: u64) -> Proof {
         let book = |u: &str| (u == "8001").then(|| "geheim".to_string());
-        d.check(header, "REGISTER", source, Mono::from_ms(ms), book)
+        d.check(header, ("REGISTER", "sip:z"), source, Mono::from_ms(ms), book)
+    }
+
+    #[test]
+    fn an_answer_made_for_another_address_proves_nothing() {
+        assert!(same_resource("sip:8002@192.0.2.1", "sip:8002@192.0.2.1:5060;transport=tcp"));
+        assert!(!same_resource("sip:8002@192.0.2.1", "sip:8003@192.0.2.1"));
+        assert!(!same_resource("sip:z:5070", "sip:z") && !same_resource("", "sip:z") && !same_resource("*", "sip:z"));
+        let mut d = Digester::new([7; 32], "zongji".into());
+        let nonce = nonce_of(&d.challenge(HERE, Mono::from_ms(5), 1, false)[0]);
+        let stolen = answer("SHA-256", "8001", "zongji", "geheim", &nonce, "sip:elsewhere", 1);
+        assert_eq!(check(&mut d, &stolen, HERE, 10), Proof::Wrong);
     }
 
     #[test]
@@ -213,6 +266,17 @@ mod tests {
             let back = answer(algorithm, "8001", "zongji", "geheim", &nonce, "sip:z", 1);
             assert_eq!(check(&mut d, &back, HERE, 1003), Proof::Stale, "the count must rise");
         }
+    }
+
+    #[test]
+    fn our_own_answer_to_a_challenge_passes() {
+        let mut d = Digester::new([7; 32], "zongji".into());
+        for challenge in d.challenge(HERE, Mono::from_ms(5), 1, false) {
+            let h = respond(&challenge, "REGISTER", "sip:z", "8001", "geheim", "cc").unwrap();
+            assert_eq!(check(&mut d, &h, HERE, 1000), Proof::Right("8001".into()), "{h}");
+            d = Digester::new([7; 32], "zongji".into());
+        }
+        assert!(respond("Digest realm=\"r\", nonce=\"n\", algorithm=X", "INVITE", "sip:z", "u", "p", "c").is_none());
     }
 
     #[test]

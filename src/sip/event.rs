@@ -34,6 +34,12 @@ pub enum SipEvent {
         sdp: Option<String>,
         /// Call-ID header.
         call_id: String,
+        /// The seat that called: it proved its password. `None`: a caller from outside.
+        seat: Option<String>,
+        /// The dialog this call takes the place of (RFC 3891); only a seat may ask for that.
+        replaces: Option<DialogId>,
+        /// Hops that are left for a call that follows from this one.
+        hops: u8,
     },
     /// The caller confirmed our 200.
     Ack {
@@ -62,6 +68,30 @@ pub enum SipEvent {
         sdp: Option<String>,
         /// Where it came from: media of a caller who moved comes from there too.
         source: SocketAddr,
+    },
+    /// A seat wants the other party of its call to be with somebody else (RFC 3515). Answer with `answer_refer`.
+    Refer {
+        /// The seat's dialog.
+        dialog: DialogId,
+        /// Name for the answer.
+        request: ReinviteId,
+        /// The seat; it proved its password.
+        seat: String,
+        /// User part of Refer-To.
+        to_user: String,
+        /// Attended: the dialog of the seat's other call, whose other party shall be joined.
+        replaces: Option<DialogId>,
+    },
+    /// A text from a seat (RFC 3428); answered already. Lost when nobody reads events.
+    Message {
+        /// The call it came in, if any.
+        dialog: Option<DialogId>,
+        /// The seat; it proved its password.
+        seat: String,
+        /// User part of the Request-URI.
+        to_user: String,
+        /// The text, at most 4096 bytes.
+        text: String,
     },
     /// SIP INFO; answered already.
     Info {
@@ -122,6 +152,8 @@ pub enum EndWhy {
     NoAck,
     /// The SIP library gave the dialog up.
     Lost,
+    /// The other side did not refresh the session in time (RFC 4028), or does not answer any more.
+    Expired,
 }
 
 /// Why something could not be done.
@@ -140,6 +172,9 @@ pub enum SipError {
         /// `udp`, `tcp`, `tls`, `ws` or `wss`.
         transport: &'static str,
     },
+    /// The folder of the traces cannot be used.
+    #[error("SIP traces cannot be kept in {0}: {1}; give another [trace] dir, or set [trace] on = false")]
+    Trace(std::path::PathBuf, String),
     /// The address cannot be bound.
     #[error("cannot open SIP sockets on {0}: {1}")]
     Bind(SocketAddr, String),

@@ -3,16 +3,19 @@
 //! In order: is it SIP at all, is it sound ([`super::sanity`]), does it belong to a call of ours, may its sender
 //! ask, is there a line free. What fails is answered from here without any state, or not at all.
 
-use super::admission::Admission;
-use super::calls::{Calls, Kind};
+use super::admission::{Admission, Rate};
+use super::calls::{Calls, Kind, SeatEnd};
 use super::counters::{Counters, bump};
 use super::digest::hex;
 use super::event::{DialogId, SipEvent};
 use super::identity::Identity;
+use super::refused::RefusedFor;
 use super::registrar::{Contact, Registrar, Round};
-use super::reply::{canonical, stateless};
-use super::sanity::{ALLOW, Refusal, Verdict, check, cseq};
+use super::reply::{canonical, stateless, tokens};
+use super::sanity::{ALLOW, Refusal, SUPPORTED, Verdict, check, cseq};
+use super::session_timer::Asked;
 use super::settings::{Served, SipSettings};
+use super::trace::Tracer;
 use super::transport::Transport;
 use super::uri::SipUri;
 use super::wire::{NameAddr, Start, Via, Wire, split_outside};
@@ -33,16 +36,36 @@ const MAX_ANSWERS: usize = 4096;
 pub(super) enum Outcome {
     /// Hand these bytes to the SIP library. `call` was let in with them: end it if the library will not have it.
     Pass { bytes: Vec<u8>, call: Option<DialogId> },
-    /// Send this back to where the message came from; `close` ends a stream.
-    Reply { bytes: Vec<u8>, close: bool, event: Option<SipEvent> },
+    /// Send this back to where the message came from; `close` ends a stream. `why`: it refuses the message.
+    Reply { bytes: Vec<u8>, close: bool, event: Option<Box<SipEvent>>, why: Option<RefusedFor> },
     /// Nothing; `close` ends a stream.
-    Drop { close: bool },
+    Drop { close: bool, why: Option<RefusedFor> },
+}
+
+impl Outcome {
+    /// Why the message was refused, if it was.
+    pub fn why(&self) -> Option<RefusedFor> {
+        match self {
+            Outcome::Pass { .. } => None,
+            Outcome::Reply { why, .. } | Outcome::Drop { why, .. } => *why,
+        }
+    }
+}
+
+/// What does not pass.
+enum Stop {
+    /// It is answered so.
+    Answer(Refusal),
+    /// It is not answered.
+    Silence(RefusedFor),
 }
 
 /// Checks and the state they need.
 pub(super) struct Gate {
     pub settings: SipSettings,
     pub counters: Counters,
+    /// Takes a copy of what comes and goes.
+    pub tracer: Tracer,
     served: Mutex<Served>,
     draining: AtomicBool,
     secret: [u8; 32],
@@ -52,9 +75,33 @@ pub(super) struct Gate {
 struct State {
     admission: Admission,
     inside: Admission,
+    rates: Rates,
     registrar: Registrar,
     calls: Calls,
     answers: HashMap<(SocketAddr, String), (Vec<u8>, Mono)>,
+}
+
+/// How fast new calls may come: a trunk's flood must not cost the others theirs.
+struct Rates {
+    trunks: HashMap<String, Rate>,
+    ours: Rate,
+    others: Rate,
+}
+
+impl Rates {
+    fn new(settings: &SipSettings) -> Rates {
+        let rate = || Rate::new(settings.calls_per_s);
+        let trunks = settings.trunks.iter().map(|t| (t.name.clone(), rate())).collect();
+        Rates { trunks, ours: rate(), others: rate() }
+    }
+
+    fn of(&mut self, trunk: Option<&str>, ours: bool) -> &mut Rate {
+        match trunk.and_then(|name| self.trunks.get_mut(name)) {
+            Some(rate) => rate,
+            None if ours => &mut self.ours,
+            None => &mut self.others,
+        }
+    }
 }
 
 /// A locked mutex even if a holder panicked: what it guards is maps, whole after every statement.
@@ -63,11 +110,12 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Gate {
-    pub fn new(settings: SipSettings, secret: [u8; 32]) -> Gate {
+    pub fn new(settings: SipSettings, tracer: Tracer, secret: [u8; 32]) -> Gate {
         let linger = settings.t1 * 64;
         let nonce_key: [u8; 32] = Sha256::digest([&secret[..], b"nonce"].concat()).into();
         let state = State {
             admission: Admission::new(settings.requests_per_2s),
+            rates: Rates::new(&settings),
             inside: Admission::new(INSIDE_PER_2S.max(settings.requests_per_2s)),
             registrar: Registrar::new(nonce_key, settings.realm.clone(), &settings.accounts),
             calls: Calls::new(linger),
@@ -76,6 +124,7 @@ impl Gate {
         Gate {
             served: Mutex::new(settings.users.clone()),
             counters: Counters::default(),
+            tracer,
             draining: AtomicBool::new(false),
             secret,
             state: Mutex::new(state),
@@ -135,22 +184,22 @@ impl Gate {
         bump(if transport.is_stream() { &self.counters.streamed } else { &self.counters.datagrams });
         let Ok(wire) = Wire::parse(data) else {
             bump(&self.counters.dropped);
-            return Outcome::Drop { close: true };
+            return self.silence(RefusedFor::NotSip, "", source, now, true);
         };
         let outcome = match check(&wire) {
             // `sips:` promises that nobody on the way could read it (RFC 5630 section 4).
             Verdict::Ok if !transport.is_secure() && wants_tls(&wire) => {
-                Err(Some(Refusal::new(416, "sips only under TLS")))
+                Err(Stop::Answer(Refusal::new(416, "sips only under TLS")))
             }
-            Verdict::Drop => Err(None),
+            Verdict::Drop => Err(Stop::Silence(RefusedFor::Broken)),
             Verdict::Reply(refusal) => {
                 // Answering garbage is a service too: an unknown sender gets only so much of it.
                 let allowed = self.settings.trusts(source.ip()) || lock(&self.state).admission.admit(source.ip(), now);
                 bump(if allowed { &self.counters.malformed } else { &self.counters.limited });
                 return if allowed {
-                    self.refuse(&wire, source, refusal)
+                    self.refuse(&wire, source, now, refusal)
                 } else {
-                    Outcome::Drop { close: refusal.close }
+                    self.silence(RefusedFor::Limited, wire.method(), source, now, refusal.close)
                 };
             }
             Verdict::Ok => match &wire.start {
@@ -160,24 +209,39 @@ impl Gate {
         };
         match outcome {
             Ok(passed) => passed,
-            Err(Some(refusal)) => self.refuse(&wire, source, refusal),
-            Err(None) => {
-                bump(&self.counters.dropped);
-                Outcome::Drop { close: false }
+            Err(Stop::Answer(refusal)) => self.refuse(&wire, source, now, refusal),
+            Err(Stop::Silence(why)) => {
+                bump(if why == RefusedFor::Limited { &self.counters.limited } else { &self.counters.dropped });
+                self.silence(why, wire.method(), source, now, false)
             }
         }
     }
 
+    /// No answer, but it is counted.
+    fn silence(&self, why: RefusedFor, detail: &str, source: SocketAddr, now: Mono, close: bool) -> Outcome {
+        self.counters.refused.note(why, source.ip(), detail, now);
+        Outcome::Drop { close, why: Some(why) }
+    }
+
     /// A stateless answer to bytes the SIP library refused after all.
-    pub fn refuse_bytes(&self, data: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
+    pub fn refuse_bytes(&self, data: &[u8], source: SocketAddr, now: Mono) -> Option<Vec<u8>> {
         let wire = Wire::parse(data).ok().filter(|w| !matches!(w.method(), "" | "ACK"))?;
         bump(&self.counters.malformed);
+        self.counters.refused.note(RefusedFor::Library, source.ip(), wire.method(), now);
         Some(stateless(&wire, source, &self.tag(&wire), &self.settings.user_agent, &Refusal::new(400, "Bad Request")))
     }
 
-    fn refuse(&self, wire: &Wire, source: SocketAddr, refusal: Refusal) -> Outcome {
+    fn refuse(&self, wire: &Wire, source: SocketAddr, now: Mono, refusal: Refusal) -> Outcome {
         let bytes = stateless(wire, source, &self.tag(wire), &self.settings.user_agent, &refusal);
-        Outcome::Reply { bytes, close: refusal.close, event: None }
+        self.count(&refusal, wire, source, now);
+        Outcome::Reply { bytes, close: refusal.close, event: None, why: refusal.why }
+    }
+
+    fn count(&self, answer: &Refusal, wire: &Wire, source: SocketAddr, now: Mono) {
+        if let Some(why) = answer.why {
+            let detail = format!("{} answered {} {}", wire.method(), answer.code, answer.reason);
+            self.counters.refused.note(why, source.ip(), &detail, now);
+        }
     }
 
     /// A To-tag that a retransmission gets again without our remembering it.
@@ -197,32 +261,32 @@ impl Gate {
         source: SocketAddr,
         transport: Transport,
         call: Option<DialogId>,
-    ) -> Result<Outcome, Option<Refusal>> {
+    ) -> Result<Outcome, Stop> {
         match canonical(wire, source, transport) {
             Some(bytes) => {
                 bump(&self.counters.passed);
                 Ok(Outcome::Pass { bytes, call })
             }
-            None if matches!(wire.method(), "" | "ACK") => Err(None),
+            None if matches!(wire.method(), "" | "ACK") => Err(Stop::Silence(RefusedFor::Broken)),
             None => {
                 bump(&self.counters.malformed);
-                Err(Some(Refusal::new(400, "Control characters")))
+                Err(Stop::Answer(Refusal::new(400, "Control characters")))
             }
         }
     }
 
-    fn response(&self, wire: &Wire, source: SocketAddr, transport: Transport) -> Result<Outcome, Option<Refusal>> {
+    fn response(&self, wire: &Wire, source: SocketAddr, transport: Transport) -> Result<Outcome, Stop> {
         let call_id = wire.get("call-id").unwrap_or_default();
         if super::alive::is_probe(call_id) {
             lock(&self.state).registrar.answered(call_id);
-            return Ok(Outcome::Drop { close: false });
+            return Ok(Outcome::Drop { close: false, why: None });
         }
         let (known, trusted) = {
             let calls = &lock(&self.state).calls;
             (calls.knows(call_id), calls.may_answer(call_id, source, &realms(wire)))
         };
         if !known {
-            return Err(None);
+            return Err(Stop::Silence(RefusedFor::Stray));
         }
         let challenge = matches!(wire.start, Start::Response { code: 401 | 407, .. });
         if challenge && !trusted {
@@ -232,7 +296,45 @@ impl Gate {
             bare.headers.retain(|(n, _)| !n.ends_with("-authenticate"));
             return self.pass(&bare, source, transport, None);
         }
-        self.pass(wire, source, transport, None)
+        let renumbered = self.renumbered(wire, call_id);
+        let wire = renumbered.as_ref().unwrap_or(wire);
+        let passed = self.pass(wire, source, transport, None);
+        let escaped = wire.get("contact").is_some_and(|c| c.contains('%'));
+        if let (Ok(Outcome::Pass { bytes, .. }), true, Start::Response { code: 200..=299, .. }) =
+            (&passed, escaped, &wire.start)
+        {
+            self.note_target(bytes, call_id);
+        }
+        passed
+    }
+
+    /// A response with the number the library knows its request by, where that is another one.
+    fn renumbered<'w>(&self, wire: &Wire<'w>, call_id: &str) -> Option<Wire<'w>> {
+        let (number, method) = cseq(wire).filter(|(_, method)| method != "PRACK")?;
+        let from = NameAddr::parse(wire.get("from")?)?;
+        let known = lock(&self.state).calls.in_the_library(call_id, from.tag()?, number)?;
+        let mut changed = wire.clone();
+        let header = changed.headers.iter_mut().find(|(name, _)| name == "cseq")?;
+        header.1 = format!("{known} {method}");
+        Some(changed)
+    }
+
+    /// Refuses a session that is to be refreshed too often (RFC 4028 section 9).
+    fn too_brief(&self, wire: &Wire, method: &str) -> Result<(), Refusal> {
+        let supported =
+            tokens(wire, "supported").chain(tokens(wire, "require")).any(|t| t.eq_ignore_ascii_case("timer"));
+        let asked = Asked::of(wire.get("session-expires"), wire.get("min-se"), supported);
+        let min = asked.too_brief(self.settings.session_min_s).filter(|_| matches!(method, "INVITE" | "UPDATE"));
+        min.map_or(Ok(()), |min| Err(Refusal::new(422, "Session Interval Too Small").with("Min-SE", min.to_string())))
+    }
+
+    /// The library escapes an escaped user again when it writes the ACK: [`super::hub::Mend`] needs what was said.
+    fn note_target(&self, canonical: &[u8], call_id: &str) -> Option<()> {
+        let wire = Wire::parse(canonical).ok()?;
+        let contact = NameAddr::parse(wire.get("contact")?)?;
+        let to = NameAddr::parse(wire.get("to")?)?;
+        lock(&self.state).calls.aim(call_id, to.tag()?, &contact.uri);
+        Some(())
     }
 
     fn request(
@@ -243,8 +345,8 @@ impl Gate {
         transport: Transport,
         now: Mono,
         random: u64,
-    ) -> Result<Outcome, Option<Refusal>> {
-        let ids = Ids::of(wire).ok_or(None)?;
+    ) -> Result<Outcome, Stop> {
+        let ids = Ids::of(wire).ok_or(Stop::Silence(RefusedFor::Broken))?;
         let mut state = lock(&self.state);
         let inside = state.calls.has_dialog(&ids.call_id, &ids.to_tag);
         let begun = state.calls.has_incoming(&ids.call_id, &ids.from_tag, ids.number);
@@ -257,26 +359,31 @@ impl Gate {
         let trusted = self.settings.trusts(source.ip());
         if ours {
             let allowed = trusted || state.inside.admit(source.ip(), now);
+            let entitled = match method {
+                "REFER" | "MESSAGE" if allowed => self.entitled(&mut state, wire, &ids, (source.ip(), now, random)),
+                _ => Ok(()),
+            };
             drop(state);
+            entitled.map_err(Stop::Answer)?;
             if !allowed {
-                bump(&self.counters.limited);
-                return Ok(Outcome::Drop { close: false });
+                return Err(Stop::Silence(RefusedFor::Limited));
             }
+            self.too_brief(wire, method).map_err(Stop::Answer)?;
             return self.pass(wire, source, transport, None);
         }
         if method == "ACK" {
-            return Err(None);
+            return Err(Stop::Silence(RefusedFor::Stray));
         }
         // From here on it is new to us, and counted.
         if !trusted && !state.admission.admit(source.ip(), now) {
-            bump(&self.counters.limited);
-            return Ok(Outcome::Drop { close: false });
+            return Err(Stop::Silence(RefusedFor::Limited));
         }
         match method {
-            "OPTIONS" if ids.to_tag.is_empty() => Err(Some(self.options(random))),
+            "OPTIONS" if ids.to_tag.is_empty() => Err(Stop::Answer(self.options(random))),
+            "MESSAGE" if ids.to_tag.is_empty() => Ok(self.message(&mut state, wire, source, (now, random))),
             "REGISTER" => Ok(self.register(&mut state, wire, source, transport, now, random)),
             "INVITE" if ids.to_tag.is_empty() => {
-                self.new_call(&mut state, wire, &ids, source, random).map_err(Some).and_then(|call| {
+                self.new_call(&mut state, wire, &ids, source, (now, random)).map_err(Stop::Answer).and_then(|call| {
                     drop(state);
                     let passed = self.pass(wire, source, transport, Some(call));
                     if passed.is_err() {
@@ -287,7 +394,7 @@ impl Gate {
             }
             _ => {
                 bump(&self.counters.no_dialog);
-                Err(Some(Refusal::new(481, "Call/Transaction Does Not Exist")))
+                Err(Stop::Answer(Refusal::new(481, "Call/Transaction Does Not Exist")))
             }
         }
     }
@@ -295,12 +402,87 @@ impl Gate {
     fn options(&self, random: u64) -> Refusal {
         bump(&self.counters.options);
         if self.draining() {
-            return Refusal::new(503, "Going down").with("Retry-After", retry_after(random));
+            return Refusal::new(503, "Going down")
+                .because(RefusedFor::Draining)
+                .with("Retry-After", retry_after(random));
         }
         Refusal::new(200, "OK")
             .with("Allow", ALLOW)
             .with("Accept", "application/sdp")
             .with("Accept-Encoding", "identity")
+            .with("Supported", SUPPORTED)
+    }
+
+    /// The seat a request comes from: one whose From is a seat's address must prove it, whoever may forge it.
+    fn seat_of(
+        &self,
+        state: &mut State,
+        wire: &Wire,
+        (source, now, random): (IpAddr, Mono, u64),
+    ) -> Result<Option<String>, Refusal> {
+        if self.settings.trunk(source).is_some() {
+            return Ok(None); // a carrier's caller may have a short number that is also a seat's name
+        }
+        let from = wire.get("from").and_then(NameAddr::parse).and_then(|a| SipUri::parse(&a.uri).ok());
+        let Some(user) = from.and_then(|u| u.user).filter(|u| state.registrar.has_account(u)) else { return Ok(None) };
+        let proved = state.registrar.authenticate(wire, source, now, random);
+        if !matches!(&proved, Ok(p) if *p == user) {
+            bump(&self.counters.unauthorized);
+        }
+        match proved? {
+            proved if proved == user => Ok(Some(user)),
+            _ => Err(Refusal::new(403, "Not your address")),
+        }
+    }
+
+    /// Only a seat may transfer a call or send a text inside one, and it proves its password once in each dialog.
+    fn entitled(
+        &self,
+        state: &mut State,
+        wire: &Wire,
+        ids: &Ids,
+        (source, now, random): (IpAddr, Mono, u64),
+    ) -> Result<(), Refusal> {
+        let id = state.calls.find(&ids.call_id, &ids.to_tag);
+        let seat = id.and_then(|id| state.calls.seat(id).map(|seat| (id, seat)));
+        let Some((id, seat)) = seat else { return Err(self.not_allowed("Not a seat's call")) };
+        if seat.proved {
+            return Ok(());
+        }
+        let user = state.registrar.authenticate(wire, source, now, random).inspect_err(|_| {
+            bump(&self.counters.unauthorized);
+        })?;
+        if user != seat.user {
+            return Err(self.not_allowed("Not your call"));
+        }
+        state.calls.set_seat(id, SeatEnd { user, proved: true });
+        Ok(())
+    }
+
+    fn not_allowed(&self, reason: &str) -> Refusal {
+        bump(&self.counters.not_allowed);
+        Refusal::new(403, reason)
+    }
+
+    /// A text outside any call: from a registered seat only.
+    fn message(&self, state: &mut State, wire: &Wire, source: SocketAddr, (now, random): (Mono, u64)) -> Outcome {
+        let key = (source, branch_and_number(wire));
+        if let Some((bytes, _)) = state.answers.get(&key) {
+            return Outcome::Reply { bytes: bytes.clone(), close: false, event: None, why: None };
+        }
+        let seat = match self.seat_of(state, wire, (source.ip(), now, random)) {
+            Ok(seat) => seat.filter(|s| !state.registrar.contacts(s, now).is_empty()),
+            Err(refusal) => return self.refuse(wire, source, now, refusal),
+        };
+        let Some(seat) = seat else { return self.refuse(wire, source, now, self.not_allowed("Seats only")) };
+        let bytes = stateless(wire, source, &self.tag(wire), &self.settings.user_agent, &Refusal::new(200, "OK"));
+        if state.answers.len() < MAX_ANSWERS {
+            state.answers.insert(key, (bytes.clone(), now));
+        }
+        let text = String::from_utf8_lossy(wire.body()).into_owned();
+        let to_user = request_user(wire).unwrap_or_default();
+        let event = Some(Box::new(SipEvent::Message { dialog: None, seat, to_user, text }));
+        Outcome::Reply { bytes, close: false, event, why: None }
     }
 
     fn new_call(
@@ -309,20 +491,43 @@ impl Gate {
         wire: &Wire,
         ids: &Ids,
         source: SocketAddr,
-        random: u64,
+        (now, random): (Mono, u64),
     ) -> Result<DialogId, Refusal> {
         let trunk = self.settings.trunk(source.ip()).map(String::from);
         let known = trunk.is_some() || self.settings.trusts(source.ip()) || state.registrar.is_registered_from(source);
         if !self.settings.open && !known {
             bump(&self.counters.strangers);
-            return Err(Refusal::new(403, "No trunk has this address"));
+            return Err(Refusal::new(403, "No trunk has this address").because(RefusedFor::Stranger));
+        }
+        let counted = (!known).then(|| super::admission::network(source.ip()));
+        if !state.rates.of(trunk.as_deref(), known).admit(now) {
+            bump(&self.counters.too_fast);
+            let refusal = Refusal::new(503, "Too many calls a second").because(RefusedFor::TooFast);
+            return Err(refusal.with("Retry-After", retry_after(random)));
+        }
+        if counted.is_some_and(|from| state.calls.of_source(from) >= self.settings.calls_per_source) {
+            bump(&self.counters.crowded);
+            let refusal = Refusal::new(503, "Too many calls of yours").because(RefusedFor::Crowded);
+            return Err(refusal.with("Retry-After", retry_after(random)));
         }
         if self.draining() || state.calls.active() >= self.settings.max_calls {
             bump(&self.counters.busy);
-            return Err(Refusal::new(503, "All lines are taken").with("Retry-After", retry_after(random)));
+            let why = if self.draining() { RefusedFor::Draining } else { RefusedFor::Full };
+            let refusal = Refusal::new(503, "All lines are taken").because(why);
+            return Err(refusal.with("Retry-After", retry_after(random)));
+        }
+        self.too_brief(wire, "INVITE")?;
+        if state.calls.has_dialog(&ids.call_id, &ids.from_tag) {
+            bump(&self.counters.loops);
+            return Err(Refusal::new(482, "Loop Detected"));
+        }
+        let seat = self.seat_of(state, wire, (source.ip(), now, random))?;
+        if wire.get("replaces").is_some() && seat.is_none() {
+            return Err(self.not_allowed("Replaces is for seats"));
         }
         let user = request_user(wire).unwrap_or_default();
-        if !lock(&self.served).serves(&user) {
+        let inside = seat.is_some() && state.registrar.has_account(&user);
+        if !inside && !lock(&self.served).serves(&user) {
             bump(&self.counters.unknown_user);
             return Err(Refusal::new(404, "Not Found"));
         }
@@ -331,9 +536,14 @@ impl Gate {
             cseq: ids.number,
             dialled: user,
             identity: Box::new(Identity::of(wire, trunk)),
+            counted,
             adopted: false,
         };
-        Ok(state.calls.add(&ids.call_id, kind, None))
+        let id = state.calls.add(&ids.call_id, kind, None);
+        if let Some(user) = seat {
+            state.calls.set_seat(id, SeatEnd { user, proved: true });
+        }
+        Ok(id)
     }
 
     fn register(
@@ -345,15 +555,13 @@ impl Gate {
         now: Mono,
         random: u64,
     ) -> Outcome {
-        let branch = Via::all(wire).and_then(|v| v.first().map(|v| v.branch().to_string())).unwrap_or_default();
-        let ids =
-            format!("{branch} {} {}", wire.get("call-id").unwrap_or_default(), wire.get("cseq").unwrap_or_default());
-        let key = (source, ids);
+        let key = (source, branch_and_number(wire));
         if let Some((bytes, _)) = state.answers.get(&key) {
-            return Outcome::Reply { bytes: bytes.clone(), close: false, event: None };
+            return Outcome::Reply { bytes: bytes.clone(), close: false, event: None, why: None };
         }
         let done = state.registrar.register(wire, source, transport, now, random);
         let bytes = stateless(wire, source, &self.tag(wire), &self.settings.user_agent, &done.answer);
+        self.count(&done.answer, wire, source, now);
         if done.refused {
             bump(&self.counters.unauthorized);
         } else if state.answers.len() < MAX_ANSWERS {
@@ -361,15 +569,21 @@ impl Gate {
         }
         let event = done.user.map(|(user, contacts)| {
             bump(&self.counters.registered);
-            SipEvent::Registered { user, contacts }
+            Box::new(SipEvent::Registered { user, contacts })
         });
-        Outcome::Reply { bytes, close: false, event }
+        Outcome::Reply { bytes, close: false, event, why: done.answer.why }
     }
 }
 
 /// Seconds to wait, spread over 1-10 so that the refused do not all come back at once.
 pub(super) fn retry_after(random: u64) -> String {
     (1 + random % 10).to_string()
+}
+
+/// What a retransmission has in common with its request.
+fn branch_and_number(wire: &Wire) -> String {
+    let branch = Via::all(wire).and_then(|v| v.first().map(|v| v.branch().to_string())).unwrap_or_default();
+    format!("{branch} {} {}", wire.get("call-id").unwrap_or_default(), wire.get("cseq").unwrap_or_default())
 }
 
 /// User part of the Request-URI, escapes resolved.
@@ -435,7 +649,7 @@ mod tests {
 
     fn gate(max_calls: usize) -> Gate {
         let users = Served::from_list(["400".to_string()]);
-        Gate::new(SipSettings { max_calls, users, ..SipSettings::default() }, [3; 32])
+        Gate::new(SipSettings { max_calls, users, ..SipSettings::default() }, Tracer::default(), [3; 32])
     }
 
     fn message(method: &str, user: &str, n: u32, to: &str) -> String {

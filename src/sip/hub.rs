@@ -5,6 +5,7 @@ use super::event::{DialogId, EndWhy, SipEvent};
 use super::gate::{Gate, Outcome, lock};
 use super::stream::{Crowd, Flow};
 use super::time::now;
+use super::timed::Timed;
 use super::tls::Tls;
 use super::transport::Transport;
 use crate::clock::Mono;
@@ -12,7 +13,9 @@ use rsipstack::dialog::dialog::TransactionHandle;
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::untyped::Contact;
-use rsipstack::sip::{Header, HeadersExt, Method, Param, Request, Response, SipMessage, ToTypedHeader, Uri};
+use rsipstack::sip::{
+    Header, HeadersExt, Method, Param, Request, Response, SipMessage, StatusCode, ToTypedHeader, Uri,
+};
 use rsipstack::transaction::endpoint::{EndpointInnerRef, MessageInspector, TransportEventInspector};
 use rsipstack::transaction::key::TransactionKey;
 use rsipstack::transaction::transaction::{Transaction, TransactionEvent, TransactionEventSender};
@@ -45,6 +48,14 @@ pub(super) struct Entry {
     pub asked: HashMap<u64, Asked>,
     /// CSeq of the last ACK that was told.
     pub acked: Option<u32>,
+    /// What it does by itself as time passes.
+    pub timed: Timed,
+    /// A first INVITE that a 422 refuses is sent again: that 422 is not the end.
+    pub again: bool,
+    /// Our REFER waits for what becomes of it: status codes of its NOTIFYs.
+    pub referring: Option<mpsc::Sender<u16>>,
+    /// NOTIFYs of ours go out one after the other.
+    pub notices: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The server transaction of an INVITE.
@@ -72,10 +83,47 @@ pub(super) struct Target {
     pub contact: Contact,
 }
 
-/// A re-INVITE or UPDATE waiting for our answer, and the remote target it brings if we accept it.
+/// How a request is answered.
+pub(super) enum Reply {
+    /// By the library (re-INVITE: it waits for the ACK).
+    Library(TransactionHandle),
+    /// By us.
+    Own(Box<Transaction>),
+}
+
+impl Reply {
+    /// Answers; a success of our own names our Contact.
+    pub async fn respond(
+        self,
+        code: StatusCode,
+        mut headers: Vec<Header>,
+        body: Option<Vec<u8>>,
+        dialog: &InviteDialog,
+    ) {
+        match self {
+            Reply::Library(handle) => drop(handle.respond(code, Some(headers), body).await),
+            Reply::Own(mut tx) => {
+                headers.extend(contact_of(dialog));
+                if let Err(error) = tx.reply_with(code, headers, body).await {
+                    tracing::debug!(%error, "a request inside a dialog could not be answered");
+                }
+            }
+        }
+    }
+}
+
+/// Our Contact in a dialog.
+pub(super) fn contact_of(dialog: &InviteDialog) -> Option<Header> {
+    let uri = dialog.snapshot().local_contact?;
+    Some(rsipstack::sip::typed::Contact { display_name: None, uri, params: Vec::new() }.into())
+}
+
+/// A re-INVITE or UPDATE waiting for our answer, the remote target it brings if we accept it, and the session timer
+/// it asks for.
 pub(super) struct Asked {
-    pub handle: TransactionHandle,
+    pub reply: Reply,
     pub target: Option<Target>,
+    pub timer: super::session_timer::Asked,
 }
 
 /// Shared by all tasks of an agent.
@@ -112,6 +160,11 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
+    /// The address that a transport's socket is bound to.
+    pub fn bound_for(&self, transport: Transport) -> SocketAddr {
+        SocketAddr::new(self.bound.ip(), self.ports.of(transport).unwrap_or(self.bound.port()))
+    }
+
     /// Our address for a transport as `peer` should see it.
     pub fn seen_by(&self, peer: SocketAddr, transport: Transport) -> SocketAddr {
         let ip: IpAddr = match self.public {
@@ -155,15 +208,18 @@ impl Hub {
         let gate = self.gate.clone();
         let transport = flow.map_or(Transport::Udp, |f| f.transport);
         let judged = catch_unwind(AssertUnwindSafe(|| gate.inspect(data, source, transport, now(), rand::random())));
+        let why = judged.as_ref().ok().and_then(Outcome::why);
+        gate.tracer.heard(transport, source, data, why);
         let (bytes, call) = match judged {
             Ok(Outcome::Pass { bytes, call }) => (bytes, call),
-            Ok(Outcome::Reply { bytes, close, event }) => {
+            Ok(Outcome::Reply { bytes, close, event, .. }) => {
                 if let Some(event) = event {
-                    self.tell_or_lose(event);
+                    self.tell_or_lose(*event);
                 }
+                gate.tracer.sent(Some(transport), Some(source), || bytes.clone());
                 return Some(Answer { bytes, close });
             }
-            Ok(Outcome::Drop { close }) => return close.then_some(Answer { bytes: Vec::new(), close }),
+            Ok(Outcome::Drop { close, .. }) => return close.then_some(Answer { bytes: Vec::new(), close }),
             Err(_) => {
                 bump(&self.gate.counters.panics);
                 return None;
@@ -175,7 +231,9 @@ impl Hub {
         if let Some(call) = call {
             self.gate.calls(|c| c.end(call, now()));
         }
-        self.gate.refuse_bytes(data, source).map(|bytes| Answer { bytes, close: false })
+        let bytes = gate.refuse_bytes(data, source, now())?;
+        gate.tracer.sent(Some(transport), Some(source), || bytes.clone());
+        Some(Answer { bytes, close: false })
     }
 
     /// Gives canonical bytes to the library; false when it will not have them.
@@ -341,11 +399,46 @@ fn web(params: &mut [Param]) {
     }
 }
 
+impl Mend {
+    /// The number of a request inside a dialog: the library does not know of the PRACKs between.
+    fn number(&self, request: &mut Request) -> Option<()> {
+        if matches!(request.method, Method::Ack | Method::PRack | Method::Cancel) {
+            return None;
+        }
+        request.to_header().ok()?.tag().ok()??;
+        let call_id = request.call_id_header().ok()?.value();
+        let from = request.from_header().ok()?.tag().ok()??;
+        let number = request.cseq_header().ok()?.seq().ok()?;
+        let number = self.0.calls(|c| c.on_the_wire(call_id, from.value(), number))?;
+        request.cseq_header_mut().ok()?.mut_seq(number).ok().map(|_| ())
+    }
+
+    /// The ACK of a 2xx goes to the Contact as it was written (the library escapes an escaped user again), with the
+    /// number that its INVITE had on the wire.
+    fn ack(&self, request: &mut Request) -> Option<()> {
+        if request.method != Method::Ack {
+            return None;
+        }
+        let call_id = request.call_id_header().ok()?.value();
+        let to = request.to_header().ok()?.tag().ok()??;
+        let from = request.from_header().ok()?.tag().ok()??;
+        let branch = request.via_header().ok()?.typed().ok()?.branch()?.value().to_string();
+        let number = request.cseq_header().ok()?.seq().ok()?;
+        let mended = self.0.calls(|c| c.mend_ack(call_id, (from.value(), to.value()), &branch, number))?;
+        if let Some(target) = mended.target {
+            request.uri = super::uri::for_library(target.as_str().try_into().ok()?);
+        }
+        request.cseq_header_mut().ok()?.mut_seq(mended.number).ok().map(|_| ())
+    }
+}
+
 impl MessageInspector for Mend {
     fn before_send(&self, mut message: SipMessage, to: Option<&SipAddr>) -> SipMessage {
         if let SipMessage::Request(request) = &mut message {
             self.via(request, to);
             web(&mut request.uri.params);
+            self.number(request);
+            self.ack(request);
             for header in request.headers.iter_mut() {
                 match header {
                     Header::Authorization(h) => h.0 = mend_authorization(&h.0),
@@ -366,6 +459,10 @@ impl MessageInspector for Mend {
                 contact.0 = plain(&contact.0);
             }
         }
+        // What is not known here (an answer goes to its Via) is read from the message itself.
+        let at = to.and_then(|a| SocketAddr::try_from(a.addr.clone()).ok());
+        let transport = to.and_then(|a| Transport::from_library(a.r#type?));
+        self.0.tracer.sent(transport, at, || message.to_bytes().to_vec());
         message
     }
 

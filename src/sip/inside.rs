@@ -6,11 +6,11 @@
 use super::dialogs::{origin, text};
 use super::event::{DialogId, ReinviteId, SipEvent};
 use super::gate::retry_after;
-use super::hub::{Asked, Hub, Target};
-use super::sanity;
+use super::hub::{Asked, Hub, Reply, Target, contact_of};
 use super::uri::for_library;
+use super::{refer, sanity, timed};
 use rsipstack::dialog::DialogId as LibraryId;
-use rsipstack::dialog::dialog::{Dialog, DialogState, TransactionHandle};
+use rsipstack::dialog::dialog::Dialog;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::{Header, HeadersExt, Method, Param, Request, StatusCode};
 use rsipstack::transaction::key::TransactionRole;
@@ -82,14 +82,18 @@ pub(super) async fn take(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, la
     match tx.original.method {
         Method::Bye => drop(tokio::spawn(bye(dialog.clone(), tx))),
         _ if over => unknown(hub, tx),
-        Method::Invite | Method::Update => session(dialog, &state, tx).await,
+        Method::Invite | Method::Update => session(hub, id, dialog, tx).await,
+        Method::PRack => prack(hub, id, dialog, tx).await,
         Method::Info => info(hub, id, tx).await,
+        Method::Refer => refer::came(hub, id, dialog, tx).await,
+        Method::Notify => refer::notified(hub, id, tx).await,
+        Method::Message => message(hub, id, tx).await,
         Method::Options => answer(tx, StatusCode::OK, vec![Header::Allow(sanity::ALLOW.into())]).await,
         _ => refuse(tx, StatusCode::MethodNotAllowed, vec![Header::Allow(sanity::ALLOW.into())]).await,
     }
 }
 
-async fn answer(mut tx: Transaction, code: StatusCode, headers: Vec<Header>) {
+pub(super) async fn answer(mut tx: Transaction, code: StatusCode, headers: Vec<Header>) {
     if let Err(error) = tx.reply_with(code, headers, None).await {
         tracing::debug!(%error, "a request inside a dialog could not be answered");
     }
@@ -120,58 +124,83 @@ async fn handle(mut dialog: InviteDialog, mut tx: Transaction) {
     }
 }
 
-/// A re-INVITE or an UPDATE.
-async fn session(dialog: &InviteDialog, state: &DialogState, tx: Transaction) {
-    if tx.original.method == Method::Update && tx.original.body.is_empty() {
+/// A re-INVITE or an UPDATE (RFC 3311).
+async fn session(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, tx: Transaction) {
+    let state = dialog.state();
+    let update = tx.original.method == Method::Update;
+    if update && tx.original.body.is_empty() {
         // A keep-alive (RFC 4028), or a new Contact.
         refresh(dialog, target_of(dialog, &tx.original));
-        return answer(tx, StatusCode::OK, Vec::new()).await;
+        let mut headers: Vec<Header> = contact_of(dialog).into_iter().collect();
+        headers.extend(timed::agree(hub, id, &timed::asked(&tx.original)));
+        return answer(tx, StatusCode::OK, headers).await;
     }
-    if state.is_confirmed() {
-        tokio::spawn(handle(dialog.clone(), tx));
-    } else if dialog.role() == TransactionRole::Server && !state.waiting_ack() {
-        refuse_later(tx, StatusCode::ServerInternalError);
-    } else {
+    let agreed = hub.entry(id, |e| e.timed.early_agreed()).unwrap_or(false);
+    let unanswered = dialog.role() == TransactionRole::Server && !state.is_confirmed() && !state.waiting_ack();
+    match state.is_confirmed() || (update && agreed && !state.waiting_ack()) {
+        true if update => {
+            let request = tx.original.clone();
+            asked(hub, id, dialog, request, Reply::Own(Box::new(tx))).await;
+        }
+        true => drop(tokio::spawn(handle(dialog.clone(), tx))),
+        false if unanswered => refuse_later(tx, StatusCode::ServerInternalError),
         // An offer of one side is still open: ours in the INVITE or the 200, or theirs until the ACK.
-        tokio::spawn(refuse(tx, StatusCode::RequestPending, Vec::new()));
+        false => drop(tokio::spawn(refuse(tx, StatusCode::RequestPending, Vec::new()))),
     }
 }
 
-/// The library has a re-INVITE or an UPDATE for the application.
-pub(super) async fn updated(
-    hub: &Hub,
-    id: DialogId,
-    dialog: &InviteDialog,
-    request: Request,
-    handle: TransactionHandle,
-) {
+/// A provisional response of ours is acknowledged (RFC 3262 section 3). It may bring a new offer.
+async fn prack(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, tx: Transaction) {
+    let invite = dialog.initial_request().cseq_header().ok().and_then(|c| c.seq().ok());
+    let ours = |(rseq, number, method): (u32, u32, Method)| {
+        let named = method == Method::Invite && Some(number) == invite;
+        named && hub.entry(id, |e| e.timed.acknowledged(rseq)).unwrap_or(false)
+    };
+    if !tx.original.rack_value().is_some_and(ours) {
+        return refuse(tx, StatusCode::CallTransactionDoesNotExist, Vec::new()).await;
+    }
+    if tx.original.body.is_empty() {
+        answer(tx, StatusCode::OK, Vec::new()).await;
+    } else {
+        let request = tx.original.clone();
+        asked(hub, id, dialog, request, Reply::Own(Box::new(tx))).await;
+    }
+    timed::acknowledged(hub, id);
+}
+
+/// A re-INVITE, or an UPDATE or PRACK with an offer, is for the application.
+pub(super) async fn asked(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, request: Request, reply: Reply) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let Some((_, source)) = origin(&request) else {
-        handle.reply(StatusCode::BadRequest).await.ok();
-        return;
+        return reply.respond(StatusCode::BadRequest, Vec::new(), None, dialog).await;
     };
     let number = NEXT.fetch_add(1, Relaxed);
+    let mut reply = Some(reply);
     let free = hub.entry(id, |e| {
         let free = !e.over && !e.asking && e.asked.is_empty();
-        if free {
-            let target = target_of(dialog, &request);
-            e.asked.insert(number, Asked { handle: handle.clone(), target });
+        if let Some(reply) = reply.take_if(|_| free) {
+            let (target, timer) = (target_of(dialog, &request), timed::asked(&request));
+            e.asked.insert(number, Asked { reply, target, timer });
         }
         free
     });
-    match free {
-        Some(true) => {
-            let sdp = text(&request.body);
-            hub.tell(SipEvent::Reinvite { dialog: id, request: ReinviteId(number), sdp, source }).await;
-        }
+    let Some(refused) = reply else {
+        let sdp = text(&request.body);
+        let hub = hub.clone();
+        hub.tell(SipEvent::Reinvite { dialog: id, request: ReinviteId(number), sdp, source }).await;
+        // Without an answer it would hold up every later one.
+        tokio::spawn(async move {
+            tokio::time::sleep(hub.gate.settings.t1 * 64).await;
+            hub.entry(id, |e| e.asked.remove(&number));
+        });
+        return;
+    };
+    let code = match free {
         // Both sides ask at once (RFC 3261 section 14.2): the other tries again.
-        Some(false) => {
-            handle.reply(StatusCode::RequestPending).await.ok();
-        }
-        None => {
-            handle.reply(StatusCode::CallTransactionDoesNotExist).await.ok();
-        }
-    }
+        Some(_) => StatusCode::RequestPending,
+        None => StatusCode::CallTransactionDoesNotExist,
+    };
+    refused.respond(code, Vec::new(), None, dialog).await;
 }
 
 /// The remote target a request names (RFC 3261 section 12.2.2); the gate has put the source for what cannot be reached.
@@ -206,6 +235,17 @@ async fn info(hub: &Hub, id: DialogId, tx: Transaction) {
     };
     answer(tx, StatusCode::OK, Vec::new()).await;
     hub.tell(SipEvent::Info { dialog: id, key }).await;
+}
+
+/// A text inside a call: the gate has let only seats send one.
+async fn message(hub: &Hub, id: DialogId, tx: Transaction) {
+    let Some(seat) = hub.gate.calls(|c| c.seat(id)) else {
+        return refuse(tx, StatusCode::Forbidden, Vec::new()).await;
+    };
+    let to_user = tx.original.uri.auth.as_ref().map(|a| a.user.clone()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&tx.original.body).into_owned();
+    answer(tx, StatusCode::OK, Vec::new()).await;
+    hub.tell_or_lose(SipEvent::Message { dialog: Some(id), seat: seat.user, to_user, text });
 }
 
 /// The key an INFO carries, if any; an error for a body of another kind.

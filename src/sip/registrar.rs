@@ -1,12 +1,13 @@
 //! Phones that register with us (RFC 3261 section 10.3).
 
 use super::digest::{Digester, Proof};
+use super::refused::RefusedFor;
 use super::reply::reachable;
 use super::sanity::{Refusal, cseq};
 use super::settings::Account;
 use super::transport::Transport;
 use super::uri::{SipUri, escape_user};
-use super::wire::{NameAddr, Wire, split_outside};
+use super::wire::{NameAddr, Start, Wire, split_outside};
 use crate::clock::Mono;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -111,13 +112,18 @@ impl Registrar {
             return plain(Refusal::new(400, "To is no user here"));
         };
         if self.banned(source.ip(), now) {
-            return Registered { answer: Refusal::new(403, "Too many failures"), user: None, refused: true };
+            let answer = Refusal::new(403, "Too many failures").because(RefusedFor::Banned);
+            return Registered { answer, user: None, refused: true };
         }
-        let proof = self.prove(wire, source.ip(), now);
-        let user = match proof {
+        let user = match self.prove(wire, &["authorization"], source.ip(), now) {
             Proof::Right(user) => user,
-            Proof::Stale => return self.challenge(source.ip(), now, random, true),
-            Proof::Wrong => return self.challenge(source.ip(), now, random, false),
+            Proof::Stale => return self.unproved(source.ip(), now, random, true),
+            Proof::Wrong => {
+                let mut challenge = self.unproved(source.ip(), now, random, false);
+                // A first REGISTER has no password yet: that refuses nothing.
+                challenge.answer.why = wire.get("authorization").map(|_| RefusedFor::WrongPassword);
+                return challenge;
+            }
         };
         self.failures.remove(&source.ip());
         if user != aor {
@@ -133,14 +139,40 @@ impl Registrar {
         }
     }
 
-    fn prove(&mut self, wire: &Wire, source: IpAddr, now: Mono) -> Proof {
+    /// Whether a user may register: he has a phone of ours.
+    pub fn has_account(&self, user: &str) -> bool {
+        self.accounts.contains_key(user)
+    }
+
+    /// The seat that a request other than REGISTER proves to come from, or what to answer: a challenge (407, RFC 3261
+    /// section 22.3), or 403 to a source that failed too often.
+    pub fn authenticate(&mut self, wire: &Wire, source: IpAddr, now: Mono, random: u64) -> Result<String, Refusal> {
+        if self.banned(source, now) {
+            return Err(Refusal::new(403, "Too many failures").because(RefusedFor::Banned));
+        }
+        let tried = wire.get("proxy-authorization").or(wire.get("authorization")).is_some();
+        let stale = match self.prove(wire, &["proxy-authorization", "authorization"], source, now) {
+            Proof::Right(user) => {
+                self.failures.remove(&source);
+                return Ok(user);
+            }
+            proof => proof == Proof::Stale,
+        };
+        let challenges = self.digester.challenge(source, now, random, stale);
+        let mut refusal = Refusal::new(407, "Proxy Authentication Required");
+        refusal.why = (tried && !stale).then_some(RefusedFor::WrongPassword);
+        Err(challenges.into_iter().fold(refusal, |r, c| r.with("Proxy-Authenticate", c)))
+    }
+
+    fn prove(&mut self, wire: &Wire, headers: &[&str], source: IpAddr, now: Mono) -> Proof {
         let mut best = Proof::Wrong;
         let mut tried = false;
+        let Start::Request { method, uri, .. } = &wire.start else { return best };
         // A phone may send several; one for our realm is enough, and only the first few are looked at.
-        for header in wire.all("authorization").take(3) {
+        for header in headers.iter().flat_map(|h| wire.all(h)).take(3) {
             tried = true;
             let book = |u: &str| self.accounts.get(u).cloned();
-            match self.digester.check(header, "REGISTER", source, now, book) {
+            match self.digester.check(header, (method, uri), source, now, book) {
                 Proof::Wrong => {}
                 better => {
                     best = better;
@@ -154,7 +186,7 @@ impl Registrar {
         best
     }
 
-    fn challenge(&self, source: IpAddr, now: Mono, random: u64, stale: bool) -> Registered {
+    fn unproved(&self, source: IpAddr, now: Mono, random: u64, stale: bool) -> Registered {
         let [strong, old] = self.digester.challenge(source, now, random, stale);
         let answer = Refusal::new(401, "Unauthorized").with("WWW-Authenticate", strong).with("WWW-Authenticate", old);
         Registered { answer, user: None, refused: true }
@@ -211,7 +243,7 @@ impl Registrar {
         let held = self.bindings.entry(user.to_string()).or_default();
         held.retain(|c| c.expires_at > now);
         if held.iter().any(|c| c.call_id == call_id && c.cseq >= number) && !asked.is_empty() {
-            return Err(Refusal::new(500, "CSeq did not rise"));
+            return Err(Refusal::new(500, "CSeq did not rise").because(RefusedFor::OldRequest));
         }
         if asked.contains(&"*") {
             if asked.len() > 1 || default != 0 {

@@ -10,8 +10,11 @@ use std::net::{IpAddr, SocketAddr};
 /// From-tag given to a caller of RFC 2543 who sent none; taken off again on the way out (UDP).
 pub(super) const OLD_TAG: &str = ";tag=zj-rfc2543";
 
+/// The true RSeq of a reliable response, as it is passed on.
+pub(super) const RSEQ: &str = "X-Reliable";
+
 /// Headers the SIP library needs; the rest stays outside.
-const PASSED: [&str; 11] = [
+const PASSED: [&str; 20] = [
     "call-id",
     "cseq",
     "max-forwards",
@@ -23,6 +26,15 @@ const PASSED: [&str; 11] = [
     "proxy-authenticate",
     "expires",
     "min-expires",
+    "allow",
+    "supported",
+    "session-expires",
+    "min-se",
+    "rack",
+    "refer-to",
+    "event",
+    "subscription-state",
+    "replaces",
 ];
 
 /// Builds the answer to `wire`. `tag` is our To-tag, put where the request had none.
@@ -119,6 +131,15 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, transport: Transport) -
             let _ = write!(out, "{name}: {value}\r\n");
         }
     }
+    if request {
+        // Who requires an extension supports it.
+        let required = tokens(wire, "require").filter(|t| !t.is_empty());
+        for extension in required {
+            let _ = write!(out, "Supported: {extension}\r\n");
+        }
+    } else {
+        provisional(wire, &mut out);
+    }
     if out.bytes().any(|b| b < 0x20 && !matches!(b, b'\r' | b'\n' | b'\t')) {
         return None;
     }
@@ -127,6 +148,28 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, transport: Transport) -
     let mut bytes = out.into_bytes();
     bytes.extend_from_slice(body);
     Some(bytes)
+}
+
+/// A provisional response. It is passed without its Require, so that the library leaves the PRACK to us: its own comes
+/// out of order and holds up the call. And it has an RSeq made of its To-tag: the library takes a response that is like
+/// the last one for a repeated one, though it comes from another branch.
+fn provisional(wire: &Wire, out: &mut String) -> Option<()> {
+    let Start::Response { code: 101..=199, .. } = wire.start else { return None };
+    let reliable = tokens(wire, "require").any(|t| t.eq_ignore_ascii_case("100rel"));
+    let rseq = wire.get("rseq").filter(|_| reliable).and_then(|v| v.parse::<u32>().ok());
+    let to = NameAddr::parse(wire.get("to")?)?;
+    let fnv = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let branch = to.tag()?.bytes().fold(0x811c_9dc5, fnv);
+    let _ = write!(out, "RSeq: {}\r\n", branch ^ rseq.unwrap_or(0));
+    if let Some(rseq) = rseq {
+        let _ = write!(out, "{RSEQ}: {rseq}\r\n");
+    }
+    Some(())
+}
+
+/// Tokens of a header that is a list.
+pub(super) fn tokens<'w>(wire: &'w Wire, name: &'w str) -> impl Iterator<Item = &'w str> {
+    wire.all(name).flat_map(|v| v.split(',')).map(str::trim)
 }
 
 /// The library knows SHA-256 (RFC 8760) only without its hyphen; [`super::hub::Mend`] puts it back.
@@ -257,7 +300,7 @@ mod tests {
         let text = invite("");
         let w = Wire::parse(text.as_bytes()).unwrap();
         let source: SocketAddr = "127.0.0.1:7".parse().unwrap();
-        let refusal = Refusal::new(404, "Not Found").with("X", "a\r\nInjected: b");
+        let refusal = Refusal::new(404, "Not Found").with("X-Note", "a\r\nInjected: b");
         let out = String::from_utf8(stateless(&w, source, "t1", "zj", &refusal)).unwrap();
         assert!(out.starts_with("SIP/2.0 404 Not Found\r\n"));
         assert!(

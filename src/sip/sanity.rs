@@ -2,15 +2,21 @@
 //!
 //! A pure function: bytes cut into a [`Wire`] in, a verdict out.
 
+use super::refused::RefusedFor;
 use super::uri::{BadUri, SipUri};
 use super::wire::{NameAddr, Start, Via, Wire, split_outside};
 
 /// Methods we serve; also what `Allow` says.
-pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, REGISTER";
+pub(super) const ALLOW: &str =
+    "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY, MESSAGE, REGISTER";
 /// Methods that exist but are not for us.
-const KNOWN: [&str; 6] = ["MESSAGE", "NOTIFY", "PRACK", "PUBLISH", "REFER", "SUBSCRIBE"];
+const KNOWN: [&str; 2] = ["PUBLISH", "SUBSCRIBE"];
+/// Longest text of a MESSAGE, bytes.
+const MAX_TEXT: usize = 4096;
+/// Extensions that may be required of us.
+pub(super) const SUPPORTED: &str = "100rel, timer, replaces";
 /// Headers of which one is the law.
-const SINGLE: [&str; 10] = [
+const SINGLE: [&str; 14] = [
     "from",
     "to",
     "call-id",
@@ -21,9 +27,13 @@ const SINGLE: [&str; 10] = [
     "expires",
     "min-expires",
     "timestamp",
+    "session-expires",
+    "min-se",
+    "rseq",
+    "rack",
 ];
 /// Headers whose whole value is one 32-bit number.
-const NUMBERS: [&str; 3] = ["expires", "min-expires", "retry-after"];
+const NUMBERS: [&str; 6] = ["expires", "min-expires", "retry-after", "session-expires", "min-se", "rseq"];
 
 /// An answer that needs no transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +46,21 @@ pub(super) struct Refusal {
     pub headers: Vec<(&'static str, String)>,
     /// The stream cannot be trusted after this: close it.
     pub close: bool,
+    /// The word it is counted under; none for an answer that refuses nothing.
+    pub why: Option<RefusedFor>,
 }
 
 impl Refusal {
     /// An answer of a code and a phrase.
     pub fn new(code: u16, reason: impl Into<String>) -> Refusal {
-        Refusal { code, reason: reason.into(), headers: Vec::new(), close: false }
+        let why = RefusedFor::of_status(code);
+        Refusal { code, reason: reason.into(), headers: Vec::new(), close: false, why }
+    }
+
+    /// Counted under another word than its status says.
+    pub fn because(mut self, why: RefusedFor) -> Refusal {
+        self.why = Some(why);
+        self
     }
 
     /// With one more header.
@@ -99,9 +118,11 @@ fn request(wire: &Wire, method: &str, uri: &str, version: &str) -> Check {
         return Err(Refusal::new(505, "Version Not Supported"));
     }
     let scheme = match SipUri::parse(uri) {
-        Ok(u) if u.headers.is_some() => return Err(bad("Headers in Request-URI")),
+        Ok(u) if u.headers.is_some() => {
+            return Err(bad("Headers in Request-URI").because(RefusedFor::RequestUri));
+        }
         Ok(u) => u.scheme,
-        Err(BadUri::Syntax) => return Err(bad("Bad Request-URI")),
+        Err(BadUri::Syntax) => return Err(bad("Bad Request-URI").because(RefusedFor::RequestUri)),
         Err(BadUri::Scheme) => String::new(),
     };
     shape(wire)?;
@@ -114,6 +135,10 @@ fn request(wire: &Wire, method: &str, uri: &str, version: &str) -> Check {
     }
     extensions(wire, method)?;
     method_served(method)?;
+    // Nobody answers for us: the next hop of a call is ours to make, and it would be one too many (RFC 7332).
+    if method == "INVITE" && wire.get("max-forwards").is_some_and(|v| v.parse() == Ok(0u32)) {
+        return Err(Refusal::new(483, "Too Many Hops"));
+    }
     content(wire, method)
 }
 
@@ -157,7 +182,7 @@ fn content_length(wire: &Wire) -> Check {
     match value.parse::<usize>() {
         Ok(n) if digits && n <= wire.rest.len() => Ok(()),
         _ => {
-            let mut refusal = bad("Bad Content-Length");
+            let mut refusal = bad("Bad Content-Length").because(RefusedFor::ContentLength);
             refusal.close = true;
             Err(refusal)
         }
@@ -199,9 +224,9 @@ fn extensions(wire: &Wire, method: &str) -> Check {
     if matches!(method, "ACK" | "CANCEL") {
         return Ok(());
     }
-    // We support no extension that may be required.
-    let required: Vec<&str> =
-        wire.all("require").flat_map(|v| v.split(',')).map(str::trim).filter(|v| !v.is_empty()).collect();
+    let ours = |v: &str| SUPPORTED.split(", ").any(|s| s.eq_ignore_ascii_case(v));
+    let all = wire.all("require").flat_map(|v| v.split(',')).map(str::trim);
+    let required: Vec<&str> = all.filter(|v| !v.is_empty() && !ours(v)).collect();
     if required.is_empty() {
         return Ok(());
     }
@@ -219,7 +244,10 @@ fn method_served(method: &str) -> Check {
 
 /// Body and Accept of a session offer (INVITE, UPDATE).
 fn content(wire: &Wire, method: &str) -> Check {
-    if !matches!(method, "INVITE" | "UPDATE" | "ACK") {
+    if method == "MESSAGE" {
+        return text(wire);
+    }
+    if !matches!(method, "INVITE" | "UPDATE" | "ACK" | "PRACK") {
         return Ok(());
     }
     let encoding = wire.get("content-encoding").unwrap_or("identity");
@@ -240,6 +268,18 @@ fn content(wire: &Wire, method: &str) -> Check {
         return Err(Refusal::new(406, "Not Acceptable").with("Accept", "application/sdp"));
     }
     Ok(())
+}
+
+/// A MESSAGE is plain text, and short.
+fn text(wire: &Wire) -> Check {
+    let kind = wire.get("content-type").unwrap_or("text/plain").split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("text/plain") || wire.get("content-encoding").is_some() {
+        return Err(Refusal::new(415, "Unsupported Media Type").with("Accept", "text/plain"));
+    }
+    match wire.body().len() {
+        0..=MAX_TEXT => Ok(()),
+        _ => Err(Refusal::new(413, "Request Entity Too Large")),
+    }
 }
 
 #[cfg(test)]
@@ -267,7 +307,6 @@ mod tests {
             ("sip:400@127.0.0.1 SIP", "<sip:400@127.0.0.1> SIP", 400),
             ("sip:400@127.0.0.1 SIP", "sip:400@127.0.0.1; lr SIP", 400),
             ("sip:400@127.0.0.1 SIP", "sip:::1 SIP", 400),
-            ("sip:400@127.0.0.1 SIP", "sips:400@127.0.0.1 SIP", 416),
             ("sip:400@127.0.0.1 SIP", "soap.beep://a SIP", 416),
             ("CSeq: 1 INVITE", "CSeq: 1 OPTIONS", 400),
             ("CSeq: 1 INVITE", "CSeq: 2147483648 INVITE", 400),
@@ -280,12 +319,15 @@ mod tests {
             ("Call-ID: c@x\r\n", "", 400),
             ("From: \"A\"", "From: \"A", 400),
             ("Contact: <sip:a@127.0.0.1:9>", "Contact: <sip:a@127.0.0.1:9>;;", 400),
-            ("Max-Forwards: 70", "Require: 100rel", 420),
+            ("Max-Forwards: 70", "Require: precondition", 420),
+            ("Max-Forwards: 70", "Require: 100rel, timer", 0),
+            ("Max-Forwards: 70", "Session-Expires: soon", 400),
             ("application/sdp", "text/plain", 415),
             ("Max-Forwards: 70", "Content-Encoding: gzip", 415),
             ("Max-Forwards: 70", "Accept: text/plain", 406),
             ("Max-Forwards: 70", "Accept: text/plain, application/sdp", 0),
             ("Max-Forwards: 70", "X y: 1", 400),
+            ("Max-Forwards: 70", "Max-Forwards: 0", 483),
             ("Max-Forwards: 70", "no colon here", 400),
         ] {
             assert_eq!(code(&GOOD.replacen(from, to, 1)), want, "{from} -> {to}");

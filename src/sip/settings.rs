@@ -130,6 +130,11 @@ pub struct SipSettings {
     pub public_host: Option<IpAddr>,
     /// Calls at once (both directions, ringing included); one more gets 503 with Retry-After.
     pub max_calls: usize,
+    /// New calls a second, for each trunk, for our own networks, and for all others together; one more gets 503. 0: any
+    /// number.
+    pub calls_per_s: u32,
+    /// Calls at once of one address that is neither a trunk's nor ours.
+    pub calls_per_source: usize,
     /// Numbers served.
     pub users: Served,
     /// Phones that may register.
@@ -159,6 +164,12 @@ pub struct SipSettings {
     pub t1: Duration,
     /// Events waiting for the reader before new calls get 503.
     pub event_queue: usize,
+    /// Session-Expires that is offered and the longest agreed to, s (RFC 4028).
+    pub session_expires_s: u32,
+    /// The shortest that is agreed to, s; less gets 422. 90 but in tests.
+    pub session_min_s: u32,
+    /// Where what is said in each call is kept, if anywhere.
+    pub trace: Option<super::trace::TraceSettings>,
 }
 
 impl Default for SipSettings {
@@ -168,6 +179,8 @@ impl Default for SipSettings {
             listeners: Listeners::default(),
             public_host: None,
             max_calls: 200,
+            calls_per_s: 500,
+            calls_per_source: 20,
             users: Served::All,
             accounts: Vec::new(),
             realm: "zongji".into(),
@@ -182,6 +195,9 @@ impl Default for SipSettings {
             keep_alive: Duration::from_secs(25),
             t1: Duration::from_millis(500),
             event_queue: 1024,
+            session_expires_s: 1800,
+            session_min_s: 90,
+            trace: None,
         }
     }
 }

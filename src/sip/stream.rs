@@ -164,6 +164,7 @@ impl Drop for Open {
 
 /// Starts the writer of a connection that was let in, and shows it to the SIP library.
 pub(super) async fn open(hub: &Arc<Hub>, outlet: impl Outlet, peer: SocketAddr, transport: Transport) -> Option<Open> {
+    #[allow(clippy::disallowed_methods)] // the type the library wants; nothing is ever sent through it
     let (unread, incoming) = mpsc::unbounded_channel();
     let (library, messages) = mpsc::channel(UNWRITTEN);
     let (raw, bytes) = mpsc::channel(UNWRITTEN);

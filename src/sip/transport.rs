@@ -19,6 +19,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// All of them.
+    pub const ALL: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
+
     /// Its name as in `;transport=`. The library tells the two WebSockets apart by it; on the wire both are `ws`
     /// (RFC 7118 section 5.2.1).
     pub const fn name(self) -> &'static str {
@@ -33,9 +36,7 @@ impl Transport {
 
     /// From the name of a parameter.
     pub fn from_name(name: &str) -> Option<Transport> {
-        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss]
-            .into_iter()
-            .find(|t| t.name().eq_ignore_ascii_case(name))
+        Transport::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(name))
     }
 
     /// Whether it is a connection.

@@ -1,12 +1,13 @@
 //! Calls as rows: begun, described while they last, ended exactly once.
 
 use super::{Store, StoreError};
-use crate::call::{CallEvent, CallRecord, EndReason, HungUpBy, Turn};
+use crate::call::{CallEvent, CallRecord, EndReason, Facts, HungUpBy, Turn, Why};
 use crate::clock::{Mono, UtcMs};
 use crate::crm::normalise_phone;
 use crate::dialplan::{Emotion, TransferResult};
 use crate::ids::{CallId, Leg};
 use crate::pii::Pii;
+use crate::rtp::{Ignored, Quality, Stats};
 use serde_json::{Value as Json, json};
 use sqlx::SqliteConnection;
 
@@ -32,8 +33,19 @@ pub struct CallExtras {
     pub flow_set: Option<String>,
     /// The stereo recording's path and length in milliseconds.
     pub recording: Option<(String, u32)>,
-    /// Figures of the media: loss, jitter, round trip.
-    pub rtp: Option<Json>,
+    /// The media.
+    pub media: Option<CallMedia>,
+}
+
+/// How a call's legs did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallMedia {
+    /// The caller's codec, by its RTP name.
+    pub codec: &'static str,
+    /// The caller's leg.
+    pub caller: Box<Stats>,
+    /// The last seat's leg, if one had media.
+    pub seat: Option<Box<Stats>>,
 }
 
 /// A transfer as far as it got. Written again as it goes on; the last writing wins.
@@ -62,12 +74,31 @@ pub struct NewTransfer {
 }
 
 /// A leg's media figures as they stand in the call's row.
-pub fn rtp_figures(s: &crate::rtp::Stats) -> Json {
+fn rtp_figures(s: &Stats) -> Json {
     json!({
         "packets_in": s.packets_in, "packets_out": s.packets_out, "lost": s.lost, "late": s.late,
         "duplicates": s.duplicates, "jitter_ms": s.jitter_ms, "delay_ms": s.delay_ms, "rtt_ms": s.rtt_ms,
-        "concealed_ms": s.concealed_ms, "remote_loss": s.remote_loss,
+        "concealed_ms": s.concealed_ms, "remote_loss": s.remote_loss, "keys_in": s.keys_in,
+        "unauthentic": s.ignored(Ignored::Unauthentic), "heard": s.heard.map(quality), "told": s.told.map(quality),
     })
+}
+
+fn quality(q: Quality) -> Json {
+    json!({
+        "loss": figure(q.loss), "burst": figure(q.burst), "delay_ms": figure(q.delay_ms), "r": figure(q.r),
+        "mos": figure(q.mos),
+    })
+}
+
+impl CallMedia {
+    /// Both legs, the seat's within the caller's.
+    fn figures(&self) -> Json {
+        let mut figures = rtp_figures(&self.caller);
+        if let Some(seat) = &self.seat {
+            figures["seat"] = rtp_figures(seat);
+        }
+        figures
+    }
 }
 
 impl Store {
@@ -118,9 +149,9 @@ impl Store {
     /// start, before the first call. The end is the last thing known of the call; the recording counts as long as it.
     pub async fn recover(&self) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
-        let reason = EndReason { cause: 41, by: HungUpBy::Us, sentence: "the program was stopped".into() };
+        let reason = EndReason::of(Why::ProgramStopped, &Facts::default());
         let closed = sqlx::query(
-            "UPDATE call SET outcome = 'failed', cause = ?, hung_up_by = ?, reason = ?,
+            "UPDATE call SET outcome = 'failed', cause = ?, hung_up_by = ?, reason = ?, reason_zh = ?,
                turns = (SELECT count(*) FROM turn WHERE turn.call_id = call.id),
                ended_at = started_at + max(coalesce(answered_at - started_at, 0),
                  coalesce((SELECT max(at_ms) FROM call_event WHERE call_event.call_id = call.id), 0))
@@ -129,6 +160,7 @@ impl Store {
         .bind(reason.cause)
         .bind(by_name(reason.by))
         .bind(&reason.sentence)
+        .bind(&reason.zh)
         .execute(&mut *tx)
         .await?
         .rows_affected();
@@ -187,10 +219,11 @@ pub(super) async fn end(
 ) -> Result<bool, StoreError> {
     ensure(c, id).await?;
     let after = |at: Mono| at.ms_since(record.offered) as i64;
+    let heard = extras.media.as_ref().and_then(|m| m.caller.heard);
     let done = sqlx::query(
         "UPDATE call SET answered_at = started_at + ?, ended_at = started_at + ?, outcome = ?, cause = ?,
-           hung_up_by = ?, reason = ?, steps = ?, retries = ?, verify_questions = ?, turns = ?, flows = ?, bridged = ?,
-           flow_set = ?, rtp = ?
+           hung_up_by = ?, reason = ?, reason_zh = ?, steps = ?, retries = ?, verify_questions = ?, turns = ?, flows = ?,
+           bridged = ?, flow_set = ?, rtp = ?, codec = ?, loss_pct = ?, jitter_ms = ?, mos = ?
          WHERE id = ? AND ended_at IS NULL",
     )
     .bind(record.answered.map(after))
@@ -199,6 +232,7 @@ pub(super) async fn end(
     .bind(record.reason.cause)
     .bind(by_name(record.reason.by))
     .bind(&record.reason.sentence)
+    .bind(&record.reason.zh)
     .bind(record.steps)
     .bind(record.retries)
     .bind(record.verify_questions)
@@ -206,7 +240,11 @@ pub(super) async fn end(
     .bind(json!(record.flows).to_string())
     .bind(record.bridged)
     .bind(&extras.flow_set)
-    .bind(extras.rtp.as_ref().map(Json::to_string))
+    .bind(extras.media.as_ref().map(|m| m.figures().to_string()))
+    .bind(extras.media.as_ref().map(|m| m.codec).filter(|name| !name.is_empty()))
+    .bind(heard.map(|q| figure(q.loss * 100.0)))
+    .bind(extras.media.as_ref().map(|m| figure(m.caller.jitter_ms)))
+    .bind(heard.map(|q| figure(q.mos)))
     .bind(id.to_string())
     .execute(&mut *c)
     .await?;
@@ -387,10 +425,19 @@ pub(super) fn describe(event: &CallEvent) -> (&'static str, Json) {
             let leg = match leg {
                 Leg::Caller => "caller",
                 Leg::Seat => "seat",
+                Leg::Supervisor => "supervisor",
             };
             ("hold", json!({"leg": leg, "held": held}))
         }
+        CallEvent::LegFailed { reason: r, .. } => {
+            ("leg_failed", json!({"cause": r.cause, "reason": r.sentence, "reason_zh": r.zh}))
+        }
+        CallEvent::Supervisor { user, mode } => {
+            ("supervisor", json!({"user": user, "mode": mode.map_or("left", |m| m.name())}))
+        }
         CallEvent::Trouble(what) => ("trouble", json!({"what": what})),
-        CallEvent::Ended(r) => ("ended", json!({"cause": r.cause, "by": by_name(r.by), "reason": r.sentence})),
+        CallEvent::Ended(r) => {
+            ("ended", json!({"cause": r.cause, "by": by_name(r.by), "reason": r.sentence, "reason_zh": r.zh}))
+        }
     }
 }

@@ -135,6 +135,7 @@ fn call(r: &SqliteRow) -> Result<CallRow, StoreError> {
         cause: r.try_get("cause")?,
         hung_up_by: r.try_get("hung_up_by")?,
         reason: r.try_get("reason")?,
+        reason_zh: r.try_get("reason_zh")?,
         steps: r.try_get("steps")?,
         retries: r.try_get("retries")?,
         verify_questions: r.try_get("verify_questions")?,
@@ -143,6 +144,10 @@ fn call(r: &SqliteRow) -> Result<CallRow, StoreError> {
         bridged: r.try_get("bridged")?,
         flow_set: r.try_get("flow_set")?,
         rtp: rtp.map(|t| serde_json::from_str(&t)).transpose().map_err(|e| StoreError::Corrupt(e.to_string()))?,
+        codec: r.try_get("codec")?,
+        loss_pct: r.try_get("loss_pct")?,
+        jitter_ms: r.try_get("jitter_ms")?,
+        mos: r.try_get("mos")?,
         recording: r.try_get("path")?,
         recording_ms: r.try_get::<Option<u32>, _>("duration_ms")?.filter(|&ms| ms > 0),
     })

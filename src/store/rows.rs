@@ -68,8 +68,10 @@ pub struct CallRow {
     pub cause: Option<u16>,
     /// `caller`, `seat`, `us`.
     pub hung_up_by: Option<String>,
-    /// A sentence.
+    /// A sentence, in English.
     pub reason: Option<String>,
+    /// The same in Chinese.
+    pub reason_zh: Option<String>,
     /// Caller steps used.
     pub steps: u8,
     /// Retries.
@@ -86,6 +88,14 @@ pub struct CallRow {
     pub flow_set: Option<String>,
     /// Media figures.
     pub rtp: Option<Json>,
+    /// The caller's codec, such as `PCMA`.
+    pub codec: Option<String>,
+    /// Of the caller's packets, those that could not be played, in percent.
+    pub loss_pct: Option<f64>,
+    /// Interarrival jitter of the caller's packets.
+    pub jitter_ms: Option<f64>,
+    /// How the caller was heard: opinion score, 1 to 4.5, estimated.
+    pub mos: Option<f64>,
     /// Path of the stereo recording.
     pub recording: Option<String>,
     /// Its length in milliseconds, once the call has ended.

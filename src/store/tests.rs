@@ -1,5 +1,5 @@
 use super::*;
-use crate::call::{CallEvent, CallRecord, EndReason, HungUpBy, Timings, TransferStage, Turn};
+use crate::call::{CallEvent, CallRecord, EndReason, Facts, Timings, TransferStage, Turn, Why};
 use crate::clock::{Mono, UtcMs};
 use crate::dialplan::{Emotion, Level, Outcome, TicketDraft, TransferResult, Value};
 use crate::ids::{CallId, Leg, RequestId, TurnId};
@@ -39,7 +39,7 @@ pub(super) fn record(outcome: Outcome) -> CallRecord {
         offered: Mono::from_ms(5_000),
         answered: Some(Mono::from_ms(5_200)),
         ended: Mono::from_ms(65_000),
-        reason: EndReason { cause: 16, by: HungUpBy::Caller, sentence: "the caller hung up".into() },
+        reason: EndReason::of(Why::CallerLeft, &Facts::default()),
         outcome,
         steps: 2,
         retries: 1,
@@ -427,11 +427,11 @@ async fn a_call_has_exactly_one_record() {
     let id = call_id(7);
     store.begin_call(&new_call(id)).await.expect("begun");
     assert_eq!(store.open_calls().await.expect("a count"), 1);
-    let extras = CallExtras {
-        flow_set: Some("ab12".into()),
-        recording: Some(("r.wav".into(), 1)),
-        rtp: Some(serde_json::json!({"loss": 0.01})),
-    };
+    let heard = crate::rtp::Quality::new(crate::sdp::Codec::Pcma, 0.01, 1.0, 60.0);
+    let stats = crate::rtp::Stats { lost: 3, jitter_ms: 7.5, heard: Some(heard), ..crate::rtp::Stats::default() };
+    let media = crate::store::CallMedia { codec: "PCMA", caller: Box::new(stats), seat: Some(Box::new(stats)) };
+    let extras =
+        CallExtras { flow_set: Some("ab12".into()), recording: Some(("r.wav".into(), 1)), media: Some(media.clone()) };
     assert!(store.end_call(id, &record(Outcome::Resolved), &extras).await.expect("ended"));
     assert!(!store.end_call(id, &record(Outcome::Failed), &CallExtras::default()).await.expect("no error"));
     store.begin_call(&new_call(id)).await.expect("a late beginning");
@@ -445,7 +445,10 @@ async fn a_call_has_exactly_one_record() {
     assert_eq!((row.steps, row.retries, row.turns), (2, 1, 4));
     assert_eq!(row.customer.as_ref().map(Pii::expose), Some("王小明"), "found with +86 before the number");
     assert_eq!((row.flow_set.as_deref(), row.recording.as_deref()), (Some("ab12"), Some("r.wav")));
-    assert_eq!(row.rtp.expect("figures")["loss"], 0.01);
+    let rtp = row.rtp.expect("figures");
+    assert_eq!((&rtp["lost"], &rtp["heard"]["loss"], &rtp["seat"]["lost"]), (&3.into(), &0.01.into(), &3.into()));
+    assert_eq!((row.codec.as_deref(), row.loss_pct, row.jitter_ms), (Some("PCMA"), Some(1.0), Some(7.5)));
+    assert!(row.mos.is_some_and(|m| (4.2..4.4).contains(&m)), "{:?}", row.mos);
     assert_eq!(store.calls(10).await.expect("calls").len(), 1);
     assert_eq!(store.open_calls().await.expect("a count"), 0);
     assert_eq!(store.call(call_id(8)).await.expect("readable"), None);

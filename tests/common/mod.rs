@@ -16,11 +16,13 @@ use std::time::Duration;
 use zongji::call::CallEvent;
 use zongji::dialplan::FlowSet;
 use zongji::engines::Engines;
+use zongji::sdp::Codec;
 use zongji::server::bus::News;
 use zongji::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use zongji::server::phone::{Act, CallResult, Phone, PhoneNews, PhoneSettings, Step, When};
 use zongji::server::{Hotline, Notice};
 use zongji::sip::Credential;
+use zongji::sip::trace::TraceSettings;
 
 /// The demo customer with one order, still being packed.
 pub const ONE_ORDER: &str = "13800138000";
@@ -73,12 +75,17 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         open: true,
         public: None,
         max_calls: 50,
+        calls_per_s: 0,
+        calls_per_source: 50,
         numbers: vec!["400".into()],
         rtp_bind: [127, 0, 0, 1].into(),
         rtp_ports: first..=first + 199,
         stun: None,
         dead_after_s: 60,
+        codecs: vec![Codec::Pcma, Codec::Pcmu],
+        dtx: false,
         shards: 1,
+        srtp: zongji::sdp::SrtpPolicy::Optional,
         hear_workers: 1,
         data: data.path().to_path_buf(),
         record: true,
@@ -91,12 +98,15 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
             skills: Vec::new(),
             phone: None,
         }],
+        supervisors: Vec::new(),
         routes: Vec::<TestRoute>::new(),
         trusted: Vec::new(),
         realm: "zongji".into(),
         max_call_s: 600,
         write_queue: 4096,
         min_free_mb: 0,
+        trace: Some(TraceSettings { dir: data.path().join("traces"), calls: 1000, bytes: 50 << 20 }),
+        hold_music: None,
         answer_delay_ms: 0,
     }
 }

@@ -19,11 +19,29 @@ pub struct Weather {
     pub jitter_ms: u64,
     /// Share of datagrams sent twice.
     pub twice: f64,
+    /// Mean length of the rows that are lost; 1: each by chance.
+    pub burst: f64,
+}
+
+impl Weather {
+    /// A network without fault.
+    pub const GOOD: Weather = Weather { loss: 0.0, jitter_ms: 0, twice: 0.0, burst: 1.0 };
+
+    /// Whether the next one is lost, after one that was or was not: two states, as Gilbert had them.
+    fn loses(&self, after_loss: bool, rng: &mut ChaCha8Rng) -> bool {
+        if self.burst <= 1.0 {
+            return rng.random_bool(self.loss);
+        }
+        let end = 1.0 / self.burst;
+        rng.random_bool(if after_loss { 1.0 - end } else { end * self.loss / (1.0 - self.loss) })
+    }
 }
 
 /// What befell one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Suffered {
+    /// Datagrams that came to it.
+    pub sent: u64,
     /// Datagrams lost.
     pub lost: u64,
     /// Datagrams sent twice.
@@ -92,6 +110,8 @@ struct Way {
     sent: u64,
     /// The newest that has arrived.
     arrived: u64,
+    /// The last one was lost.
+    losing: bool,
 }
 
 async fn carry(
@@ -101,7 +121,7 @@ async fn carry(
     weather: Weather,
     seed: u64,
 ) {
-    let mut ways = [0, 1].map(|n| Way { rng: ChaCha8Rng::seed_from_u64(seed + n), sent: 0, arrived: 0 });
+    let mut ways = [0, 1].map(|n| Way { rng: ChaCha8Rng::seed_from_u64(seed + n), sent: 0, arrived: 0, losing: false });
     let mut waiting: BinaryHeap<Parcel> = BinaryHeap::new();
     let mut buffer = vec![0u8; 2048];
     let note = |n: usize, change: fn(&mut Suffered)| change(&mut suffered.lock().expect("nobody panics with it")[n]);
@@ -114,7 +134,9 @@ async fn carry(
                 let (n, to) = if from == phone { (0, peer) } else { (1, phone) };
                 let way = &mut ways[n];
                 way.sent += 1;
-                if way.rng.random_bool(weather.loss) {
+                note(n, |s| s.sent += 1);
+                way.losing = weather.loses(way.losing, &mut way.rng);
+                if way.losing {
                     note(n, |s| s.lost += 1);
                     continue;
                 }

@@ -1,5 +1,6 @@
 //! Two agents, and a hand-written SIP client.
 
+use md5::{Digest, Md5};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::UdpSocket;
@@ -149,6 +150,22 @@ pub fn header<'a>(text: &'a str, name: &str) -> &'a str {
     let start = format!("{}:", name.to_ascii_lowercase());
     let line = text.lines().find(|l| l.to_ascii_lowercase().starts_with(&start));
     line.and_then(|l| l.split_once(':')).map(|(_, v)| v.trim()).unwrap_or_default()
+}
+
+fn md5_hex(text: &str) -> String {
+    Md5::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The header that answers a challenge (401 or 407) for a request: its method and Request-URI.
+pub fn authorization(challenge: &str, (user, password): (&str, &str), nc: u32, (method, uri): (&str, &str)) -> String {
+    let nonce = challenge.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
+    let (a1, a2) = (md5_hex(&format!("{user}:zongji:{password}")), md5_hex(&format!("{method}:{uri}")));
+    let response = md5_hex(&format!("{a1}:{nonce}:{nc:08x}:k:auth:{a2}"));
+    let name = if challenge.starts_with("SIP/2.0 407") { "Proxy-Authorization" } else { "Authorization" };
+    format!(
+        "{name}: Digest username=\"{user}\", realm=\"zongji\", nonce=\"{nonce}\", uri=\"{uri}\", \
+         response=\"{response}\", algorithm=MD5, qop=auth, nc={nc:08x}, cnonce=\"k\"\r\n"
+    )
 }
 
 pub fn tag_of(text: &str) -> String {

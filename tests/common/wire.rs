@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 use zongji::audio::Law;
+use zongji::clock::Mono;
 use zongji::rtp::RtpView;
+use zongji::server::time::now;
 
 /// Longest wait for a message.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,26 +18,39 @@ pub struct Caller {
     media: UdpSocket,
     to: SocketAddr,
     from: String,
+    user: String,
     to_line: String,
     call_id: String,
     cseq: u32,
+    /// What it offers: payload types and their rtpmaps, its codec first.
+    pub formats: Vec<(u8, &'static str)>,
     /// Where the hotline takes our sound, once it has said so.
     pub remote: Option<SocketAddr>,
+    /// The `a=crypto` of its offers: RTP/SAVP then.
+    pub crypto: Option<String>,
 }
 
 impl Caller {
-    /// A caller with a number; nothing is sent yet.
+    /// A caller with a number who dials 400; nothing is sent yet.
     pub async fn new(to: SocketAddr, number: &str) -> Caller {
+        Caller::dialling(to, number, "400").await
+    }
+
+    /// A caller who dials another number.
+    pub async fn dialling(to: SocketAddr, number: &str, user: &str) -> Caller {
         let bind = || UdpSocket::bind("127.0.0.1:0");
         let (sip, media) = (bind().await.expect("a socket"), bind().await.expect("a socket"));
         let here = sip.local_addr().expect("its address");
         Caller {
             to,
             from: format!("<sip:{number}@{here}>;tag=hand"),
-            to_line: format!("<sip:400@{to}>"),
+            to_line: format!("<sip:{user}@{to}>"),
+            user: user.into(),
             call_id: format!("{}-by-hand", here.port()),
             cseq: 1,
+            formats: vec![(8, "PCMA/8000")],
             remote: None,
+            crypto: None,
             sip,
             media,
         }
@@ -46,9 +61,9 @@ impl Caller {
     }
 
     async fn send(&self, method: &str, branch: &str, more: &str, body: &str) {
-        let (to, here) = (self.to, self.here());
+        let (to, here, user) = (self.to, self.here(), &self.user);
         let text = format!(
-            "{method} sip:400@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bK{branch};rport\r\nFrom: {}\r\n\
+            "{method} sip:{user}@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bK{branch};rport\r\nFrom: {}\r\n\
              To: {}\r\nCall-ID: {}\r\nCSeq: {} {method}\r\nMax-Forwards: 70\r\nContact: <sip:hand@{here}>\r\n\
              {more}Content-Length: {}\r\n\r\n{body}",
             self.from,
@@ -62,9 +77,15 @@ impl Caller {
 
     fn offer(&self, direction: &str) -> String {
         let port = self.media.local_addr().expect("its address").port();
+        let numbers: String = self.formats.iter().map(|(n, _)| format!(" {n}")).collect();
+        let maps: String = self.formats.iter().map(|(n, map)| format!("a=rtpmap:{n} {map}\r\n")).collect();
+        let (transport, key) = match &self.crypto {
+            Some(key) => ("RTP/SAVP", format!("a=crypto:{key}\r\n")),
+            None => ("RTP/AVP", String::new()),
+        };
         format!(
-            "v=0\r\no=- 1 {} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 8\r\n\
-             a=rtpmap:8 PCMA/8000\r\na={direction}\r\n",
+            "v=0\r\no=- 1 {} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+             m=audio {port} {transport}{numbers}\r\n{maps}{key}a={direction}\r\n",
             self.cseq
         )
     }
@@ -180,6 +201,34 @@ impl Caller {
         }
     }
 
+    /// Sends coded packets of 20 ms in real time, in the codec it offered; `step` is their length on its clock.
+    pub async fn send_coded(&self, payloads: &[Vec<u8>], step: u32) {
+        let remote = self.remote.expect("the call is answered");
+        let mut clock = tokio::time::interval(Duration::from_millis(20));
+        for (n, payload) in payloads.iter().enumerate() {
+            clock.tick().await;
+            let mut packet = vec![0x80, self.formats[0].0];
+            packet.extend_from_slice(&(n as u16).to_be_bytes());
+            packet.extend_from_slice(&(n as u32 * step).to_be_bytes());
+            packet.extend_from_slice(&[0, 0, 0, 8]);
+            packet.extend_from_slice(payload);
+            self.media.send_to(&packet, remote).await.expect("sent");
+        }
+    }
+
+    /// Sends one packet that carries a number, and says when.
+    pub async fn beat(&self, n: u16) -> Mono {
+        let remote = self.remote.expect("the call is answered");
+        let [high, low] = n.to_be_bytes();
+        let mut packet = vec![0x80, 8, high, low];
+        packet.extend_from_slice(&(u32::from(n) * 160).to_be_bytes());
+        packet.extend_from_slice(&[0, 0, 0, 7, high, low]);
+        packet.resize(172, 0xd5);
+        let at = now();
+        self.media.send_to(&packet, remote).await.expect("sent");
+        at
+    }
+
     /// How many packets come within a time, with sound or without.
     pub async fn packets(&self, within: Duration) -> usize {
         let end = tokio::time::Instant::now() + within;
@@ -200,6 +249,17 @@ impl Caller {
             }
         }
         heard
+    }
+
+    /// Times between the packets that come within a time.
+    pub async fn gaps(&self, within: Duration) -> Vec<Duration> {
+        let end = tokio::time::Instant::now() + within;
+        let (mut gaps, mut last, mut buffer) = (Vec::new(), None, vec![0; 2048]);
+        while let Ok(Ok(_)) = tokio::time::timeout_at(end, self.media.recv_from(&mut buffer)).await {
+            let now = tokio::time::Instant::now();
+            gaps.extend(last.replace(now).map(|before| now - before));
+        }
+        gaps
     }
 
     /// Sequence numbers of the packets with sound that come within a time.

@@ -11,6 +11,7 @@ fn inputs() -> Vec<CallInput> {
         CallInput::SeatRinging,
         CallInput::SeatAnswered,
         CallInput::SeatFailed(LegFailure::Busy),
+        CallInput::HandOn(Box::new(order(false))),
         CallInput::Heard { turn: TurnId(1), heard: intent("x") },
         CallInput::PromptAudio { prompt: PromptId(1), pcm: ramp(10), last: true },
         CallInput::PromptFailed { prompt: PromptId(1), why: "x".into() },
@@ -19,7 +20,7 @@ fn inputs() -> Vec<CallInput> {
         CallInput::CallerLost,
         CallInput::Terminate,
     ];
-    for leg in [Leg::Caller, Leg::Seat] {
+    for leg in [Leg::Caller, Leg::Seat, Leg::Supervisor] {
         all.push(CallInput::HungUp(leg));
         all.push(CallInput::Key { leg, key: '1' });
         all.push(CallInput::Hold { leg, held: true });
@@ -211,7 +212,7 @@ fn the_table_and_the_inputs_speak_of_the_same_things() {
 fn chaos(dice: &mut impl FnMut(u64) -> u64) -> CallInput {
     let leg = if dice(2) == 0 { Leg::Caller } else { Leg::Seat };
     let small = dice(6) as u32;
-    match dice(16) {
+    match dice(17) {
         0 => CallInput::Established,
         1 => CallInput::SeatRinging,
         2 => CallInput::SeatAnswered,
@@ -224,6 +225,8 @@ fn chaos(dice: &mut impl FnMut(u64) -> u64) -> CallInput {
         9 => CallInput::PromptFailed { prompt: PromptId(small), why: "x".into() },
         10 => CallInput::ActionDone { request: RequestId(small), outcome: "ok".into(), data: Value::Null },
         11 => CallInput::TicketDone { request: RequestId(small), ticket: None },
+        // Rarely: each one begins a new way to a seat, and the call would never end.
+        12 if dice(40) == 0 => CallInput::HandOn(Box::new(order(false))),
         _ => CallInput::Key { leg, key: *['0', '1', '#', '*'].get(dice(4) as usize).unwrap_or(&'2') },
     }
 }

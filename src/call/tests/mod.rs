@@ -2,6 +2,7 @@
 
 mod barge_in;
 mod lifecycle;
+mod tones;
 mod transfers;
 mod turns;
 
@@ -160,11 +161,15 @@ impl Rig {
 
     /// 20 ms pass; the caller speaks or not.
     fn tick(&mut self, voice: bool) {
+        self.tick_with([if voice { VOICE } else { 0 }; FRAME_SAMPLES]);
+    }
+
+    /// 20 ms pass in which this comes from the caller.
+    fn tick_with(&mut self, pcm: [i16; FRAME_SAMPLES]) {
         self.now = self.now + Duration::from_millis(20);
         if self.call.deadline().is_some_and(|at| at <= self.now) {
             self.timeout();
         }
-        let pcm = [if voice { VOICE } else { 0 }; FRAME_SAMPLES];
         self.call.hear(self.now, Leg::Caller, &AudioFrame { at: self.at, pcm });
         self.at += FRAME_SAMPLES as u64;
         let frame = self.call.speak(self.now, Leg::Caller);

@@ -135,6 +135,18 @@ fn a_seat_that_hangs_up_returns_the_caller_for_the_survey() {
 }
 
 #[test]
+fn a_seat_that_hands_the_caller_on_leaves_and_the_next_one_is_called() {
+    let mut rig = bridged();
+    let wanted = TransferOrder { queue: "other".into(), ..order(false) };
+    rig.handle(CallInput::HandOn(Box::new(wanted.clone())));
+    let last: Vec<_> = rig.out.iter().filter(|o| !matches!(o, CallOutput::Event(_))).rev().take(8).cloned().collect();
+    assert!(last.contains(&CallOutput::Bridge(false)) && last.contains(&CallOutput::Hangup(Leg::Seat)), "{last:?}");
+    assert!(last.contains(&CallOutput::DialSeat { order: wanted }), "{last:?}");
+    rig.handle(CallInput::SeatFailed(LegFailure::Busy));
+    assert_eq!(rig.last_told(), Some(Input::Transfer(TransferResult::Busy)), "the flow has the caller back");
+}
+
+#[test]
 fn a_caller_who_hangs_up_takes_the_seat_with_him_in_every_stage() {
     let ways: [fn() -> Rig; 3] = [
         || dialling(true),

@@ -66,6 +66,10 @@ impl Line {
                 format!("  ⇄ 转接 {} ({ms} ms)", stage_text(*stage)),
                 json!({"event": "transfer", "stage": format!("{stage:?}"), "ms": ms}),
             ),
+            CallEvent::LegFailed { reason, .. } => (
+                format!("  ! {}", reason.zh),
+                json!({"event": "leg_failed", "cause": reason.cause, "reason": reason.sentence}),
+            ),
             CallEvent::Trouble(what) => (format!("  ! {what}"), json!({"event": "trouble", "what": what})),
             CallEvent::Ended(reason) => (
                 format!("■ 通话结束: {}", end_text(reason)),

@@ -10,9 +10,11 @@ fn ours() -> Capabilities {
         rtcp_port: 40001,
         codecs: vec![Codec::Pcma, Codec::Pcmu],
         telephone_event: true,
+        dtx: false,
         direction: Direction::SendRecv,
         session_id: 77,
         session_version: 1,
+        srtp: crate::sdp::Srtp::off(),
     }
 }
 
@@ -43,11 +45,13 @@ fn a_usual_offer_gets_our_preferred_codec_and_keys() {
             codec: Codec::Pcma,
             payload_type: 8,
             dtmf_pt: Some(96),
-            receive: Formats { pcma: Some(8), pcmu: None, events: Some(96) },
+            receive: Formats { pcma: Some(8), events: Some(96), ..Formats::default() },
+            extras: Extras::default(),
             ptime_ms: 20,
             we_send: true,
             we_receive: true,
             held_by_remote: false,
+            srtp: None,
         }
     );
     assert_eq!(
@@ -115,7 +119,7 @@ fn the_peer_decides_how_long_our_packets_are() {
 fn a_payload_type_means_what_its_rtpmap_says() {
     let dynamic = planned("m=audio 5004 RTP/AVP 18 97\r\na=rtpmap:97 pcmu/8000/1\r\n");
     assert_eq!((dynamic.codec, dynamic.payload_type), (Codec::Pcmu, 97));
-    assert!(refusal("m=audio 5004 RTP/AVP 8\r\na=rtpmap:8 PCMA/16000\r\n").contains("G.711"));
+    assert!(refusal("m=audio 5004 RTP/AVP 8\r\na=rtpmap:8 PCMA/16000\r\n").contains("PCMA, PCMU"));
     let other_rate = planned("m=audio 5004 RTP/AVP 8 101\r\na=rtpmap:101 telephone-event/48000\r\n");
     assert_eq!(other_rate.dtmf_pt, None);
 }
@@ -142,7 +146,7 @@ fn ipv6_works_both_ways() {
 fn what_cannot_be_done_is_refused_with_a_reason() {
     assert!(refusal("").contains("no audio"));
     assert!(refusal("m=video 5004 RTP/AVP 96\r\n").contains("no audio"));
-    assert!(refusal("m=audio 5004 RTP/AVP 18 9\r\n").contains("G.711"));
+    assert!(refusal("m=audio 5004 RTP/AVP 18 9\r\n").contains("PCMA, PCMU"));
     assert!(refusal("m=audio 5004 RTP/SAVP 8\r\n").contains("RTP/SAVP"));
     assert!(refusal("m=audio 5004 RTP/AVP 8\r\nc=IN IP4 239.1.2.3\r\n").contains("unicast"));
     assert!(refusal("m=audio 5004 RTP/AVP 8\r\nc=IN IP4 239.1.2.3/127\r\n").contains("unicast"));
@@ -223,9 +227,9 @@ fn we_receive_on_the_types_we_offered_and_send_on_those_of_the_answer() {
     let body = "m=audio 5004 RTP/AVP 98 96\r\na=rtpmap:98 PCMU/8000\r\na=rtpmap:96 telephone-event/8000\r\n";
     let plan = accept(&offer(&ours()), &described(body)).unwrap();
     assert_eq!((plan.codec, plan.payload_type, plan.dtmf_pt), (Codec::Pcmu, 98, Some(96)));
-    assert_eq!(plan.receive, Formats { pcma: Some(8), pcmu: Some(0), events: Some(101) });
+    assert_eq!(plan.receive, Formats { pcma: Some(8), pcmu: Some(0), events: Some(101), ..Formats::default() });
     let answered = planned("m=audio 5004 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\n");
-    assert_eq!(answered.receive, Formats { pcma: Some(8), pcmu: None, events: Some(101) });
+    assert_eq!(answered.receive, Formats { pcma: Some(8), events: Some(101), ..Formats::default() });
 }
 
 #[test]
@@ -242,4 +246,117 @@ fn an_offer_within_a_dialog_keeps_every_stream_in_its_place() {
     let theirs = described("m=video 0 RTP/AVP 96\r\nm=audio 5006 RTP/AVP 8\r\nm=image 0 udptl t38\r\n");
     assert_eq!(accept(&again, &theirs).unwrap().remote.port(), 5006);
     assert_eq!(offer_again(&ours(), &offer(&ours())), offer(&ours()));
+}
+
+fn all() -> Capabilities {
+    Capabilities { codecs: vec![Codec::Pcma, Codec::Pcmu, Codec::G722, Codec::Opus, Codec::G729], ..ours() }
+}
+
+fn planned_by(ours: &Capabilities, media: &str) -> (String, MediaPlan) {
+    let (answer, plan) = answer(&described(media), ours).unwrap();
+    (answer.media[0].to_string(), plan)
+}
+
+#[test]
+fn every_codec_is_offered_with_its_clock_and_parameters_and_taken_back() {
+    let offer = offer(&all());
+    let text = offer.to_string();
+    assert!(text.contains("m=audio 40000 RTP/AVP 8 0 9 111 18 101 102\r\n"), "{text}");
+    for line in [
+        "a=rtpmap:9 G722/8000",
+        "a=rtpmap:111 opus/48000/2",
+        "a=fmtp:111 useinbandfec=1",
+        "a=rtpmap:18 G729/8000",
+        "a=fmtp:18 annexb=no",
+        "a=rtpmap:101 telephone-event/8000",
+        "a=rtpmap:102 telephone-event/48000",
+    ] {
+        assert!(text.contains(&format!("{line}\r\n")), "{line} in {text}");
+    }
+    for codec in all().codecs {
+        let theirs = Capabilities { port: 5004, rtcp_port: 5005, codecs: vec![codec], ..ours() };
+        let (answer, their_plan) = answer(&parse(text.as_bytes()).unwrap(), &theirs).unwrap();
+        let plan = accept(&offer, &answer).unwrap();
+        assert_eq!((plan.codec, their_plan.codec), (codec, codec));
+        assert_eq!(plan.payload_type, codec.static_payload_type());
+        let events = if codec == Codec::Opus { (Some(102), 48_000) } else { (Some(101), 8000) };
+        assert_eq!((plan.dtmf_pt, plan.extras.event_clock), events, "{codec:?}");
+        assert_eq!(plan.extras.fec, codec == Codec::Opus);
+        assert_eq!((plan.extras.noise_pt, plan.extras.dtx), (None, false), "{codec:?}");
+        assert_eq!((plan.receive.g722, plan.receive.opus, plan.receive.g729), (Some(9), Some(111), Some(18)));
+    }
+}
+
+#[test]
+fn our_order_decides_and_dynamic_types_stay_as_the_peer_named_them() {
+    let chrome = "m=audio 5004 RTP/AVP 96 9 0 8 110 126\r\na=rtpmap:96 opus/48000/2\r\n\
+        a=fmtp:96 minptime=10;useinbandfec=1\r\na=rtpmap:110 telephone-event/48000\r\na=rtpmap:126 telephone-event/8000\r\n";
+    assert_eq!(planned_by(&all(), chrome).1.codec, Codec::Pcma, "G.711 unless another is preferred");
+    let opus_first = Capabilities { codecs: vec![Codec::Opus, Codec::Pcma], ..ours() };
+    let (answer, plan) = planned_by(&opus_first, chrome);
+    assert_eq!(
+        (plan.codec, plan.payload_type, plan.dtmf_pt, plan.extras.event_clock),
+        (Codec::Opus, 96, Some(110), 48_000)
+    );
+    assert!(plan.extras.fec);
+    assert!(answer.starts_with("m=audio 40000 RTP/AVP 96 110\r\n"), "{answer}");
+    assert!(answer.contains("a=rtpmap:96 opus/48000/2\r\na=fmtp:96 useinbandfec=1\r\n"), "{answer}");
+    assert_eq!((plan.receive.opus, plan.receive.wide_events, plan.receive.events), (Some(96), Some(110), None));
+    // Beside Opus many phones know events at 8 kHz only.
+    let linphone = "m=audio 5004 RTP/AVP 96 101\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:101 telephone-event/8000\r\n";
+    let plan = planned_by(&opus_first, linphone).1;
+    assert_eq!((plan.dtmf_pt, plan.extras.event_clock, plan.extras.fec), (Some(101), 8000, false));
+    assert!(answer_fails(&opus_first, "m=audio 5004 RTP/AVP 96\r\na=rtpmap:96 opus/48000\r\n"), "Opus is always /2");
+    assert!(answer_fails(&opus_first, "m=audio 5004 RTP/AVP 111\r\n"), "and says so");
+    let plan = planned_by(&opus_first, "m=audio 5004 RTP/AVP 96\r\na=rtpmap:96 opus/48000/2\r\na=ptime:30\r\n").1;
+    assert_eq!(plan.ptime_ms, 20, "it has no frames of 30 ms");
+}
+
+fn answer_fails(ours: &Capabilities, media: &str) -> bool {
+    answer(&described(media), ours).is_err()
+}
+
+#[test]
+fn silence_is_told_only_where_both_sides_say_so() {
+    let dtx = Capabilities { dtx: true, ..all() };
+    let with_noise = "m=audio 5004 RTP/AVP 8 13\r\n";
+    assert_eq!(planned_by(&all(), with_noise).1.extras.noise_pt, None, "we do not");
+    assert_eq!(planned_by(&dtx, "m=audio 5004 RTP/AVP 8\r\n").1.extras.noise_pt, None, "they do not");
+    let (answer, plan) = planned_by(&dtx, with_noise);
+    assert_eq!((plan.extras.noise_pt, plan.receive.noise), (Some(13), Some(13)));
+    assert!(answer.starts_with("m=audio 40000 RTP/AVP 8 13\r\n") && answer.contains("a=rtpmap:13 CN/8000"), "{answer}");
+    let offer = offer(&dtx);
+    assert!(offer.to_string().contains(" 18 13 101 102\r\n"), "{offer}");
+    assert_eq!(accept(&offer, &described(with_noise)).unwrap().extras.noise_pt, Some(13));
+    assert_eq!(accept(&offer, &described("m=audio 5004 RTP/AVP 8\r\n")).unwrap().extras.noise_pt, None);
+    // G.729 has noise of its own, allowed unless somebody forbids it.
+    let g729 = |ours: &Capabilities, more: &str| {
+        let (answer, plan) = planned_by(ours, &format!("m=audio 5004 RTP/AVP 18 13\r\n{more}"));
+        assert_eq!(plan.extras.noise_pt, None);
+        (plan.extras.dtx, answer.contains("annexb=yes"), answer.contains("annexb=no"))
+    };
+    assert_eq!(g729(&dtx, ""), (true, true, false));
+    assert_eq!(g729(&dtx, "a=fmtp:18 annexb=no\r\n"), (false, false, true));
+    assert_eq!(g729(&all(), "a=fmtp:18 annexb=yes\r\n"), (false, false, true));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_formats_and_parameters_make_us_panic(
+        formats in "( ?[0-9]{1,4}){0,8}",
+        map in "[0-9]{0,3} ?[a-zA-Z0-9/-]{0,20}",
+        fmtp in "[0-9]{0,3} ?[a-z0-9=; ]{0,30}",
+        dtx: bool,
+    ) {
+        let body = format!("v=0\r\no=- 1 1 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n\
+            m=audio 5004 RTP/AVP{formats}\r\na=rtpmap:{map}\r\na=fmtp:{fmtp}\r\n");
+        if let Ok(session) = parse(body.as_bytes()) {
+            let ours = Capabilities { dtx, ..all() };
+            if let Ok((answer, plan)) = answer(&session, &ours) {
+                proptest::prop_assert!(plan.payload_type < 128);
+                proptest::prop_assert!(accept(&session, &answer).is_ok(), "{}", answer);
+            }
+            let _either = accept(&offer(&ours), &session);
+        }
+    }
 }

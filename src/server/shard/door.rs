@@ -1,7 +1,7 @@
 //! The door of a media shard: what it is told, what it tells, and the handle that both pass through.
 
 use crate::browser::Agreed;
-use crate::call::{Call, CallEvent, CallInput, CallOutput};
+use crate::call::{Call, CallEvent, CallInput, CallOutput, Supervision};
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
 use crate::rtp::Stats;
@@ -82,6 +82,15 @@ pub enum ShardCommand {
         order: u32,
         /// Its media.
         leg: Box<NewLeg>,
+        /// Before the seat answered (early media).
+        early: bool,
+    },
+    /// The leg of a seat that will not answer goes; another one is tried.
+    SeatGone {
+        /// The call.
+        call: CallId,
+        /// Which of its orders for a seat.
+        order: u32,
     },
     /// A re-INVITE changed a leg's media.
     Replan {
@@ -95,6 +104,29 @@ pub enum ShardCommand {
         signalling: Option<IpAddr>,
         /// Of a browser's leg: what its transport was agreed to be.
         secured: Option<Box<Agreed>>,
+    },
+    /// A supervisor takes part in a call. One who was there before leaves.
+    Supervise {
+        /// Which call.
+        call: CallId,
+        /// His user, for the record.
+        user: String,
+        /// How he begins.
+        mode: Supervision,
+        /// His media.
+        leg: Box<NewLeg>,
+    },
+    /// A call's supervisor takes part in another way.
+    SuperviseAs {
+        /// Which call.
+        call: CallId,
+        /// How.
+        mode: Supervision,
+    },
+    /// A call's supervisor hung up.
+    SupervisorLeft {
+        /// Which call.
+        call: CallId,
     },
     /// The thread ends when its calls are gone.
     Stop,
@@ -117,6 +149,8 @@ pub enum ShardReport {
         ports: Vec<u16>,
         /// The caller's RTP figures when the whole call has left the shard; none for a seat's leg.
         last: Option<Box<Stats>>,
+        /// The RTP figures of a seat's leg that had media.
+        seat: Option<Box<Stats>>,
     },
 }
 
@@ -198,7 +232,7 @@ pub struct ShardSettings {
 pub(super) fn is_news(report: &ShardReport) -> bool {
     match report {
         ShardReport::Output { output: CallOutput::Event(event), .. } => {
-            !matches!(event, CallEvent::TurnDone(_) | CallEvent::Transfer { .. })
+            !matches!(event, CallEvent::TurnDone(_) | CallEvent::Transfer { .. } | CallEvent::Supervisor { .. })
         }
         _ => false,
     }
@@ -214,6 +248,6 @@ mod tests {
         let output = |output| ShardReport::Output { call, output };
         assert!(is_news(&output(CallOutput::Event(CallEvent::Key('1')))));
         assert!(!is_news(&output(CallOutput::Hangup(Leg::Caller))));
-        assert!(!is_news(&ShardReport::Released { call, ports: vec![4000], last: None }));
+        assert!(!is_news(&ShardReport::Released { call, ports: vec![4000], last: None, seat: None }));
     }
 }

@@ -1,9 +1,11 @@
 //! A call's sound: packets in, 20 ms served, packets out, and straight across when two legs are joined.
 
 use super::slot::{MediaLeg, Slot, relayed, silent_for};
-use super::{App, Shard, token};
+use super::supervise::with_supervisor;
+use super::wire::Foreign;
+use super::{App, Shard, ShardReport, token};
 use crate::audio::AudioFrame;
-use crate::call::{CallInput, CallOutput};
+use crate::call::{CallEvent, CallInput, CallOutput, EndReason, Facts, Supervision, Why};
 use crate::clock::Mono;
 use crate::ids::Leg;
 use crate::rtp::{Carried, Received, RtpView};
@@ -13,8 +15,10 @@ use rustix::event::epoll;
 use std::sync::atomic::Ordering;
 
 impl Shard {
-    pub(super) fn receive(&mut self, slot: &mut Slot, leg: Leg, control: bool) {
+    /// Reads one datagram. True if it was a stranger's or forged: then the next one may be the peer's.
+    pub(super) fn receive(&mut self, slot: &mut Slot, leg: Leg, control: bool) -> bool {
         let at = now();
+        let mut foreign = false;
         let mut datagram = std::mem::take(&mut self.datagram);
         let mut plain = std::mem::take(&mut self.plain);
         let got = match slot.leg(leg) {
@@ -22,9 +26,12 @@ impl Shard {
             Some(l) => l.socket.recv_from(&mut datagram),
             None => Err(std::io::ErrorKind::NotFound.into()),
         };
-        if let (Ok((len, from)), Some(l)) = (got, slot.leg(leg))
-            && let Some((from, bytes)) = self.opened(l, at, (from, &datagram[..len]), &mut plain)
-        {
+        let opened = match (got, slot.leg(leg)) {
+            (Ok((len, from)), Some(l)) => self.opened(l, at, (from, &datagram[..len]), &mut plain),
+            _ => Err(Foreign(false)),
+        };
+        foreign |= matches!(opened, Err(Foreign(true)));
+        if let (Ok((from, bytes)), Some(l)) = (opened, slot.leg(leg)) {
             if control {
                 if !l.rtp.receive_rtcp(at, from, bytes) {
                     self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
@@ -37,6 +44,7 @@ impl Shard {
                 match received {
                     Received::Key(key) => self.key(slot, at, leg, Way::Rtp, key),
                     Received::Ignored(why) if why.is_foreign() => {
+                        foreign = true;
                         self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
                     }
                     Received::Audio | Received::Ignored(_) => {}
@@ -44,6 +52,7 @@ impl Shard {
             }
         }
         (self.datagram, self.plain) = (datagram, plain);
+        foreign
     }
 
     /// A press. What came by SIP only goes on to the other leg of a bridge too.
@@ -52,37 +61,54 @@ impl Shard {
         if !l.keys.is_new(way, key, at) {
             return;
         }
+        if leg == Leg::Supervisor {
+            return Supervision::of_key(key).into_iter().for_each(|mode| self.supervise_as(slot, mode));
+        }
         let by_sip_only = way == Way::Info && l.rtp.plan().dtmf_pt.is_none();
         if slot.bridged
-            && by_sip_only
             && let Some(other) = slot.leg(leg.other())
+            // Tones go on as sound to a peer that knows nothing else.
+            && (by_sip_only || way == Way::Sound && other.rtp.plan().dtmf_pt.is_some())
         {
             other.rtp.send_key(key);
         }
         self.input(slot, at, CallInput::Key { leg, key });
     }
 
+    /// Keys in the sound of a leg that sends them in no other way.
+    fn tones(&mut self, slot: &mut Slot, at: Mono, leg: Leg, frame: &AudioFrame) {
+        let heard = slot.leg(leg).and_then(|l| l.tones.as_mut()?.push(&frame.pcm));
+        if let Some(key) = heard {
+            self.key(slot, at, leg, Way::Sound, key);
+        }
+    }
+
     /// A packet of a bridged leg, sound or key, goes to the other leg at once when the two agreed on the same; else
     /// sound goes with the tick and a key is pressed anew.
     pub(super) fn relay(&mut self, slot: &mut Slot, at: Mono, from: Leg, received: Received, bytes: &[u8]) {
+        let mixed = slot.is_spoken_to(from.other());
         let Some(seat) = slot.seat.as_mut() else { return };
         let (source, sink) = match from {
             Leg::Caller => (&mut slot.caller, seat),
             Leg::Seat => (seat, &mut slot.caller),
+            Leg::Supervisor => return,
         };
-        if !relayed(source, sink) {
+        if mixed || !relayed(source, sink) {
             if let Received::Key(key) = received {
                 sink.rtp.send_key(key);
             }
             return;
         }
-        let Ok(view) = RtpView::parse(bytes) else { return };
+        let Ok(view) = RtpView::parse(source.rtp.opened(bytes)) else { return };
         let Some(carried) = source.rtp.carries(&view) else { return };
-        if let Carried::Sound(law) = carried {
-            source.other_law = law != sink.rtp.law();
+        if let Carried::Sound(coding) = carried {
+            source.other_codec = coding != sink.rtp.coding();
         }
+        // A key lasts so many ticks of a clock: where that is another, it is pressed anew.
+        let clock = |leg: &MediaLeg| leg.rtp.plan().extras.event_clock;
+        let other_clock = carried == Carried::Event && clock(source) != clock(sink);
         // What the tick sends to this leg now is not sent twice.
-        if source.other_law || sink.rtp.has_keys() {
+        if source.other_codec || other_clock || sink.rtp.has_keys() {
             if let Received::Key(key) = received {
                 sink.rtp.send_key(key);
             }
@@ -97,9 +123,9 @@ impl Shard {
     pub(super) fn serve(&mut self, slot: &mut Slot) {
         let at = now();
         slot.ticks += 1;
-        slot.caller.keep_up(at);
-        if let Some(seat) = &mut slot.seat {
-            seat.keep_up(at);
+        let supervisor = slot.supervisor.as_mut().map(|s| &mut s.leg);
+        for leg in [Some(&mut slot.caller), slot.seat.as_mut(), supervisor].into_iter().flatten() {
+            leg.keep_up(at);
         }
         let heard = slot.caller.rtp.pull(at);
         slot.app.hear(at, Leg::Caller, &heard);
@@ -107,10 +133,21 @@ impl Shard {
         if let Some(frame) = &from_seat {
             slot.app.hear(at, Leg::Seat, frame);
         }
+        let from_supervisor = slot.supervisor.as_mut().map(|s| s.leg.rtp.pull(at));
+        let frames = [(Leg::Caller, Some(&heard)), (Leg::Seat, from_seat.as_ref())];
+        for (leg, frame) in frames.into_iter().chain([(Leg::Supervisor, from_supervisor.as_ref())]) {
+            if let Some(frame) = frame {
+                self.tones(slot, at, leg, frame);
+            }
+        }
         let told = if slot.bridged {
-            self.serve_bridged(slot, &heard, from_seat.as_ref())
+            let seat = from_seat.unwrap_or_else(|| AudioFrame::silence(heard.at));
+            self.serve_supervisor(slot, &heard, &seat);
+            self.serve_bridged(slot, &heard, &seat, from_supervisor.as_ref())
         } else {
-            self.serve_apart(slot, at)
+            let told = self.serve_apart(slot, at, from_seat.as_ref());
+            self.serve_supervisor(slot, &heard, &told);
+            told
         };
         // From the first tick, so that positions on the caller's media clock are positions in the file.
         if let Some(tap) = &mut slot.tap {
@@ -122,7 +159,8 @@ impl Shard {
         self.watch_for_silence(slot, at);
         if slot.ticks.is_multiple_of(25) {
             let caller = slot.established.then_some(&mut slot.caller);
-            for leg in [caller, slot.seat.as_mut()].into_iter().flatten() {
+            let supervisor = slot.supervisor.as_mut().map(|s| &mut s.leg);
+            for leg in [caller, slot.seat.as_mut(), supervisor].into_iter().flatten() {
                 if let Some(to) = leg.rtp.rtcp_due(at, &mut self.packet) {
                     leg.transmit(at, &self.packet, to, true, &mut self.sealed);
                 }
@@ -131,8 +169,11 @@ impl Shard {
         self.outputs(slot, at);
     }
 
-    pub(super) fn serve_apart(&mut self, slot: &mut Slot, at: Mono) -> AudioFrame {
+    pub(super) fn serve_apart(&mut self, slot: &mut Slot, at: Mono, from_seat: Option<&AudioFrame>) -> AudioFrame {
+        // Our own ringback goes on underneath, for the moment that the other side's stops.
         let told = slot.app.speak(at, Leg::Caller);
+        let sounds = slot.early && slot.seat.as_ref().is_some_and(|s| s.rtp.stats().last_packet.is_some());
+        let told = from_seat.filter(|_| sounds).map_or(told, |early| AudioFrame { at: told.at, ..*early });
         if slot.answered && slot.established {
             self.send(&mut slot.caller, &told);
         }
@@ -144,21 +185,24 @@ impl Shard {
     }
 
     /// Legs of one codec are relayed on arrival; others are decoded and sent on the tick, and so is what the other leg
-    /// would not understand, and keys that came by SIP.
+    /// would not understand, what a supervisor has a voice in, and keys that came by SIP.
     pub(super) fn serve_bridged(
         &mut self,
         slot: &mut Slot,
         heard: &AudioFrame,
-        from_seat: Option<&AudioFrame>,
+        from_seat: &AudioFrame,
+        from_supervisor: Option<&AudioFrame>,
     ) -> AudioFrame {
-        let told = from_seat.copied().unwrap_or_else(|| AudioFrame::silence(heard.at));
+        let told = with_supervisor(slot, Leg::Caller, from_seat, from_supervisor);
+        let briefed = with_supervisor(slot, Leg::Seat, heard, from_supervisor);
+        let mixed = (slot.is_spoken_to(Leg::Caller), slot.is_spoken_to(Leg::Seat));
         if let Some(seat) = &mut slot.seat {
             let apart = !relayed(&slot.caller, seat);
-            if apart || seat.other_law || slot.caller.rtp.has_keys() {
+            if apart || mixed.0 || seat.other_codec || slot.caller.rtp.has_keys() {
                 self.send(&mut slot.caller, &told);
             }
-            if apart || slot.caller.other_law || seat.rtp.has_keys() {
-                self.send(seat, heard);
+            if apart || mixed.1 || slot.caller.other_codec || seat.rtp.has_keys() {
+                self.send(seat, &briefed);
             }
         }
         told
@@ -193,6 +237,10 @@ impl Shard {
             let last = stats.last_packet.max(stats.last_report);
             plan.we_receive && !plan.held_by_remote && silent_for(l.since, last, at) > limit
         };
+        if slot.supervisor.as_ref().is_some_and(|s| silent(&s.leg)) {
+            self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Supervisor) });
+            self.drop_supervisor(slot);
+        }
         if silent(&slot.caller) {
             match &mut slot.app {
                 App::Hotline(call) => call.no_media(at),
@@ -200,10 +248,19 @@ impl Shard {
             }
             self.outputs(slot, at);
         } else if slot.bridged && slot.seat.as_ref().is_some_and(silent) {
+            self.tell_of_silence(slot);
             // Its dialog first: what the machine does next may be to order another seat.
             self.carry_out(slot, at, CallOutput::Hangup(Leg::Seat));
             self.input(slot, at, CallInput::HungUp(Leg::Seat));
         }
+    }
+
+    /// The call's events say why the seat is gone.
+    fn tell_of_silence(&mut self, slot: &Slot) {
+        let media = slot.seat.as_ref().map(|l| l.rtp.plan().remote.to_string());
+        let facts = Facts { media, silent_s: self.settings.dead_after_ms / 1000, ..Facts::default() };
+        let event = CallEvent::LegFailed { leg: Leg::Seat, reason: EndReason::of(Why::NoMedia, &facts) };
+        self.report(ShardReport::Output { call: slot.call, output: CallOutput::Event(event) });
     }
 
     /// Sockets of bridged legs wake the thread; others are looked at on the tick.

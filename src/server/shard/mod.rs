@@ -8,6 +8,7 @@ mod door;
 mod media;
 mod orders;
 mod slot;
+mod supervise;
 mod wire;
 
 pub use door::{App, NewCall, NewLeg, ShardCommand, ShardCounters, ShardHandle, ShardReport, ShardSettings};
@@ -33,6 +34,8 @@ const COMMANDS: usize = 8192;
 const UNSENT: usize = 8192;
 /// Longest datagram that is read whole.
 const DATAGRAM: usize = 2048;
+/// Foreign datagrams thrown away to come to one of the peer's: a flood must not keep its sound waiting in the socket.
+const MOST_FOREIGN: usize = 32;
 /// Rounds of reading in one sub-tick: more packets than this wait for the next.
 const READ_ROUNDS: usize = 4;
 
@@ -60,7 +63,12 @@ const WAKE: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
 
 fn token(slot: usize, leg: Leg, control: bool) -> u64 {
-    (slot as u64) << 2 | u64::from(leg == Leg::Seat) << 1 | u64::from(control)
+    let leg = match leg {
+        Leg::Caller => 0,
+        Leg::Seat => 1,
+        Leg::Supervisor => 2,
+    };
+    (slot as u64) << 3 | leg << 1 | u64::from(control)
 }
 
 struct Shard {
@@ -191,13 +199,23 @@ impl Shard {
         }
     }
 
-    /// Reads one datagram from the socket a token names.
+    /// Reads one datagram from the socket a token names, past those that are nobody's.
     fn read(&mut self, socket: u64) {
-        let index = (socket >> 2) as usize;
-        let leg = if socket & 2 != 0 { Leg::Seat } else { Leg::Caller };
+        let index = (socket >> 3) as usize;
+        let leg = match socket >> 1 & 3 {
+            0 => Leg::Caller,
+            1 => Leg::Seat,
+            _ => Leg::Supervisor,
+        };
         let control = socket & 1 != 0;
-        if self.slots.get(index).is_some_and(Option::is_some) {
-            self.guarded(index, |shard, slot| shard.receive(slot, leg, control));
+        for _ in 0..MOST_FOREIGN {
+            let mut foreign = false;
+            if self.slots.get(index).is_some_and(Option::is_some) {
+                self.guarded(index, |shard, slot| foreign = shard.receive(slot, leg, control));
+            }
+            if !foreign {
+                return;
+            }
         }
     }
 
@@ -214,8 +232,9 @@ impl Shard {
         if ran.is_err() {
             self.me.counters.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!(call = %slot.call, "the call's machine broke; this call ends, others go on");
-            self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Caller) });
-            self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Seat) });
+            for leg in [Leg::Caller, Leg::Seat, Leg::Supervisor] {
+                self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(leg) });
+            }
             slot.finished = true;
             // The panic may have taken the buffer with it, and an empty one would read every call's packets as nothing.
             self.datagram.resize(DATAGRAM, 0);
@@ -228,18 +247,20 @@ impl Shard {
     }
 
     fn release(&mut self, mut slot: Slot) {
+        self.drop_supervisor(&mut slot);
         let caller = slot.established.then_some(&mut slot.caller);
         for leg in [caller, slot.seat.as_mut()].into_iter().flatten() {
             self.say_goodbye(leg);
         }
         let stats = Box::new(slot.caller.rtp.stats());
+        let seat = slot.seat.as_ref().map(|s| Box::new(s.rtp.stats()));
         let mut ports = vec![slot.caller.port];
         ports.extend(slot.seat.as_ref().map(|s| s.port));
         let call = slot.call;
         drop(slot); // closes the sockets (which leaves epoll) and the recording, before the ports are given back
         self.index.remove(&call);
         self.me.load.store(self.index.len(), Ordering::Relaxed);
-        self.report(ShardReport::Released { call, ports, last: Some(stats) });
+        self.report(ShardReport::Released { call, ports, last: Some(stats), seat });
     }
 
     /// Tells the switchboard, in order. While it stands still, what ends calls and frees ports is kept (a handful for

@@ -36,7 +36,15 @@ impl Shard {
                     shard.told(slot, input);
                 }
             }),
-            ShardCommand::SeatLeg { call, order, leg } => self.seat_leg(call, order, *leg),
+            ShardCommand::SeatLeg { call, order, leg, early } => {
+                self.seat_leg(call, order, *leg);
+                self.with(call, |_, slot| slot.early = early && slot.order.is(order) && slot.seat.is_some());
+            }
+            ShardCommand::SeatGone { call, order } => self.with(call, |shard, slot| {
+                if slot.order.is(order) {
+                    shard.drop_seat(slot);
+                }
+            }),
             ShardCommand::Replan { call, leg, plan, signalling, secured } => self.with(call, |_, slot| {
                 if let Some(l) = slot.leg(leg) {
                     let at = now();
@@ -46,9 +54,15 @@ impl Shard {
                     if let (Some(transport), Some(agreed)) = (&mut l.transport, secured) {
                         transport.agree(*agreed, at);
                     }
+                    l.listen_for_tones();
                     l.since = at;
                 }
             }),
+            ShardCommand::Supervise { call, user, mode, leg } => self.supervise(call, user, mode, *leg),
+            ShardCommand::SuperviseAs { call, mode } => {
+                self.with(call, |shard, slot| shard.supervise_as(slot, mode));
+            }
+            ShardCommand::SupervisorLeft { call } => self.with(call, |shard, slot| shard.drop_supervisor(slot)),
             ShardCommand::Stop => self.stopping = true,
         }
     }
@@ -63,7 +77,7 @@ impl Shard {
         let port = caller.sockets.port;
         let Some(caller) = self.open_leg(index, Leg::Caller, caller) else {
             self.report(ShardReport::Output { call, output: CallOutput::Reject(503) });
-            self.report(ShardReport::Released { call, ports: vec![port], last: Some(Box::default()) });
+            self.report(ShardReport::Released { call, ports: vec![port], last: Some(Box::default()), seat: None });
             return;
         };
         self.slots[index] = Some(Slot {
@@ -72,9 +86,11 @@ impl Shard {
             flows,
             caller,
             seat: None,
+            supervisor: None,
             order: SeatOrder::default(),
             tap,
             bridged: false,
+            early: false,
             answered: false,
             established: false,
             holed: None,
@@ -93,16 +109,19 @@ impl Shard {
         let wanted = slot.filter(|&i| self.slots[i].as_ref().is_some_and(|s| s.order.is(order)));
         let Some(index) = wanted else {
             drop(leg);
-            self.report(ShardReport::Released { call, ports: vec![port], last: None });
+            self.report(ShardReport::Released { call, ports: vec![port], last: None, seat: None });
             return;
         };
         match self.open_leg(index, Leg::Seat, leg) {
             Some(leg) => self.with(call, |shard, slot| {
                 shard.drop_seat(slot);
                 slot.seat = Some(leg);
+                if slot.bridged {
+                    shard.bridge(slot, true); // another phone takes the place of the seat's
+                }
             }),
             None => {
-                self.report(ShardReport::Released { call, ports: vec![port], last: None });
+                self.report(ShardReport::Released { call, ports: vec![port], last: None, seat: None });
                 self.with(call, |shard, slot| {
                     shard.carry_out(slot, now(), CallOutput::Hangup(Leg::Seat));
                     shard.input(slot, now(), CallInput::SeatFailed(LegFailure::Failed(500)));
@@ -113,11 +132,13 @@ impl Shard {
 
     /// Closes the seat's media and gives its port back.
     pub(super) fn drop_seat(&mut self, slot: &mut Slot) {
+        slot.early = false;
         if let Some(mut seat) = slot.seat.take() {
             self.say_goodbye(&mut seat);
             let ports = vec![seat.port];
+            let stats = Some(Box::new(seat.rtp.stats()));
             drop(seat);
-            self.report(ShardReport::Released { call: slot.call, ports, last: None });
+            self.report(ShardReport::Released { call: slot.call, ports, last: None, seat: stats });
         }
     }
 
@@ -136,7 +157,7 @@ impl Shard {
             Some(agreed) => Some(Box::new(Transport::new(*agreed, at)?)),
             None => None,
         };
-        Some(MediaLeg {
+        let mut leg = MediaLeg {
             signalling,
             rtp,
             socket: sockets.rtp,
@@ -144,9 +165,12 @@ impl Shard {
             transport,
             port: sockets.port,
             since: at,
-            other_law: false,
+            other_codec: false,
             keys: Keys::default(),
-        })
+            tones: None,
+        };
+        leg.listen_for_tones();
+        Some(leg)
     }
 
     /// What signalling, models and the back office tell.
@@ -164,6 +188,7 @@ impl Shard {
             self.drop_seat(slot);
         }
         slot.established |= input == CallInput::Established;
+        slot.early &= input != CallInput::SeatAnswered;
         match &mut slot.app {
             App::Hotline(call) => call.handle(at, input),
             App::Route(route) => route.handle(at, input),

@@ -1,14 +1,15 @@
 //! A call in a shard: its legs, what runs on it, and which seat it waits for.
 
 use super::App;
-use crate::audio::AudioFrame;
+use super::supervise::Supervisor;
+use crate::audio::{AudioFrame, DtmfDetector};
 use crate::browser::Transport;
 use crate::call::CallInput;
 use crate::clock::Mono;
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
 use crate::rtp::RtpSession;
-use crate::sdp::MediaPlan;
+use crate::sdp::{Codec, MediaPlan};
 use crate::server::keys::Keys;
 use crate::server::recorder::Tap;
 use std::net::{IpAddr, UdpSocket};
@@ -25,9 +26,22 @@ pub(super) struct MediaLeg {
     pub signalling: IpAddr,
     /// Silence counts from here at the earliest: the leg's beginning, or its last new agreement.
     pub since: Mono,
-    /// Its sound came last in the other curve of G.711 than the leg beside it takes: relaying it would be noise.
-    pub other_law: bool,
+    /// Its sound came last in another codec than the leg beside it takes: relaying it would be noise.
+    pub other_codec: bool,
     pub keys: Keys,
+    /// Listens for keys in the sound, where they come in no other way.
+    pub tones: Option<Box<DtmfDetector>>,
+}
+
+impl MediaLeg {
+    /// Listens for keys in the sound or not, as the agreement that is in force now wants it.
+    pub(super) fn listen_for_tones(&mut self) {
+        if self.rtp.plan().dtmf_pt.is_some() {
+            self.tones = None;
+        } else if self.tones.is_none() {
+            self.tones = Some(Box::default());
+        }
+    }
 }
 
 /// Which of a call's orders for a seat is in force. A seat's answer may cross the call's giving up on it; what comes
@@ -59,9 +73,12 @@ pub(super) struct Slot {
     pub flows: Option<Arc<FlowSet>>,
     pub caller: MediaLeg,
     pub seat: Option<MediaLeg>,
+    pub supervisor: Option<Supervisor>,
     pub order: SeatOrder,
     pub tap: Option<Tap>,
     pub bridged: bool,
+    /// The seat's leg is there before its answer: the caller hears what comes from it.
+    pub early: bool,
     pub answered: bool,
     /// The caller acknowledged our answer. Before that the address in the description may be anybody's, and nothing is
     /// sent there.
@@ -77,6 +94,7 @@ impl Slot {
         match leg {
             Leg::Caller => Some(&mut self.caller),
             Leg::Seat => self.seat.as_mut(),
+            Leg::Supervisor => self.supervisor.as_mut().map(|s| &mut s.leg),
         }
     }
 }
@@ -92,9 +110,13 @@ pub(super) fn relayed(a: &MediaLeg, b: &MediaLeg) -> bool {
     alike(a.rtp.plan(), b.rtp.plan())
 }
 
-/// Whether two legs speak the same on the wire, keys included: a peer without RFC 4733 needs tones made for it.
+/// Whether two legs speak the same on the wire, keys included: a peer without RFC 4733 needs tones made for it, and one
+/// that knows no description of noise needs the noise.
 pub(super) fn alike(a: &MediaPlan, b: &MediaPlan) -> bool {
-    a.codec == b.codec && a.ptime_ms == b.ptime_ms && a.dtmf_pt.is_some() == b.dtmf_pt.is_some()
+    let keys = |p: &MediaPlan| p.dtmf_pt.is_some();
+    // What Opus leaves out in silence every Opus decoder bears.
+    let silence = |p: &MediaPlan| (p.extras.noise_pt.is_some(), p.extras.dtx && p.codec != Codec::Opus);
+    a.codec == b.codec && a.ptime_ms == b.ptime_ms && keys(a) == keys(b) && silence(a) == silence(b)
 }
 
 impl App {
@@ -130,7 +152,7 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sdp::Codec;
+    use crate::sdp::Extras;
 
     #[test]
     fn what_comes_for_an_old_order_is_not_taken_for_the_next_seat() {
@@ -161,15 +183,22 @@ mod tests {
             codec: Codec::Pcma,
             payload_type: 8,
             dtmf_pt: Some(101),
-            receive: crate::sdp::Formats { pcma: Some(8), pcmu: None, events: Some(101) },
+            receive: crate::sdp::Formats { pcma: Some(8), events: Some(101), ..Default::default() },
+            extras: Default::default(),
             ptime_ms: 20,
             we_send: true,
             we_receive: true,
             held_by_remote: false,
+            srtp: None,
         };
         assert!(alike(&plan, &MediaPlan { dtmf_pt: Some(96), payload_type: 98, ..plan.clone() }));
         assert!(!alike(&plan, &MediaPlan { codec: Codec::Pcmu, ..plan.clone() }));
         assert!(!alike(&plan, &MediaPlan { ptime_ms: 30, ..plan.clone() }));
         assert!(!alike(&plan, &MediaPlan { dtmf_pt: None, ..plan.clone() }));
+        let with = |extras| MediaPlan { extras, ..plan.clone() };
+        assert!(!alike(&plan, &with(Extras { noise_pt: Some(13), ..Extras::default() })));
+        assert!(alike(&plan, &with(Extras { event_clock: 48_000, ..Extras::default() })), "its keys are pressed anew");
+        let opus = |dtx| MediaPlan { codec: Codec::Opus, extras: Extras { dtx, ..Extras::default() }, ..plan.clone() };
+        assert!(alike(&opus(true), &opus(false)));
     }
 }

@@ -7,6 +7,9 @@ use crate::clock::Mono;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
+/// A datagram without a packet for the leg: whether it was a stranger's or forged.
+pub(super) struct Foreign(pub bool);
+
 impl MediaLeg {
     /// Sends a packet of the leg's RTP (or, as `control`, RTCP) to where it says.
     pub(super) fn transmit(&mut self, at: Mono, packet: &[u8], to: SocketAddr, control: bool, sealed: &mut Vec<u8>) {
@@ -38,23 +41,23 @@ impl MediaLeg {
 
 impl Shard {
     /// Lets a datagram through a leg's transport, if it has one: gives the packet in it, and the address that it counts as
-    /// from; none when there is no packet in it.
+    /// from; else there is no packet in it.
     pub(super) fn opened<'a>(
         &self,
         leg: &mut MediaLeg,
         at: Mono,
         (from, datagram): (SocketAddr, &'a [u8]),
         plain: &'a mut Vec<u8>,
-    ) -> Option<(SocketAddr, &'a [u8])> {
-        let Some(transport) = &mut leg.transport else { return Some((from, datagram)) };
+    ) -> Result<(SocketAddr, &'a [u8]), Foreign> {
+        let Some(transport) = &mut leg.transport else { return Ok((from, datagram)) };
         let arrived = transport.receive(at, from, datagram, plain);
         leg.flush(at);
         match arrived {
-            Arrived::Media => Some((THROUGH, plain.as_slice())),
-            Arrived::Handled => None,
+            Arrived::Media => Ok((THROUGH, plain.as_slice())),
+            Arrived::Handled => Err(Foreign(false)),
             Arrived::Dropped(_) => {
                 self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
-                None
+                Err(Foreign(true))
             }
         }
     }

@@ -1,0 +1,270 @@
+//! Calls with SRTP: between phones of our own, a bridge to a plain one, forged packets, and another maker's phone.
+
+use crate::common::wire::Caller;
+use crate::common::{self, ONE_ORDER, Running, hang_up, keys, skipped, tone};
+use std::path::Path;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use zongji::audio::detect::{power, tone_power};
+use zongji::sdp::SrtpPolicy;
+use zongji::server::hotline::TestRoute;
+use zongji::server::phone::{Act, CallResult, Phone, PhoneSettings, Step, When};
+use zongji::server::routes::{Listening, RouteKind};
+
+fn phone(policy: SrtpPolicy) -> PhoneSettings {
+    PhoneSettings { srtp: policy, ..PhoneSettings::new(([127, 0, 0, 1], 0).into(), ONE_ORDER) }
+}
+
+fn say(hz: f32, seconds: usize) -> Step {
+    Step { when: When::After(300), act: Act::Say(tone(hz, seconds), "a tone".into()) }
+}
+
+/// Of a tone that begins anywhere, a second within it is the loudest.
+fn loudest_second(heard: &[i16]) -> &[i16] {
+    heard.chunks(8000).max_by(|a, b| power(a).total_cmp(&power(b))).unwrap_or(&[])
+}
+
+async fn hotline(policy: SrtpPolicy) -> Running {
+    common::start(|s| {
+        s.speech = false;
+        s.srtp = policy;
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_encrypted_caller_is_heard_hears_and_presses_keys() {
+    let running = hotline(SrtpPolicy::Optional).await;
+    let hold = |held| Step { when: When::After(400), act: Act::Hold(held) };
+    let script = vec![keys("1"), hold(true), hold(false), keys("0"), say(500.0, 2), hang_up(600)];
+    let result = running.call_with(phone(SrtpPolicy::Required), script).await;
+    assert_eq!((result.code, result.steps_done), (200, 6));
+    assert!(power(&result.heard) > 1000.0, "the prompts were heard");
+    running.settle().await;
+    let store = running.hotline.store();
+    let call = store.calls(1).await.unwrap().remove(0);
+    let turns = store.turns(call.id.parse().unwrap()).await.unwrap();
+    let pressed: Vec<&str> = turns.iter().filter(|t| t.by_keys).map(|t| t.heard.as_str()).collect();
+    assert_eq!(pressed, ["1", "0"]);
+    let (rtp, wav) = (call.rtp.expect("figures"), call.recording.expect("a recording"));
+    assert_eq!((&rtp["unauthentic"], &rtp["lost"]), (&0.into(), &0.into()), "{rtp}");
+    let mut wav = hound::WavReader::open(wav).expect("a recording");
+    let heard: Vec<i16> = wav.samples::<i16>().step_by(2).map(|s| s.expect("a sample")).collect();
+    let loudest = loudest_second(&heard);
+    assert!(power(loudest) > 10e6 && tone_power(loudest, 500.0) > 0.9 * power(loudest), "the caller's tone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_policy_takes_and_refuses_what_it_says() {
+    use SrtpPolicy::{Off, Optional, Required};
+    for (ours, theirs, code) in [
+        (Off, Optional, 200),
+        (Off, Required, 488),
+        (Optional, Required, 200),
+        (Required, Optional, 488),
+        (Required, Required, 200),
+    ] {
+        let running = hotline(ours).await;
+        let result = running.call_with(phone(theirs), vec![hang_up(300)]).await;
+        assert_eq!(result.code, code, "hotline {ours:?}, phone {theirs:?}");
+    }
+}
+
+/// A caller and a seat, bridged by the hotline; each says a tone. What both heard.
+async fn bridged(caller: SrtpPolicy, hotline: SrtpPolicy) -> (CallResult, CallResult) {
+    let mut seat = Phone::start(phone(SrtpPolicy::Optional)).await.expect("a phone");
+    let target = format!("sip:seat@{}", seat.address());
+    let running = common::start(|s| {
+        s.srtp = hotline;
+        s.routes = vec![TestRoute {
+            user: "bridge".into(),
+            kind: RouteKind::Bridge,
+            listening: Listening::Keys,
+            file: None,
+            target,
+            record: false,
+        }];
+    })
+    .await;
+    let answering = tokio::spawn(async move {
+        let result = seat.answer(Duration::from_secs(20), 50, vec![say(1300.0, 3)], &mut |_| {}).await;
+        result.expect("a call").expect("it is called")
+    });
+    let mut phone = Phone::start(phone(caller)).await.expect("a phone");
+    let script = vec![say(500.0, 3), Step { when: When::After(3300), act: Act::Keys("159".into()) }, hang_up(1200)];
+    let uri = format!("sip:bridge@{}", running.sip);
+    let caller = phone.call(&uri, script, &mut |_| {}).await.expect("the call is placed");
+    (caller, answering.await.expect("the seat does not break"))
+}
+
+fn talked(caller: &CallResult, seat: &CallResult) {
+    for (who, result, hz) in [("caller", caller, 1300.0), ("seat", seat, 500.0)] {
+        let loudest = loudest_second(&result.heard);
+        assert!(power(loudest) > 10e6 && tone_power(loudest, hz) > 0.9 * power(loudest), "the {who} heard {hz} Hz");
+    }
+    assert_eq!(seat.keys, "159");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_encrypted_leg_and_a_plain_one_talk_through_the_bridge() {
+    let (caller, seat) = bridged(SrtpPolicy::Required, SrtpPolicy::Optional).await;
+    talked(&caller, &seat);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_encrypted_legs_talk_through_the_bridge() {
+    let (caller, seat) = bridged(SrtpPolicy::Required, SrtpPolicy::Required).await;
+    talked(&caller, &seat);
+}
+
+/// Packets that nobody with the key made, sent to a call's port from the caller's host.
+async fn forge(to: std::net::SocketAddr, count: u32) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let mut packet = vec![0x80, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    packet.resize(182, 0x5a);
+    for n in 0..count {
+        packet[2..4].copy_from_slice(&(n as u16).to_be_bytes());
+        packet[4..8].copy_from_slice(&(n * 160).to_be_bytes());
+        packet[8..12].copy_from_slice(&n.wrapping_mul(2_654_435_761).to_be_bytes());
+        let _full = socket.send_to(&packet, to).await;
+        if n % 32 == 31 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A call by hand whose media port is known before the caller has sent anything: its offer is encrypted, and what it
+/// sends is not, so that nothing of it may be believed either.
+async fn under_forgery(running: &Running, count: u32) {
+    let mut caller = Caller::new(running.sip, ONE_ORDER).await;
+    caller.crypto = Some("1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR|2^31".into());
+    caller.invite("sendrecv").await;
+    let answer = caller.expect("INVITE", 200).await;
+    assert!(answer.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:") && answer.contains("RTP/SAVP"), "{answer}");
+    caller.ack().await;
+    let port = caller.remote.expect("it said where");
+    let sound = tone(500.0, 1);
+    tokio::join!(forge(port, count), caller.say(&sound));
+    assert!(caller.packets(Duration::from_millis(500)).await > 10, "the call goes on");
+    caller.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_packets_are_counted_and_neither_heard_nor_the_end_of_a_call() {
+    let running = hotline(SrtpPolicy::Optional).await;
+    under_forgery(&running, 3000).await;
+    running.settle().await;
+    let call = running.hotline.store().calls(1).await.unwrap().remove(0);
+    let rtp = call.rtp.expect("figures");
+    assert_eq!((&rtp["packets_in"], call.hung_up_by.as_deref()), (&0.into(), Some("caller")), "{rtp}");
+    assert!(rtp["unauthentic"].as_u64().is_some_and(|n| n > 1500), "{rtp}");
+    let mut wav = hound::WavReader::open(call.recording.expect("a recording")).expect("a recording");
+    assert!(wav.samples::<i16>().step_by(2).all(|s| s.is_ok_and(|s| s.abs() < 50)), "something was heard");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "soak: a hundred calls under a hundred thousand forged packets each"]
+async fn soak_calls_under_forged_packets() {
+    let running = hotline(SrtpPolicy::Optional).await;
+    for _ in 0..10 {
+        tokio::join!(
+            under_forgery(&running, 100_000),
+            under_forgery(&running, 100_000),
+            under_forgery(&running, 100_000),
+            under_forgery(&running, 100_000),
+            under_forgery(&running, 100_000),
+            under_forgery(&running, 100_000),
+            under_forgery(&running, 100_000),
+            under_forgery(&running, 100_000),
+            under_forgery(&running, 100_000),
+            under_forgery(&running, 100_000),
+        );
+    }
+    running.settle().await;
+    let calls = running.hotline.store().calls(1000).await.unwrap();
+    let by_caller = calls.iter().filter(|c| c.hung_up_by.as_deref() == Some("caller")).count();
+    assert_eq!((calls.len(), by_caller), (100, 100));
+}
+
+/// The folder of a baresip that calls with this kind of encryption, plays a tone and keeps what it hears.
+fn baresip_folder(mediaenc: &str) -> Option<tempfile::TempDir> {
+    let modules =
+        ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules"].into_iter().find(|m| Path::new(m).exists());
+    let Some(modules) = modules else {
+        skipped("no modules of baresip: install Debian's baresip-core");
+        return None;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name);
+    let spec =
+        hound::WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut wav = hound::WavWriter::create(file("tone.wav"), spec).expect("a file");
+    tone(700.0, 30).into_iter().for_each(|s| wav.write_sample(s).expect("a sample"));
+    wav.finalize().expect("a file");
+    let config = format!(
+        "sip_listen 127.0.0.1:0\nmodule_path {modules}\nmodule g711.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\nmodule srtp.so\n\
+         module_tmp account.so\nmodule_app menu.so\naudio_source aufile,{}\naudio_player aubridge,nobody\nsnd_path {}\n\
+         audio_channels 1-1\naudio_srate 8000\nrtp_stats yes\n",
+        file("tone.wav").display(),
+        folder.path().display()
+    );
+    std::fs::write(file("config"), config).expect("a file");
+    let account = format!("<sip:me@127.0.0.1>;regint=0;audio_codecs=PCMA/8000/1;mediaenc={mediaenc}\n");
+    std::fs::write(file("accounts"), account).expect("a file");
+    std::fs::write(file("contacts"), "").expect("a file");
+    Some(folder)
+}
+
+/// What the phone heard: the longest of the files that its module of sound files wrote of what it decoded.
+fn heard_by(folder: &Path) -> Vec<i16> {
+    let files = std::fs::read_dir(folder).expect("a folder").filter_map(|e| Some(e.ok()?.path()));
+    let dumps = files.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().ends_with("dec.wav")));
+    let read = |p: std::path::PathBuf| -> Vec<i16> {
+        hound::WavReader::open(p).map(|mut w| w.samples::<i16>().map_while(Result::ok).collect()).unwrap_or_default()
+    };
+    dumps.map(read).max_by_key(Vec::len).unwrap_or_default()
+}
+
+/// libre's SRTP, not ours: a tone goes to the echo route and comes back, encrypted both ways.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn baresip_hears_its_own_voice_come_back_encrypted() {
+    let echo = TestRoute {
+        user: "echo".into(),
+        kind: RouteKind::Echo,
+        listening: Listening::Keys,
+        file: None,
+        target: String::new(),
+        record: false,
+    };
+    let running = common::start(|s| {
+        s.srtp = SrtpPolicy::Required; // a plain call would be refused
+        s.routes = vec![echo];
+    })
+    .await;
+    for mediaenc in ["srtp", "srtp-mand", "srtp-mandf"] {
+        let Some(folder) = baresip_folder(mediaenc) else { return };
+        let dial = format!("/dial sip:echo@{}", running.sip);
+        let run = tokio::process::Command::new("baresip")
+            .args(["-4", "-f"])
+            .arg(folder.path())
+            .args(["-e", &dial, "-t", "7"])
+            .current_dir(folder.path())
+            .kill_on_drop(true)
+            .output();
+        let output = match tokio::time::timeout(Duration::from_secs(30), run).await {
+            Ok(Ok(output)) => output,
+            Ok(Err(e)) => return skipped(format_args!("baresip cannot be run ({e}); install Debian's baresip-core")),
+            Err(_) => panic!("baresip did not end"),
+        };
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let heard = heard_by(folder.path());
+        let loudest = loudest_second(&heard);
+        let (own, all) = (tone_power(loudest, 700.0), power(loudest));
+        eprintln!(
+            "baresip, {mediaenc}: {} samples heard, {:.0} % of the loudest second is the tone",
+            heard.len(),
+            100.0 * own / all
+        );
+        assert!(all > 1e6 && own > 0.9 * all, "{mediaenc}: {own} of {all}\n{said}");
+    }
+}

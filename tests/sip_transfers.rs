@@ -1,0 +1,318 @@
+//! Transfers by the seat's own phone, texts from seats, and who may ask for neither.
+
+use crate::common::sip::*;
+use crate::common::{self, SEAT, hang_up, keys_into};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use zongji::server::hotline::Seat;
+use zongji::server::phone::{Phone, PhoneNews, PhoneSettings};
+use zongji::sip::*;
+
+const OTHER: (&str, &str) = ("8002", "secret-8002");
+
+/// A hotline with two seats.
+async fn two_seats() -> common::Running {
+    common::start(|s| {
+        let other = Seat {
+            user: OTHER.0.into(),
+            password: OTHER.1.into(),
+            queues: vec!["vip".into()],
+            skills: vec![],
+            phone: None,
+        };
+        s.seats.push(other);
+    })
+    .await
+}
+
+/// A phone by hand: registers, and answers what comes.
+struct Desk {
+    c: Client,
+    user: (&'static str, &'static str),
+    invite: String,
+}
+
+impl Desk {
+    async fn new(to: std::net::SocketAddr, user: (&'static str, &'static str)) -> Desk {
+        let c = Client::new(to).await;
+        let id = format!("reg{}", user.0);
+        c.send(&c.request("REGISTER", user.0, &id, 1, "", "", "")).await;
+        let challenge = c.final_answer().await;
+        let uri = format!("sip:{}@{to}", user.0);
+        let proof = authorization(&challenge, user, 1, ("REGISTER", &uri));
+        c.send(&c.request("REGISTER", user.0, &id, 2, "", &proof, "")).await;
+        assert!(c.final_answer().await.starts_with("SIP/2.0 200"));
+        Desk { c, user, invite: String::new() }
+    }
+
+    /// The next request that is no OPTIONS; those are answered.
+    async fn asked(&self) -> String {
+        let mut buffer = vec![0u8; 65_536];
+        loop {
+            let patience = Duration::from_secs(40);
+            let got = tokio::time::timeout(patience, self.c.socket.recv_from(&mut buffer)).await.expect("a request");
+            let text = String::from_utf8_lossy(&buffer[..got.unwrap().0]).into_owned();
+            match text.split(' ').next() {
+                Some("SIP/2.0") => {}
+                Some("OPTIONS") => self.reply(&text, "200 OK", "").await,
+                _ => return text,
+            }
+        }
+    }
+
+    async fn reply(&self, request: &str, status: &str, sdp: &str) {
+        let me = self.c.socket.local_addr().unwrap();
+        let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let to = header(request, "To");
+        let tag = if to.contains(";tag=") { String::new() } else { format!(";tag=d{}", self.user.0) };
+        let kept = ["Via", "From", "Call-ID", "CSeq"].map(|n| format!("{n}: {}\r\n", header(request, n))).concat();
+        let contact = format!("Contact: <sip:{}@{me}>\r\n", self.user.0);
+        let text = format!(
+            "SIP/2.0 {status}\r\n{kept}To: {to}{tag}\r\n{contact}{kind}Content-Length: {}\r\n\r\n{sdp}",
+            sdp.len()
+        );
+        self.c.send(&text).await;
+    }
+
+    /// Takes the call that comes.
+    async fn answer(&mut self) {
+        self.invite = self.asked().await;
+        assert!(self.invite.starts_with("INVITE "), "{}", self.invite);
+        self.reply(&self.invite, "200 OK", ANSWER).await;
+        assert!(self.asked().await.starts_with("ACK "));
+    }
+
+    /// A request inside the call it took.
+    async fn ask(&self, method: &str, cseq: u32, more: &str) -> String {
+        let me = self.c.socket.local_addr().unwrap();
+        let target = header(&self.invite, "Contact").trim_matches(['<', '>']).to_string();
+        let (user, to) = (self.user.0, header(&self.invite, "From"));
+        self.c
+            .send(&format!(
+                "{method} {target} SIP/2.0\r\nVia: SIP/2.0/UDP {me};branch=z9hG4bKd{user}{method}{cseq};rport\r\n\
+                 From: {};tag=d{user}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {cseq} {method}\r\n\
+                 Contact: <sip:{user}@{me}>\r\nMax-Forwards: 70\r\n{more}Content-Length: 0\r\n\r\n",
+                header(&self.invite, "To"),
+                header(&self.invite, "Call-ID"),
+            ))
+            .await;
+        self.c.final_answer().await
+    }
+
+    /// The same, with the proof that it is asked for.
+    async fn ask_proved(&self, method: &str, cseq: u32, more: &str) -> String {
+        let challenge = self.ask(method, cseq, more).await;
+        assert!(challenge.starts_with("SIP/2.0 407"), "{challenge}");
+        let target = header(&self.invite, "Contact").trim_matches(['<', '>']).to_string();
+        let proof = authorization(&challenge, self.user, 1, (method, &target));
+        self.ask(method, cseq + 1, &format!("{more}{proof}")).await
+    }
+}
+
+/// A caller who asks for a person and stays until he is told to hang up.
+async fn caller(running: &common::Running) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+    let to = running.sip;
+    let mut phone = Phone::start(PhoneSettings::new(([127, 0, 0, 1], 0).into(), common::ONE_ORDER)).await.unwrap();
+    let enough = phone.stopper();
+    let calling = tokio::spawn(async move {
+        let mut news = |_: PhoneNews| {};
+        let script = vec![keys_into(600, "4"), hang_up(90_000)];
+        phone.call(&format!("sip:400@{to}"), script, &mut news).await.expect("the call is placed");
+    });
+    (enough, calling)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_hands_its_caller_on_to_another_seat_and_hears_that_it_worked() {
+    let running = two_seats().await;
+    let mut a = Desk::new(running.sip, SEAT).await;
+    let (enough, calling) = caller(&running).await;
+    a.answer().await;
+    let mut b = Desk::new(running.sip, OTHER).await;
+    let refused = a.ask_proved("REFER", 10, "Refer-To: <sip:13900001111@anywhere>\r\n").await;
+    assert!(refused.starts_with("SIP/2.0 403"), "no way out of the house: {refused}");
+    let taken = a.ask("REFER", 12, &format!("Refer-To: <sip:8002@{}>\r\n", running.sip)).await;
+    assert!(taken.starts_with("SIP/2.0 202"), "{taken}");
+    let first = a.asked().await;
+    assert!(first.starts_with("NOTIFY ") && header(&first, "Event") == "refer", "{first}");
+    assert!(first.ends_with("SIP/2.0 100 Trying\r\n") && header(&first, "Subscription-State").starts_with("active"));
+    a.reply(&first, "200 OK", "").await;
+    b.answer().await;
+    let last = a.asked().await;
+    assert!(last.ends_with("SIP/2.0 200 OK\r\n"), "{last}");
+    assert!(header(&last, "Subscription-State").starts_with("terminated"), "{last}");
+    a.reply(&last, "200 OK", "").await;
+    let bye = a.asked().await;
+    assert!(bye.starts_with("BYE "), "{bye}");
+    a.reply(&bye, "200 OK", "").await;
+    enough.cancel();
+    let end = b.asked().await;
+    assert!(end.starts_with("BYE "), "the caller hangs up on the second seat: {end}");
+    b.reply(&end, "200 OK", "").await;
+    calling.await.unwrap();
+    running.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attended_transfer_tells_the_other_phone_which_call_to_end() {
+    let running = two_seats().await;
+    let mut a = Desk::new(running.sip, SEAT).await;
+    let (enough, calling) = caller(&running).await;
+    a.answer().await;
+    let mut b = Desk::new(running.sip, OTHER).await;
+    // The seat asks its colleague first.
+    let asking = Client::new(running.sip).await;
+    let uri = format!("sip:8002@{}", running.sip);
+    let me = asking.socket.local_addr().unwrap();
+    let invite = |cseq: u32, auth: &str| {
+        let text = asking.request("INVITE", "8002", "consult", cseq, "", auth, OFFER);
+        text.replace(&format!("From: <sip:c@{me}>"), &format!("From: <sip:8001@{}>", running.sip))
+    };
+    asking.send(&invite(1, "")).await;
+    let challenge = asking.final_answer().await;
+    asking.send(&invite(2, &authorization(&challenge, SEAT, 1, ("INVITE", &uri)))).await;
+    b.answer().await;
+    let consulted = b.invite.clone();
+    let ok = asking.final_answer().await;
+    assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
+    asking.send(&asking.request("ACK", "8002", "consult", 2, &tag_of(&ok), "", "")).await;
+    let ours = tag_of(&ok).replace(";tag=", "");
+    let target = format!("<sip:8002@{}?Replaces=consult%3Bto-tag%3D{ours}%3Bfrom-tag%3Dfconsult>", running.sip);
+    let wrong = a.ask_proved("REFER", 10, &format!("Refer-To: {}\r\n", target.replace("fconsult", "other"))).await;
+    assert!(wrong.starts_with("SIP/2.0 481"), "{wrong}");
+    let taken = a.ask("REFER", 12, &format!("Refer-To: {target}\r\n")).await;
+    assert!(taken.starts_with("SIP/2.0 202"), "{taken}");
+    b.answer().await;
+    let from = header(&consulted, "From").split(";tag=").nth(1).unwrap();
+    let wanted = format!("{};to-tag=d8002;from-tag={from}", header(&consulted, "Call-ID"));
+    assert_eq!(header(&b.invite, "Replaces"), wanted, "{}", b.invite);
+    enough.cancel();
+    calling.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_but_a_seat_may_transfer_or_send_texts_or_take_a_call_over() {
+    let account = Account { user: "8001".into(), password: "geheim".into() };
+    let mut b = Side::new(SipSettings { accounts: vec![account], ..settings() }).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    c.send(&c.request("INVITE", "400", "fraud", 1, "", "", OFFER)).await;
+    let dialog = b.called().await;
+    b.agent.answer(dialog, ANSWER.into()).await;
+    let tag = tag_of(&c.final_answer().await);
+    c.send(&c.request("ACK", "400", "fraud", 1, &tag, "", "")).await;
+    assert_eq!(b.next().await, SipEvent::Ack { dialog, sdp: None });
+    for (n, method) in ["REFER", "MESSAGE"].into_iter().enumerate() {
+        c.send(&c.request(method, "400", "fraud", 2 + n as u32, &tag, "Refer-To: <sip:9@h>\r\n", "")).await;
+        assert!(c.final_answer().await.starts_with("SIP/2.0 403"), "{method}");
+    }
+    let replaces = format!("Replaces: fraud;to-tag={};from-tag=ffraud\r\n", &tag[5..]);
+    c.send(&c.request("INVITE", "400", "steal", 1, "", &replaces, OFFER)).await;
+    assert!(c.final_answer().await.starts_with("SIP/2.0 403"));
+    c.send(&c.request("MESSAGE", "400", "text", 1, "", "", "")).await;
+    assert!(c.final_answer().await.starts_with("SIP/2.0 403"));
+    c.send(&c.request("NOTIFY", "400", "fraud", 6, &tag, "Event: refer\r\n", "")).await;
+    assert!(c.final_answer().await.starts_with("SIP/2.0 489"));
+    c.send(&c.request("SUBSCRIBE", "400", "sub", 1, "", "Event: presence\r\n", "")).await;
+    assert!(c.final_answer().await.starts_with("SIP/2.0 405"));
+    assert_eq!(b.agent.counters().not_allowed, 4);
+    b.agent.hangup(dialog).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registered_seat_sends_a_text_once_for_each_proof() {
+    let account = Account { user: "8001".into(), password: "geheim".into() };
+    let mut b = Side::new(SipSettings { accounts: vec![account], ..settings() }).await;
+    let to = b.agent.local_addr();
+    let desk = Desk::new(to, ("8001", "geheim")).await;
+    assert_eq!(b.next().await, SipEvent::Registered { user: "8001".into(), contacts: 1 });
+    let me = desk.c.socket.local_addr().unwrap();
+    let text = |cseq: u32, auth: &str, body: &str| {
+        let plain =
+            desk.c.request("MESSAGE", "8002", "note", cseq, "", &format!("{auth}Content-Type: text/plain\r\n"), "");
+        let from = plain.replace(&format!("From: <sip:c@{me}>"), &format!("From: <sip:8001@{to}>"));
+        from.replace("Content-Length: 0", &format!("Content-Length: {}", body.len())) + body
+    };
+    desk.c.send(&text(1, "", "hello")).await;
+    let challenge = desk.c.final_answer().await;
+    assert!(challenge.starts_with("SIP/2.0 407"), "{challenge}");
+    let uri = format!("sip:8002@{to}");
+    let proof = authorization(&challenge, ("8001", "geheim"), 1, ("MESSAGE", &uri));
+    desk.c.send(&text(2, &proof, "你好")).await;
+    let ok = desk.c.final_answer().await;
+    assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
+    desk.c.send(&text(2, &proof, "你好")).await;
+    assert_eq!(desk.c.final_answer().await, ok, "a retransmission is no second text");
+    let heard = SipEvent::Message { dialog: None, seat: "8001".into(), to_user: "8002".into(), text: "你好".into() };
+    assert_eq!(b.next().await, heard);
+    desk.c.send(&text(3, &proof, &"x".repeat(5000))).await;
+    assert!(desk.c.final_answer().await.starts_with("SIP/2.0 413"));
+    assert!(tokio::time::timeout(Duration::from_millis(200), b.events.recv()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_own_refer_waits_for_its_end_and_then_hangs_up() {
+    for (status, done) in [("200 OK", Ok(())), ("486 Busy Here", Err(SipError::Refused(486)))] {
+        let mut a = Side::new(settings()).await;
+        let mut far = Desk { c: Client::new(a.agent.local_addr()).await, user: ("8002", ""), invite: String::new() };
+        let to = format!("sip:8002@{}", far.c.socket.local_addr().unwrap());
+        let out = a.agent.dial(Dial { to, ..dial(&a, "8002", "") }).await.unwrap();
+        far.answer().await;
+        assert_eq!(a.next().await, SipEvent::Answered { dialog: out, sdp: Some(ANSWER.into()) });
+        let agent = a.agent.clone();
+        let asked = tokio::spawn(async move { agent.refer(out, "sip:95533@trunk.example").await });
+        let refer = far.asked().await;
+        assert!(refer.starts_with("REFER ") && header(&refer, "Refer-To") == "<sip:95533@trunk.example>", "{refer}");
+        far.reply(&refer, "202 Accepted", "").await;
+        for (n, line) in ["100 Trying", status].into_iter().enumerate() {
+            let body = format!("SIP/2.0 {line}\r\n");
+            let state = if n == 0 { "active" } else { "terminated;reason=noresource" };
+            let more = format!(
+                "Event: refer\r\nSubscription-State: {state}\r\nContent-Type: message/sipfrag\r\nX-Length: {}\r\n",
+                body.len()
+            );
+            let me = far.c.socket.local_addr().unwrap();
+            let target = header(&far.invite, "Contact").trim_matches(['<', '>']).to_string();
+            far.c
+                .send(&format!(
+                    "NOTIFY {target} SIP/2.0\r\nVia: SIP/2.0/UDP {me};branch=z9hG4bKn{n};rport\r\nFrom: {};tag=d8002\r\n\
+                     To: {}\r\nCall-ID: {}\r\nCSeq: {} NOTIFY\r\nMax-Forwards: 70\r\n{more}Content-Length: {}\r\n\r\n{body}",
+                    header(&far.invite, "To"),
+                    header(&far.invite, "From"),
+                    header(&far.invite, "Call-ID"),
+                    n + 1,
+                    body.len()
+                ))
+                .await;
+            assert!(far.c.final_answer().await.starts_with("SIP/2.0 200"));
+        }
+        let worked = done.is_ok();
+        assert_eq!(asked.await.unwrap(), done);
+        if !worked {
+            assert!(far.c.hears_nothing(200).await, "the call goes on");
+            a.agent.hangup(out).await;
+        }
+        let bye = far.asked().await;
+        assert!(bye.starts_with("BYE "), "{bye}");
+        far.reply(&bye, "200 OK", "").await;
+        a.settled().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_with_no_hop_left_or_back_from_a_loop_is_refused() {
+    let a = Side::new(settings()).await;
+    let c = Client::new(a.agent.local_addr()).await;
+    let spent = c.request("INVITE", "400", "hops", 1, "", "", OFFER).replace("Max-Forwards: 70", "Max-Forwards: 0");
+    c.send(&spent).await;
+    assert!(c.final_answer().await.starts_with("SIP/2.0 483"));
+    let to = format!("sip:400@{}", c.socket.local_addr().unwrap());
+    let out = a.agent.dial(Dial { to, hops: Some(12), ..dial(&a, "400", "") }).await.unwrap();
+    let invite = c.request_heard().await;
+    assert_eq!(header(&invite, "Max-Forwards"), "12", "{invite}");
+    let via = format!("Via: SIP/2.0/UDP {};branch=z9hG4bKproxy\r\n", c.socket.local_addr().unwrap());
+    c.send(&invite.replacen("\r\n", &format!("\r\n{via}"), 1)).await;
+    let looped = c.final_answer().await;
+    assert!(looped.starts_with("SIP/2.0 482"), "{looped}");
+    assert_eq!(a.agent.counters().loops, 1);
+    a.agent.hangup(out).await;
+}
