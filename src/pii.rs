@@ -65,6 +65,7 @@ pub const SHORTEST_NUMBER: usize = 7;
 pub fn mask_number(value: &str) -> String {
     let digits: Vec<char> = value.chars().filter(|c| c.is_numeric()).collect();
     let (first, last) = match digits.len() {
+        _ if value.contains("****") => return value.to_string(), // masked already
         n if n < SHORTEST_NUMBER => return value.to_string(),
         n if n < 11 => (2, 2),
         _ => (3, 4),
@@ -86,6 +87,7 @@ mod tests {
         assert_eq!(mask_number("13800138000"), "138****8000");
         assert_eq!(mask_number("87654321"), "87****21");
         assert_eq!((mask_number("8001").as_str(), mask_number("").as_str()), ("8001", ""));
+        assert_eq!(mask_number("138****8000"), "138****8000");
     }
 
     #[test]

@@ -82,7 +82,9 @@ fn wrong(sent: &str, got: &str) -> usize {
 async fn digits(weather: Weather, calls: u64, rows: usize) -> (usize, usize) {
     let mut seats = Vec::new();
     for _ in 0..calls {
-        seats.push(Phone::start(PhoneSettings::new(([127, 0, 0, 1], 0).into(), "seat")).await.expect("a phone"));
+        let mut settings = PhoneSettings::new(([127, 0, 0, 1], 0).into(), "seat");
+        (settings.linger_ms, settings.limit_s) = (1_200_000, 1200); // the caller hangs up
+        seats.push(Phone::start(settings).await.expect("a phone"));
     }
     let targets: Vec<String> = seats.iter().map(|s| format!("sip:seat@{}", s.address())).collect();
     let running = common::start(|s| {

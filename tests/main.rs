@@ -31,6 +31,7 @@ mod sip_peers;
 mod sip_phones;
 mod sip_seat_calls;
 mod sip_torture;
+mod sip_trace;
 mod sip_transfers;
 mod sip_transports;
 mod sipp_peers;

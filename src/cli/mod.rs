@@ -15,6 +15,7 @@ mod serve;
 mod setup;
 mod speak;
 mod test;
+mod trace;
 mod transcribe;
 mod understand;
 
@@ -49,6 +50,8 @@ enum Command {
     Check(check::Args),
     /// Run the tests inside the dialplans.
     Test(test::Args),
+    /// Show what SIP said in a call: a ladder, the messages, a capture.
+    Trace(trace::Args),
     /// Recognise a recording.
     Transcribe(transcribe::Args),
     /// Show what a sentence means to the hotline.
@@ -83,6 +86,7 @@ pub fn run() -> ExitCode {
         Command::Seat(args) => seat::run(&context, args),
         Command::Check(args) => check::run(&context, args),
         Command::Test(args) => test::run(&context, args),
+        Command::Trace(args) => trace::run(&context, args),
         Command::Transcribe(args) => transcribe::run(&context, args),
         Command::Understand(args) => understand::run(&context, args),
         Command::Speak(args) => speak::run(&context, args),

@@ -383,7 +383,7 @@ mod tests {
             CallOutput::Finished(record) => Some(record),
             _ => None,
         });
-        assert_eq!(record.map(|r| (r.outcome, r.reason.cause)), Some((Outcome::Failed, 20)));
+        assert_eq!(record.map(|r| (r.outcome, r.reason.cause)), Some((Outcome::Failed, 41)));
     }
 
     #[test]

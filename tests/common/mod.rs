@@ -122,6 +122,11 @@ pub async fn start(change: impl FnOnce(&mut HotlineSettings)) -> Running {
 }
 
 impl Running {
+    /// Its data folder.
+    pub fn data(&self) -> &std::path::Path {
+        self._data.path()
+    }
+
     /// A hotline that a test started itself.
     pub fn of(hotline: Hotline, sip: SocketAddr, data: tempfile::TempDir) -> Self {
         Running { hotline, sip, _data: data }

@@ -100,7 +100,11 @@ pub(super) fn read(data: &[u8], head_only: bool) -> Result<Trace, BadTrace> {
             (word, value) => field(&mut t, word, value).ok_or(damaged)?,
         }
     }
-    if first { Err(BadTrace::Foreign) } else { Ok(t) }
+    match first {
+        true => Err(BadTrace::Foreign),
+        false if !head_only && at < data.len() => Err(BadTrace::Damaged(at)),
+        false => Ok(t),
+    }
 }
 
 fn field(t: &mut Trace, word: &str, value: &str) -> Option<()> {

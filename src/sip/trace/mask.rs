@@ -362,7 +362,8 @@ fn row(chars: &[char]) -> Option<(Vec<char>, usize)> {
         }
         // At most two signs between digits: `) `.
         let between = chars.get(at).is_some_and(|c| [' ', '-', '.', '(', ')', '\u{a0}', '_'].contains(c));
-        if row.is_empty() || !between || at - end >= 2 {
+        let to_host = between && address(&chars[at + 1..]).is_some();
+        if row.is_empty() || !between || to_host || at - end >= 2 {
             break;
         }
         at += 1;
