@@ -2,9 +2,9 @@
 //! one port for all (RFC 5761, 8843). Codecs and directions are left to [`crate::sdp`], to which a stream of a browser is
 //! shown as a plain one.
 
-use super::ice::{Generation, HOST_PRIORITY, MAX_REMOTE, Remote, is_usable};
+use super::ice::{Generation, HOST_PRIORITY, MAX_REMOTE, Remote};
 use super::identity::{Credentials, Identity};
-use super::stun::{self, Role};
+use super::stun::Role;
 use super::{THROUGH, runs_over_dtls, stream};
 use crate::sdp::{self, Attribute, Capabilities, Connection, Media, MediaPlan, NegotiationError, Session, Srtp};
 use std::net::{IpAddr, SocketAddr};
@@ -163,17 +163,6 @@ impl Negotiator {
         media.attributes.push(Attribute::flag("rtcp-mux"));
         media.attributes.push(Attribute::flag("end-of-candidates"));
     }
-}
-
-/// A question to a STUN server that a leg's socket sends: where does this come from? (RFC 8489, 14.2)
-pub fn ask_where(id: [u8; 12]) -> Vec<u8> {
-    stun::question(id)
-}
-
-/// What the server answered to the question of this id; none for anything else.
-pub fn told_where(datagram: &[u8], id: [u8; 12]) -> Option<SocketAddr> {
-    let answer = stun::Stun::parse_any(datagram)?;
-    answer.mapped.filter(|mapped| answer.id == id && is_usable(*mapped))
 }
 
 /// Adds the address at which a STUN server saw our socket to an offer of ours, which is a browser's.

@@ -122,16 +122,6 @@ fn the_address_a_stun_server_saw_is_one_more_candidate() {
 }
 
 #[test]
-fn only_the_answer_to_our_question_tells_where_we_are() {
-    let question = ask_where([3; 12]);
-    assert_eq!(told_where(&question, [3; 12]), None);
-    let crypto = identity().crypto.clone();
-    let answer = stun::success([3; 12], "203.0.113.5:6000".parse().unwrap(), "x", crypto.crypto());
-    assert_eq!(told_where(&answer, [3; 12]), Some("203.0.113.5:6000".parse().unwrap()));
-    assert_eq!(told_where(&answer, [4; 12]), None);
-}
-
-#[test]
 fn keys_in_descriptions_are_for_others_whatever_the_policy() {
     let mut strict = caps();
     strict.srtp = sdp::Srtp::new(sdp::SrtpPolicy::Required, |key: &mut [u8]| key.fill(7));

@@ -26,11 +26,11 @@ mod stun;
 mod transport;
 
 #[cfg(feature = "webrtc")]
-pub use description::{Agreed, Negotiator, ask_where, told_where, with_mapped};
+pub use description::{Agreed, Negotiator, with_mapped};
 #[cfg(feature = "webrtc")]
 pub use identity::Identity;
 #[cfg(not(feature = "webrtc"))]
-pub use off::{Agreed, Identity, Negotiator, Transport, ask_where, told_where, with_mapped};
+pub use off::{Agreed, Identity, Negotiator, Transport, with_mapped};
 #[cfg(feature = "webrtc")]
 pub use transport::Transport;
 

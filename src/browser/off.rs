@@ -23,16 +23,6 @@ pub enum Agreed {}
 #[derive(Debug)]
 pub enum Transport {}
 
-/// Never sent.
-pub fn ask_where(_id: [u8; 12]) -> Vec<u8> {
-    Vec::new()
-}
-
-/// Nothing was asked.
-pub fn told_where(_datagram: &[u8], _id: [u8; 12]) -> Option<SocketAddr> {
-    None
-}
-
 /// Never called: no offer is a browser's.
 pub fn with_mapped(offer: &str, _mapped: SocketAddr) -> String {
     offer.to_owned()

@@ -49,8 +49,6 @@ pub(super) struct Stun {
     pub role: Option<(Role, u64)>,
     /// 487 and the like, of an error.
     pub error: u16,
-    /// Where our request came from, as its receiver saw it.
-    pub mapped: Option<SocketAddr>,
     message: Message,
 }
 
@@ -58,15 +56,10 @@ impl Stun {
     /// Reads a whole datagram. None for what is no binding message, has no valid FINGERPRINT (RFC 8445, 7: every message
     /// of ICE has one), or is an indication, which asks for nothing.
     pub fn parse(datagram: &[u8]) -> Option<Stun> {
-        let stun = Stun::parse_any(datagram)?;
-        has_fingerprint(&stun.message).then_some(stun)
-    }
-
-    /// The same for a server's answer, which needs no fingerprint.
-    pub fn parse_any(datagram: &[u8]) -> Option<Stun> {
         let mut message = Message { raw: datagram.to_vec(), ..Message::default() };
         message.decode().ok()?;
-        if message.raw.len() != 20 + message.length as usize || message.typ.method != METHOD_BINDING {
+        let whole = message.raw.len() == 20 + message.length as usize;
+        if !whole || message.typ.method != METHOD_BINDING || !has_fingerprint(&message) {
             return None;
         }
         let kind = match message.typ.class {
@@ -83,7 +76,6 @@ impl Stun {
             use_candidate: false,
             role: None,
             error: 0,
-            mapped: None,
             message: Message::default(),
         };
         // What stands after the integrity is nobody's word.
@@ -103,10 +95,6 @@ impl Stun {
         let mut error = ErrorCodeAttribute::default();
         if kind == Kind::Error && error.get_from(&message).is_ok() {
             stun.error = error.code.0;
-        }
-        let mut mapped = XorMappedAddress::default();
-        if kind == Kind::Success && mapped.get_from(&message).is_ok() {
-            stun.mapped = Some(SocketAddr::new(mapped.ip, mapped.port));
         }
         stun.message = message;
         Some(stun)
@@ -205,9 +193,4 @@ pub(super) fn role_conflict(id: Id, pwd: &str, crypto: &dyn RTCCrypto) -> Vec<u8
         integrity(pwd, crypto),
         Box::new(FINGERPRINT),
     ])
-}
-
-/// A question to a STUN server: where does this come from?
-pub(super) fn question(id: Id) -> Vec<u8> {
-    build(&[Box::new(BINDING_REQUEST), Box::new(TransactionId(id)), Box::new(FINGERPRINT)])
 }

@@ -2,6 +2,7 @@
 //! `line`.
 
 use super::line::{Agreed, accepted, answer_to, negotiate_caller as negotiate_caller_plainly};
+use super::stun;
 use super::switchboard::{Switchboard, local_address};
 use crate::browser::{self, Negotiator};
 use crate::sdp::{self, Capabilities, MediaPlan, Session as Sdp};
@@ -48,21 +49,18 @@ pub(super) fn place(plan: &MediaPlan) -> Option<SocketAddr> {
 }
 
 /// Longest wait for a STUN server, of which a dialling may take so much longer.
-const STUN_PATIENCE: Duration = Duration::from_millis(600);
+const STUN_PATIENCE: Duration = Duration::from_millis(800);
 
 /// A question to be asked from a leg's socket before its offer goes out: where does a STUN server see it?
 pub(super) struct AskWhere {
     socket: std::net::UdpSocket,
     server: String,
-    id: [u8; 12],
 }
 
 impl AskWhere {
     /// None when the socket cannot be shared.
     pub fn new(socket: &std::net::UdpSocket, server: &str) -> Option<AskWhere> {
-        let mut id = [0; 12];
-        rand::fill(&mut id);
-        Some(AskWhere { socket: socket.try_clone().ok()?, server: server.to_owned(), id })
+        Some(AskWhere { socket: socket.try_clone().ok()?, server: server.to_owned() })
     }
 
     /// The offer with the address added, if the server told one in time. Whatever else comes by then is dropped: the
@@ -82,21 +80,7 @@ impl AskWhere {
         let mut servers = tokio::net::lookup_host(&self.server).await.ok()?;
         let server = servers.find(|s| s.is_ipv4() == own.is_ipv4())?;
         let socket = tokio::net::UdpSocket::from_std(self.socket.try_clone().ok()?).ok()?;
-        let question = browser::ask_where(self.id);
-        let mut buffer = vec![0; 1500];
-        for _ in 0..4 {
-            socket.send_to(&question, server).await.ok()?;
-            let end = tokio::time::Instant::now() + STUN_PATIENCE / 4;
-            while let Ok(Ok((len, from))) = tokio::time::timeout_at(end, socket.recv_from(&mut buffer)).await {
-                let told = buffer.get(..len).and_then(|answer| browser::told_where(answer, self.id));
-                if from == server && told.is_some() {
-                    return told;
-                }
-            }
-            // An error comes at once (no such port): the next question still has its time.
-            tokio::time::sleep_until(end).await;
-        }
-        None
+        Some(stun::ask(&socket, server).await.ok()?.mapped)
     }
 }
 
