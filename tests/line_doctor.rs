@@ -62,20 +62,6 @@ fn a_good_line_passes_with_all_keys_by_both_ways() {
 }
 
 #[test]
-fn a_wrong_public_address_is_found_as_lost_ack_and_one_way_audio() {
-    let folder = tempfile::tempdir().unwrap();
-    // An address of a documentation network: nobody has it.
-    let file = config(folder.path(), "27200-27399", "public_address = \"192.0.2.77\"", "");
-    let (code, found) = doctor(&file, &["--seconds", "6"]);
-    assert_eq!(code, Some(1), "{found:#?}");
-    assert_eq!(said(&found, "contact").0, "warn");
-    let (level, seen) = said(&found, "ack");
-    assert!(level == "error" && seen.contains("192.0.2.77"), "{found:#?}");
-    assert_eq!((said(&found, "audio-in").0, said(&found, "audio-out").0), ("ok", "error"), "{found:#?}");
-    assert_eq!(said(&found, "dtmf-rfc4733").0, "error");
-}
-
-#[test]
 fn a_running_hotline_is_called_by_its_line_route_and_its_old_certificate_found() {
     let folder = tempfile::tempdir().unwrap();
     let key = KeyPair::generate().unwrap();
