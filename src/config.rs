@@ -196,6 +196,8 @@ pub struct Rtp {
     pub bind: IpAddr,
     /// Address offered in SDP instead of the bound one.
     pub public_address: Option<IpAddr>,
+    /// A STUN server, `host:port`, that legs of browsers ask where they are seen.
+    pub stun: Option<String>,
     /// A leg without any packet for so many seconds has hung up.
     pub dead_after_s: u32,
 }
@@ -441,7 +443,7 @@ impl Default for Config {
                 ws: None,
                 tls: Tls::default(),
             },
-            rtp: Rtp { ports: 20_000..=29_999, bind: everywhere, public_address: None, dead_after_s: 30 },
+            rtp: Rtp { ports: 20_000..=29_999, bind: everywhere, public_address: None, stun: None, dead_after_s: 30 },
             media: Media {
                 shards: 0,
                 codecs: vec![Codec::Pcma, Codec::Pcmu],

@@ -11,7 +11,7 @@
 //! | 2 | [`rtp`] [`nlu`] [`crm`] |
 //! | 3 | [`speech`] [`dialplan`] |
 //! | 4 | [`call`] |
-//! | 5 | [`engines`] [`store`] [`sip`] |
+//! | 5 | [`engines`] [`store`] [`sip`] [`browser`] |
 //! | 6 | [`sim`] [`server`] |
 //! | 7 | [`web`] |
 //! | 8 | [`config`] [`cli`] |
@@ -38,6 +38,7 @@
 #![cfg_attr(test, allow(clippy::print_stdout, clippy::print_stderr))] // trials print what they measured
 
 pub mod audio;
+pub mod browser;
 pub mod call;
 pub mod cli;
 pub mod clock;

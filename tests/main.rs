@@ -8,6 +8,8 @@ mod bad_input;
 mod bad_network;
 mod barge_in;
 mod bridge_delay;
+#[cfg(feature = "webrtc")]
+mod browser_seats;
 mod call_control;
 mod calls_by_keys;
 mod calls_by_voice;

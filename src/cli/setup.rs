@@ -201,6 +201,7 @@ pub fn settings(c: &Config) -> HotlineSettings {
         numbers: c.sip.numbers.clone(),
         rtp_bind: c.rtp.bind,
         rtp_ports: c.rtp.ports.clone(),
+        stun: c.rtp.stun.clone(),
         dead_after_s: u64::from(c.rtp.dead_after_s),
         codecs: c.media.codecs.clone(),
         dtx: c.media.dtx,

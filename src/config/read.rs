@@ -257,6 +257,10 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         });
         s.parsed::<IpAddr>("bind", &mut c.rtp.bind, ip);
         s.maybe("public_address", &mut c.rtp.public_address, ip);
+        s.read("stun", &mut c.rtp.stun, |v| match v.as_str().filter(|s| is_host_and_port(s)) {
+            Some(server) => Ok(Some(server.to_owned())),
+            None => Err("a host and a port, such as \"stun.example.com:3478\"".into()),
+        });
         s.number("dead_after_s", &mut c.rtp.dead_after_s, 5..=3600);
     });
     top.section("media", |s| {
@@ -467,4 +471,9 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+/// Whether a text names a host and a port of it.
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
 }

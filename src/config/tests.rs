@@ -95,6 +95,7 @@ fn settings_that_do_not_go_together_are_found() {
         ("[sip]\npublic_address = \"0.0.0.0\"\n", "others can reach"),
         ("[speech]\nrecogniser = \"whisper\"\n", "names no ggml file"),
         ("[rtp]\nbind = \"::1\"\n", "both be IPv4"),
+        ("[rtp]\nstun = \"example.com\"\n", "a host and a port"),
         ("[[seat]]\nuser = \"a\"\n", "seat[0].password is missing"),
         ("[[seat]]\nuser = \"400\"\npassword = \"x\"\n", "'400' is used twice"),
         ("[[seat]]\nuser = \"a b\"\npassword = \"x\"\n", "cannot be the user part"),

@@ -15,6 +15,7 @@ use super::switchboard::{Switchboard, SwitchboardParts};
 use super::time::{now, utc};
 use super::trunks::{Trunk, Trunks};
 use super::voices::Voices;
+use crate::browser::Identity;
 use crate::dialplan::{Await, FlowSet, Input, Listen, Problem, Run, Session, SourceFile, flowtest};
 use crate::engines::Engines;
 use crate::sdp::{Codec, SrtpPolicy};
@@ -90,6 +91,8 @@ pub struct HotlineSettings {
     pub rtp_bind: IpAddr,
     /// RTP ports.
     pub rtp_ports: RangeInclusive<u16>,
+    /// A STUN server (`host:port`) that tells browsers' legs where they are seen, when we are behind address translation.
+    pub stun: Option<String>,
     /// A caller whose RTP stops for this long has gone, in seconds.
     pub dead_after_s: u64,
     /// Codecs, the preferred one first.
@@ -273,6 +276,7 @@ impl Hotline {
             prompts,
             hold_music,
             refused: refused.clone(),
+            identity: browser_identity(),
             mos: mos.clone(),
             rng,
         });
@@ -304,6 +308,11 @@ impl Hotline {
     /// Where SIP is answered.
     pub fn sip_address(&self) -> SocketAddr {
         self.agent.local_addr()
+    }
+
+    /// Where SIP is answered by this transport, if it is.
+    pub fn listens_on(&self, transport: crate::sip::Transport) -> Option<SocketAddr> {
+        self.agent.listens_on(transport)
     }
 
     /// The database.
@@ -495,6 +504,12 @@ impl Hotline {
             tracing::warn!("the database could not be closed in time; nothing is lost, the next start tidies it");
         }
     }
+}
+
+/// Without one, browsers' offers are refused; the rest works.
+fn browser_identity() -> Option<Arc<Identity>> {
+    let made = Identity::new(super::time::anchor());
+    made.map(Arc::new).inspect_err(|why| tracing::info!("no browser legs: {why}")).ok()
 }
 
 fn start_inference(settings: &HotlineSettings, engines: &Engines) -> Result<Option<Inference>, StartError> {

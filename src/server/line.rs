@@ -3,9 +3,11 @@
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
 use super::seats::Reach;
+use super::secure::{Secured, place};
 use super::shard::{App, ShardHandle};
 use super::supervisors::SupervisorLine;
 use super::trunks::Way;
+use crate::browser::Negotiator;
 use crate::call::{CallRecord, EndReason, HungUpBy};
 use crate::clock::Mono;
 use crate::dialplan::{FlowSet, Outcome, TransferOrder, TransferResult};
@@ -37,6 +39,10 @@ pub(super) struct Line {
     pub our_offer: Option<Sdp>,
     /// Our offer in the answer to a re-INVITE that had none; its answer comes with the ACK.
     pub asked: Option<Sdp>,
+    /// Of a browser's leg.
+    pub side: Option<Negotiator>,
+    /// What was agreed for its transport, until its media begins.
+    pub secured: Secured,
     /// Waits for the media of a late offer.
     pub parked: Option<(App, Option<Arc<FlowSet>>, MediaSockets, IpAddr)>,
     /// When it came.
@@ -81,6 +87,8 @@ pub(super) struct SeatLine {
     pub attempt: u64,
     pub caps: Capabilities,
     pub offer: Sdp,
+    /// Of a browser's leg.
+    pub side: Option<Negotiator>,
     /// Our last description after that, once there is one.
     pub described: Option<String>,
     pub asked: Option<Sdp>,
@@ -122,12 +130,14 @@ impl Line {
             from: Pii::new(from),
             to: to.to_owned(),
             source,
-            media: agreed.plan.as_ref().map(|p| p.remote),
+            media: agreed.plan.as_ref().and_then(place),
             codec: agreed.plan.as_ref().map(|p| p.codec),
             caps,
             answer: agreed.answer,
             our_offer: agreed.our_offer,
             asked: None,
+            side: None,
+            secured: None,
             parked: None,
             since,
             answered: None,

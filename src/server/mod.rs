@@ -27,6 +27,7 @@ pub mod probe;
 pub mod recorder;
 pub mod routes;
 mod seats;
+mod secure;
 pub mod shard;
 pub mod sound;
 pub mod stun;

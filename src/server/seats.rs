@@ -3,6 +3,7 @@
 use super::hotline::Seat;
 use super::line::{SeatLine, accepted};
 use super::outbound::Role;
+use super::secure::{self, AskWhere};
 use super::shard::{NewLeg, ShardCommand};
 use super::switchboard::{Dialled, Switchboard};
 use super::time::{now, utc};
@@ -272,7 +273,9 @@ impl Switchboard {
         if !wanted.is_empty() {
             caps.codecs = wanted;
         }
-        let offer = sdp::offer(&caps);
+        let web = reach.transport.is_some_and(crate::sip::Transport::is_web);
+        let side = web.then(|| self.side(&caps, source.unwrap_or(caps.addr))).flatten();
+        let offer = secure::offer(side.as_ref(), sdp::offer(&caps));
         let dial = Dial {
             to: way.as_ref().map_or_else(|| reach.uri.clone(), |w| w.uri.clone()),
             from: trunk.as_ref().and_then(|t| t.shows.clone()).unwrap_or_else(|| from.expose().into()),
@@ -291,7 +294,9 @@ impl Switchboard {
         if let Some(way) = &way {
             self.p.trunks.begun(way);
         }
-        let attempt = self.dial(call, dial);
+        let stun = self.p.settings.stun.as_deref().filter(|_| side.is_some());
+        let ask = stun.and_then(|server| AskWhere::new(&sockets.rtp, server));
+        let attempt = self.dial(call, dial, ask);
         if let Some(line) = self.lines.get_mut(&call) {
             let (dialog, asked, sockets) = (None, None, Some(sockets));
             let (answered, rang) = (false, false);
@@ -303,6 +308,7 @@ impl Switchboard {
                 attempt,
                 caps,
                 offer,
+                side,
                 described,
                 asked,
                 way,
@@ -319,12 +325,15 @@ impl Switchboard {
         Ok(())
     }
 
-    /// Looking an address up and opening a TCP connection take time: that is a task's work.
-    fn dial(&mut self, call: CallId, dial: Dial) -> u64 {
+    /// Looking an address up, opening a TCP connection and asking a STUN server take time: that is a task's work.
+    fn dial(&mut self, call: CallId, mut dial: Dial, ask: Option<AskWhere>) -> u64 {
         self.attempts += 1;
         self.dialling += 1;
         let (attempt, agent, done) = (self.attempts, self.p.agent.clone(), self.dialled.0.clone());
         tokio::spawn(async move {
+            if let Some(ask) = ask {
+                dial.sdp = ask.add_to(dial.sdp).await;
+            }
             let result = agent.dial(dial).await;
             if let Err(lost) = done.send(Dialled { call, attempt, result }).await
                 && let Ok(dialog) = lost.0.result
@@ -370,7 +379,7 @@ impl Switchboard {
         let seed = self.p.rng.random();
         let Some(line) = self.lines.get_mut(&call) else { return };
         let Some(seat) = line.seat.as_mut() else { return };
-        let Some(plan) = accepted(&seat.offer, body) else {
+        let Some((plan, secured)) = secure::accept_leg(&mut seat.side, &seat.offer, body) else {
             self.dialogs.remove(&dialog);
             self.end_dialog(dialog);
             self.leg_failed(call, 488);
@@ -382,13 +391,13 @@ impl Switchboard {
         let signalling = seat.source.unwrap_or(plan.remote.ip());
         match seat.sockets.take() {
             Some(sockets) => {
-                let leg = Box::new(NewLeg { sockets, plan, signalling, seed });
+                let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured });
                 line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg, early: false });
             }
             // It had early media: its leg is there, and the answer may describe another place.
             None => {
                 let signalling = Some(signalling);
-                line.shard.send(ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling });
+                line.shard.send(ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling, secured });
             }
         }
         self.tell_seat(call, CallInput::SeatAnswered);
@@ -404,16 +413,19 @@ impl Switchboard {
         let Some(seat) = line.seat.as_mut().filter(|s| !s.answered && (s.way.is_some() || is_address(&s.user))) else {
             return;
         };
-        let Some(plan) = body.and_then(|b| accepted(&seat.offer, Some(b))) else { return };
+        // Browsers are seats, and their phones are silent until they answer.
+        let Some(plan) = body.filter(|_| seat.side.is_none()).and_then(|b| accepted(&seat.offer, Some(b))) else {
+            return;
+        };
         let signalling = seat.source.unwrap_or(plan.remote.ip());
         let order = line.orders;
         line.shard.send(match seat.sockets.take() {
             Some(sockets) => {
-                let leg = Box::new(NewLeg { sockets, plan, signalling, seed });
+                let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured: None });
                 ShardCommand::SeatLeg { call, order, leg, early: true }
             }
             // Another branch of the call sounds now.
-            None => ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling: Some(signalling) },
+            None => ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling: Some(signalling), secured: None },
         });
     }
 

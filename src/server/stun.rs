@@ -145,7 +145,7 @@ mod tests {
         v4.extend([0x80, 0x22, 0, 11]);
         v4.extend(b"test vector ");
         v4.extend([0, 0x20, 0, 8, 0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43]);
-        assert_eq!(read(&v4, &id).unwrap().mapped, "192.0.2.1:32853".parse().unwrap());
+        assert_eq!(read(&v4, &id).unwrap().mapped, "192.0.2.1:32853".parse::<SocketAddr>().unwrap());
         assert!(read(&v4, &[0; 12]).is_none(), "somebody else's answer");
         assert!(read(&v4[..v4.len() - 1], &id).is_none());
     }

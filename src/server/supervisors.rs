@@ -3,10 +3,11 @@
 //! A supervisor dials `*1`, `*2` or `*3` and the seat's user from a phone that is registered with his account. His media
 //! begins with his ACK: who only pretends to send from his address never learns what an ACK must name.
 
-use super::line::answer_to;
+use super::secure;
 use super::shard::{NewLeg, ShardCommand};
 use super::switchboard::Switchboard;
 use super::time::now;
+use crate::browser::Negotiator;
 use crate::call::Supervision;
 use crate::ids::{CallId, Leg};
 use crate::sdp::{Capabilities, Session as Sdp};
@@ -29,6 +30,8 @@ pub(super) struct SupervisorLine {
     pub user: String,
     pub dialog: DialogId,
     pub caps: Capabilities,
+    /// Of a browser's leg.
+    pub side: Option<Negotiator>,
     /// Our last description.
     pub described: String,
     pub asked: Option<Sdp>,
@@ -74,7 +77,8 @@ impl Switchboard {
         let body = body.ok_or((488, None))?;
         let sockets = self.p.ports.take(now()).map_err(|_| (503, None))?;
         let mut caps = self.capabilities(source.ip(), sockets.port, codec);
-        let (described, plan) = match answer_to(&mut caps, body) {
+        let mut side = self.side_of_caller(Some(body), false, &caps, source.ip());
+        let (described, plan, secured) = match secure::answer_leg(&mut side, &mut caps, body) {
             Ok(agreed) => agreed,
             Err(code) => {
                 self.rest(Some(sockets));
@@ -82,13 +86,14 @@ impl Switchboard {
             }
         };
         let seed = self.p.rng.random();
-        let leg = Box::new(NewLeg { sockets, plan, signalling: source.ip(), seed });
+        let leg = Box::new(NewLeg { sockets, plan, signalling: source.ip(), seed, secured });
         let (agent, answer) = (self.p.agent.clone(), described.clone());
         self.dialogs.insert(dialog, (call, Leg::Supervisor));
         self.p.agent.trace_leg(dialog, call, Role::Supervisor);
         if let Some(line) = self.lines.get_mut(&call) {
             let waiting = Some((leg, mode));
-            line.supervisor = Some(SupervisorLine { user: user.into(), dialog, caps, described, asked: None, waiting });
+            line.supervisor =
+                Some(SupervisorLine { user: user.into(), dialog, caps, side, described, asked: None, waiting });
         }
         tokio::spawn(async move { agent.answer(dialog, answer).await });
         Ok(())

@@ -4,13 +4,14 @@
 
 use super::bus::{Bus, News, Notice};
 use super::hotline::{HotlineSettings, TestRoute};
-use super::line::{Line, accepted, answer_to, negotiate_caller};
+use super::line::Line;
 use super::mos::MosFigures;
 use super::outbound::Outbound;
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
 use super::routes::{Listening, Route, RouteParts};
 use super::seats::Roster;
+use super::secure::{self, Secured};
 use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle, ShardReport};
 use super::time::{now, today, utc};
 use super::trunks::{Trunks, rewrite};
@@ -72,6 +73,8 @@ pub struct SwitchboardParts {
     pub(super) mos: Arc<MosFigures>,
     /// Counts calls refused for want of room.
     pub refused: Arc<AtomicU64>,
+    /// Who we are to browsers; none where there are no browser legs.
+    pub identity: Option<Arc<crate::browser::Identity>>,
     /// Ids and seeds.
     pub rng: ChaCha8Rng,
 }
@@ -178,11 +181,23 @@ impl Switchboard {
                     self.reject(dialog, code, None);
                 }
             }
-            SipEvent::Invite { dialog, from_user, to_user, source, sdp, call_id, seat, hops, identity, .. } => {
+            SipEvent::Invite {
+                dialog,
+                from_user,
+                to_user,
+                source,
+                transport,
+                sdp,
+                call_id,
+                seat,
+                hops,
+                identity,
+                ..
+            } => {
                 let from = self.caller_of(from_user, &identity);
                 let trunk = identity.trunk.as_deref();
                 let knock = Knock { dialog, from: &from, to: &to_user, call_id: &call_id, trunk };
-                if let Err(away) = self.invite(&knock, source, sdp, (seat.as_deref(), hops)) {
+                if let Err(away) = self.invite(&knock, (source, transport), sdp, (seat.as_deref(), hops)) {
                     self.turn_away(&knock, away);
                 }
             }
@@ -253,7 +268,7 @@ impl Switchboard {
     fn invite(
         &mut self,
         knock: &Knock<'_>,
-        source: SocketAddr,
+        (source, transport): (SocketAddr, crate::sip::Transport),
         body: Option<String>,
         (seat, hops): (Option<&str>, u8),
     ) -> Result<(), TurnedAway> {
@@ -288,7 +303,8 @@ impl Switchboard {
         if let Some(trunk) = trunk.filter(|t| !t.codecs.is_empty()) {
             caps.codecs.clone_from(&trunk.codecs);
         }
-        let agreed = match negotiate_caller(&mut caps, body.as_deref()) {
+        let mut side = self.side_of_caller(body.as_deref(), transport.is_web(), &caps, source.ip());
+        let (agreed, secured) = match secure::negotiate_caller(&mut side, &mut caps, body.as_deref()) {
             Ok(agreed) => agreed,
             Err(code) => {
                 self.rest(Some(sockets));
@@ -306,6 +322,7 @@ impl Switchboard {
         let mut line = Line::new(dialog, shard, ends, (caps, agreed), route.as_ref(), now());
         line.hops = hops;
         line.seat_calling = seat.map(String::from);
+        (line.side, line.secured) = (side, secured);
         self.lines.insert(call, line);
         seat.into_iter().for_each(|s| self.roster.engage(s));
         match route {
@@ -420,12 +437,12 @@ impl Switchboard {
         let tap = self.p.recorder.as_ref().filter(|r| recorded && !r.is_halted()).map(|r| r.open(call, today()));
         line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
         let begun = line.recording.as_ref().filter(|_| line.hotline).map(|p| p.display().to_string());
-        let shard = line.shard.clone();
+        let (shard, secured) = (line.shard.clone(), line.secured.take());
         if let Some(path) = begun {
             self.write(WriteJob::Recording(call, path));
         }
         let port = sockets.port;
-        let caller = NewLeg { sockets, plan, signalling, seed };
+        let caller = NewLeg { sockets, plan, signalling, seed, secured };
         let begin = ShardCommand::Begin(Box::new(NewCall { call, app, flows, caller, tap }));
         if !shard.send(begin) {
             self.rest_port(port);
@@ -439,11 +456,11 @@ impl Switchboard {
         if leg == Leg::Caller
             && let Some((app, flows, sockets, signalling)) = line.parked.take()
         {
-            let plan = line.our_offer.as_ref().and_then(|offer| accepted(offer, body));
+            let plan = line.our_offer.as_ref().and_then(|offer| secure::accept_leg(&mut line.side, offer, body));
             match plan {
                 // The machine begins only now: it is told of this ACK when it says `Answer`.
-                Some(plan) => {
-                    (line.codec, line.media) = (Some(plan.codec), Some(plan.remote));
+                Some((plan, secured)) => {
+                    (line.codec, line.media, line.secured) = (Some(plan.codec), secure::place(&plan), secured);
                     line.caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
                     self.begin_media(call, app, flows, sockets, plan, signalling);
                 }
@@ -455,17 +472,17 @@ impl Switchboard {
             }
             return;
         }
-        let (asked, caps) = match (leg, line.seat.as_mut(), line.supervisor.as_mut()) {
-            (Leg::Caller, ..) => (line.asked.take(), &mut line.caps),
-            (Leg::Seat, Some(seat), _) => (seat.asked.take(), &mut seat.caps),
-            (Leg::Supervisor, _, Some(supervisor)) => (supervisor.asked.take(), &mut supervisor.caps),
+        let (asked, caps, side) = match (leg, line.seat.as_mut(), line.supervisor.as_mut()) {
+            (Leg::Caller, ..) => (line.asked.take(), &mut line.caps, &mut line.side),
+            (Leg::Seat, Some(seat), _) => (seat.asked.take(), &mut seat.caps, &mut seat.side),
+            (Leg::Supervisor, _, Some(s)) => (s.asked.take(), &mut s.caps, &mut s.side),
             (Leg::Seat | Leg::Supervisor, ..) => return,
         };
         match asked {
             Some(offer) => {
-                if let Some(plan) = accepted(&offer, body) {
+                if let Some((plan, secured)) = secure::accept_leg(side, &offer, body) {
                     caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
-                    self.replan(call, leg, plan, None);
+                    self.replan(call, leg, (plan, secured), None);
                 }
             }
             None => match leg {
@@ -536,16 +553,16 @@ impl Switchboard {
     fn renegotiate(&mut self, dialog: DialogId, body: Option<&str>, source: IpAddr) -> Result<String, u16> {
         let &(call, leg) = self.dialogs.get(&dialog).ok_or(481u16)?;
         let line = self.lines.get_mut(&call).ok_or(481u16)?;
-        let (caps, asked, described) = match (leg, line.seat.as_mut()) {
-            (Leg::Caller, _) => (&mut line.caps, &mut line.asked, &mut line.answer),
+        let (caps, side, asked, described) = match (leg, line.seat.as_mut()) {
+            (Leg::Caller, _) => (&mut line.caps, &mut line.side, &mut line.asked, &mut line.answer),
             (Leg::Seat, Some(seat)) => {
                 let described = seat.described.get_or_insert_with(|| seat.offer.to_string());
-                (&mut seat.caps, &mut seat.asked, described)
+                (&mut seat.caps, &mut seat.side, &mut seat.asked, described)
             }
             (Leg::Seat, None) => return Err(481),
             (Leg::Supervisor, _) => {
                 let s = line.supervisor.as_mut().ok_or(481u16)?;
-                (&mut s.caps, &mut s.asked, &mut s.described)
+                (&mut s.caps, &mut s.side, &mut s.asked, &mut s.described)
             }
         };
         let mut next = caps.clone();
@@ -556,24 +573,25 @@ impl Switchboard {
                 Ok(previous) => sdp::offer_again(&next, &previous),
                 Err(_) => sdp::offer(&next),
             };
+            let offer = secure::offer(side.as_ref(), offer);
             *caps = next;
             described.clone_from(&offer.to_string());
             return Ok(asked.insert(offer).to_string());
         };
-        let (answer, plan) = answer_to(&mut next, body)?;
+        let (answer, plan, secured) = secure::answer_leg(side, &mut next, body)?;
         described.clone_from(&answer);
         *caps = next;
-        self.replan(call, leg, plan, Some(source));
+        self.replan(call, leg, (plan, secured), Some(source));
         Ok(answer)
     }
 
-    fn replan(&mut self, call: CallId, leg: Leg, plan: MediaPlan, signalling: Option<IpAddr>) {
+    fn replan(&mut self, call: CallId, leg: Leg, (plan, secured): (MediaPlan, Secured), signalling: Option<IpAddr>) {
         let Some(line) = self.lines.get_mut(&call) else { return };
         if leg == Leg::Caller {
-            (line.codec, line.media) = (Some(plan.codec), Some(plan.remote));
+            (line.codec, line.media) = (Some(plan.codec), secure::place(&plan));
         }
         let held = plan.held_by_remote;
-        line.shard.send(ShardCommand::Replan { call, leg, plan, signalling });
+        line.shard.send(ShardCommand::Replan { call, leg, plan, signalling, secured });
         let input = CallInput::Hold { leg, held };
         match leg {
             Leg::Caller => self.tell(call, input),

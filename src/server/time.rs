@@ -13,6 +13,12 @@ pub fn now() -> Mono {
     Mono(3_600_000_000 + start.elapsed().as_micros() as u64)
 }
 
+/// One moment on both monotonic clocks: ours, and the system's, in which some libraries count.
+#[allow(clippy::disallowed_methods)] // this is the place the ban points to
+pub fn anchor() -> (Mono, Instant) {
+    (now(), Instant::now())
+}
+
 /// Now, for records.
 #[allow(clippy::disallowed_methods)] // this is the place the ban points to
 pub fn utc() -> UtcMs {

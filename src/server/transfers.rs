@@ -1,9 +1,10 @@
 //! Transfers that a seat asks for by its own phone: handing the caller on, and taking another phone's place.
 
 use super::hotline::TestRoute;
-use super::line::{SeatLine, answer_to};
+use super::line::SeatLine;
 use super::routes::{Listening, RouteKind};
 use super::seats::{ONE, Reach};
+use super::secure;
 use super::shard::{NewLeg, ShardCommand};
 use super::switchboard::Switchboard;
 use super::time::now;
@@ -107,8 +108,9 @@ impl Switchboard {
         }
         let sockets = self.p.ports.take(now()).map_err(|_| 503u16)?;
         let mut caps = self.capabilities(source, sockets.port, codec);
-        let agreed = body.ok_or(488u16).and_then(|b| answer_to(&mut caps, b));
-        let (answer, plan) = match agreed {
+        let mut side = self.side_of_caller(body, false, &caps, source);
+        let agreed = body.ok_or(488u16).and_then(|b| secure::answer_leg(&mut side, &mut caps, b));
+        let (answer, plan, secured) = match agreed {
             Ok(agreed) => agreed,
             Err(code) => {
                 self.rest(Some(sockets));
@@ -118,13 +120,14 @@ impl Switchboard {
         let seed = self.p.rng.random();
         let Some(line) = self.lines.get_mut(&call) else { return Err(481) };
         let Some(before) = line.seat.take() else { return Err(481) };
-        let leg = Box::new(NewLeg { sockets, plan, signalling: source, seed });
+        let leg = Box::new(NewLeg { sockets, plan, signalling: source, seed, secured });
         line.shard.send(ShardCommand::SeatLeg { call, order: orders, leg, early: false });
         line.seat = Some(SeatLine {
             user: user.clone(),
             dialog: Some(dialog),
             offer: sdp::offer(&caps),
             caps,
+            side,
             described: Some(answer.clone()),
             asked: None,
             sockets: None,

@@ -435,7 +435,7 @@ mod tests {
         let ok = p.send(&mut r, "Contact: <sip:8001@10.0.0.2:5062>\r\nExpires: 120\r\n", "geheim", 0);
         assert_eq!((ok.answer.code, ok.user), (200, Some(("8001".into(), 1))));
         assert!(ok.answer.headers[0].1.starts_with("<sip:8001@10.0.0.2:5062>;expires=120"));
-        assert_eq!(r.contacts("8001", Mono::from_ms(1000))[0].source, HERE.parse().unwrap());
+        assert_eq!(r.contacts("8001", Mono::from_ms(1000))[0].source, HERE.parse::<SocketAddr>().unwrap());
         assert_eq!(r.contacts("8001", Mono::from_ms(121_000)).len(), 0, "it expires");
         let gone = p.send(&mut r, "Contact: *\r\nExpires: 0\r\n", "geheim", 2000);
         assert_eq!((gone.answer.code, gone.user), (200, Some(("8001".into(), 0))));

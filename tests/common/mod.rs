@@ -1,5 +1,6 @@
 //! A whole hotline on loopback, a caller for it, and a bad network between them.
 
+pub mod chromium;
 pub mod proxy;
 pub mod secure;
 pub mod sip;
@@ -79,6 +80,7 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         numbers: vec!["400".into()],
         rtp_bind: [127, 0, 0, 1].into(),
         rtp_ports: first..=first + 199,
+        stun: None,
         dead_after_s: 60,
         codecs: vec![Codec::Pcma, Codec::Pcmu],
         dtx: false,

@@ -239,6 +239,18 @@ impl Caller {
         count
     }
 
+    /// Everything that is heard within a time, decoded.
+    pub async fn hear(&self, within: Duration) -> Vec<i16> {
+        let end = tokio::time::Instant::now() + within;
+        let (mut heard, mut buffer) = (Vec::new(), vec![0; 2048]);
+        while let Ok(Ok((len, _))) = tokio::time::timeout_at(end, self.media.recv_from(&mut buffer)).await {
+            if let Ok(view) = RtpView::parse(&buffer[..len]) {
+                heard.extend(view.payload().iter().map(|&c| Law::A.decode_sample(c)));
+            }
+        }
+        heard
+    }
+
     /// Times between the packets that come within a time.
     pub async fn gaps(&self, within: Duration) -> Vec<Duration> {
         let end = tokio::time::Instant::now() + within;

@@ -127,7 +127,7 @@ fn a_payload_type_means_what_its_rtpmap_says() {
 #[test]
 fn rtcp_goes_to_the_port_named_but_to_no_other_host() {
     let plan = planned("m=audio 5004 RTP/AVP 8\r\na=rtcp:53020 IN IP4 203.0.113.66\r\n");
-    assert_eq!(plan.remote_rtcp, "198.51.100.7:53020".parse().unwrap());
+    assert_eq!(plan.remote_rtcp, "198.51.100.7:53020".parse::<SocketAddr>().unwrap());
     let far = planned("m=audio 65535 RTP/AVP 8\r\n");
     assert_eq!(far.remote_rtcp.port(), 65535);
 }
@@ -137,7 +137,7 @@ fn ipv6_works_both_ways() {
     let ours = Capabilities { addr: "2001:db8::9".parse().unwrap(), rtcp_port: 45000, ..ours() };
     let offer = described("m=audio 5004 RTP/AVP 8\r\nc=IN IP6 2001:db8::7\r\n");
     let (answer, plan) = answer(&offer, &ours).unwrap();
-    assert_eq!(plan.remote, "[2001:db8::7]:5004".parse().unwrap());
+    assert_eq!(plan.remote, "[2001:db8::7]:5004".parse::<SocketAddr>().unwrap());
     assert!(answer.to_string().contains("c=IN IP6 2001:db8::9\r\n"));
     assert_eq!(answer.media[0].attribute("rtcp"), Some("45000"));
 }

@@ -1,5 +1,6 @@
 //! The door of a media shard: what it is told, what it tells, and the handle that both pass through.
 
+use crate::browser::Agreed;
 use crate::call::{Call, CallEvent, CallInput, CallOutput, Supervision};
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
@@ -49,6 +50,8 @@ pub struct NewLeg {
     pub signalling: IpAddr,
     /// Randomness for SSRC, sequence and timestamp.
     pub seed: u64,
+    /// Of a browser's leg: what its transport was agreed to be.
+    pub secured: Option<Box<Agreed>>,
 }
 
 /// What a shard can be told.
@@ -99,6 +102,8 @@ pub enum ShardCommand {
         plan: MediaPlan,
         /// Where it was signalled from, when that is known.
         signalling: Option<IpAddr>,
+        /// Of a browser's leg: what its transport was agreed to be.
+        secured: Option<Box<Agreed>>,
     },
     /// A supervisor takes part in a call. One who was there before leaves.
     Supervise {

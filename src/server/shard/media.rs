@@ -2,6 +2,7 @@
 
 use super::slot::{MediaLeg, Slot, relayed, silent_for};
 use super::supervise::with_supervisor;
+use super::wire::Foreign;
 use super::{App, Shard, ShardReport, token};
 use crate::audio::AudioFrame;
 use crate::call::{CallEvent, CallInput, CallOutput, EndReason, Facts, Supervision, Why};
@@ -19,13 +20,18 @@ impl Shard {
         let at = now();
         let mut foreign = false;
         let mut datagram = std::mem::take(&mut self.datagram);
+        let mut plain = std::mem::take(&mut self.plain);
         let got = match slot.leg(leg) {
             Some(l) if control => l.control.recv_from(&mut datagram),
             Some(l) => l.socket.recv_from(&mut datagram),
             None => Err(std::io::ErrorKind::NotFound.into()),
         };
-        if let (Ok((len, from)), Some(l)) = (got, slot.leg(leg)) {
-            let bytes = &datagram[..len];
+        let opened = match (got, slot.leg(leg)) {
+            (Ok((len, from)), Some(l)) => self.opened(l, at, (from, &datagram[..len]), &mut plain),
+            _ => Err(Foreign(false)),
+        };
+        foreign |= matches!(opened, Err(Foreign(true)));
+        if let (Ok((from, bytes)), Some(l)) = (opened, slot.leg(leg)) {
             if control {
                 if !l.rtp.receive_rtcp(at, from, bytes) {
                     self.me.counters.ignored.fetch_add(1, Ordering::Relaxed);
@@ -45,7 +51,7 @@ impl Shard {
                 }
             }
         }
-        self.datagram = datagram;
+        (self.datagram, self.plain) = (datagram, plain);
         foreign
     }
 
@@ -109,7 +115,7 @@ impl Shard {
             return;
         }
         if let Some(to) = sink.rtp.relay(at, &view, carried, &mut self.packet) {
-            let _lost_like_any_packet = sink.socket.send_to(&self.packet, to);
+            sink.transmit(at, &self.packet, to, false, &mut self.sealed);
         }
     }
 
@@ -117,6 +123,10 @@ impl Shard {
     pub(super) fn serve(&mut self, slot: &mut Slot) {
         let at = now();
         slot.ticks += 1;
+        let supervisor = slot.supervisor.as_mut().map(|s| &mut s.leg);
+        for leg in [Some(&mut slot.caller), slot.seat.as_mut(), supervisor].into_iter().flatten() {
+            leg.keep_up(at);
+        }
         let heard = slot.caller.rtp.pull(at);
         slot.app.hear(at, Leg::Caller, &heard);
         let from_seat = slot.seat.as_mut().map(|s| s.rtp.pull(at));
@@ -152,7 +162,7 @@ impl Shard {
             let supervisor = slot.supervisor.as_mut().map(|s| &mut s.leg);
             for leg in [caller, slot.seat.as_mut(), supervisor].into_iter().flatten() {
                 if let Some(to) = leg.rtp.rtcp_due(at, &mut self.packet) {
-                    let _lost_like_any_packet = leg.control.send_to(&self.packet, to);
+                    leg.transmit(at, &self.packet, to, true, &mut self.sealed);
                 }
             }
         }
@@ -202,7 +212,7 @@ impl Shard {
     pub(super) fn send(&mut self, leg: &mut MediaLeg, frame: &AudioFrame) {
         let mut to = leg.rtp.push(self.pace.due(), frame, &mut self.packet);
         while let Some(there) = to {
-            let _lost_like_any_packet = leg.socket.send_to(&self.packet, there);
+            leg.transmit(self.pace.due(), &self.packet, there, false, &mut self.sealed);
             to = leg.rtp.push_more(&mut self.packet);
         }
     }
@@ -210,7 +220,7 @@ impl Shard {
     /// The peer is told that the sound is over.
     pub(super) fn say_goodbye(&mut self, leg: &mut MediaLeg) {
         if let Some(to) = leg.rtp.goodbye(now(), &mut self.packet) {
-            let _lost_like_any_packet = leg.control.send_to(&self.packet, to);
+            leg.transmit(now(), &self.packet, to, true, &mut self.sealed);
         }
     }
 

@@ -9,6 +9,7 @@ mod media;
 mod orders;
 mod slot;
 mod supervise;
+mod wire;
 
 pub use door::{App, NewCall, NewLeg, ShardCommand, ShardCounters, ShardHandle, ShardReport, ShardSettings};
 
@@ -88,6 +89,9 @@ struct Shard {
     unsent: VecDeque<ShardReport>,
     datagram: Vec<u8>,
     packet: Vec<u8>,
+    /// Of a browser's leg: the packet in a datagram, and the datagram made of a packet.
+    plain: Vec<u8>,
+    sealed: Vec<u8>,
     phase: u64,
     pace: Pace,
     stopping: bool,
@@ -118,6 +122,8 @@ impl Shard {
             unsent: VecDeque::new(),
             datagram: vec![0; DATAGRAM],
             packet: Vec::with_capacity(DATAGRAM),
+            plain: Vec::with_capacity(DATAGRAM),
+            sealed: Vec::with_capacity(DATAGRAM),
             phase: 0,
             pace: Pace::new(now()),
             stopping: false,

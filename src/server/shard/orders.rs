@@ -2,6 +2,7 @@
 
 use super::slot::{MediaLeg, SeatOrder, Slot};
 use super::{App, NewCall, NewLeg, Shard, ShardCommand, ShardReport, token};
+use crate::browser::Transport;
 use crate::call::{CallInput, CallOutput, Heard, LegFailure};
 use crate::clock::Mono;
 use crate::ids::{CallId, Leg};
@@ -44,12 +45,15 @@ impl Shard {
                     shard.drop_seat(slot);
                 }
             }),
-            ShardCommand::Replan { call, leg, plan, signalling } => self.with(call, |_, slot| {
+            ShardCommand::Replan { call, leg, plan, signalling, secured } => self.with(call, |_, slot| {
                 if let Some(l) = slot.leg(leg) {
                     let at = now();
                     let signalling = signalling.unwrap_or(l.signalling);
                     l.signalling = signalling;
                     l.rtp.replan(plan, signalling, at);
+                    if let (Some(transport), Some(agreed)) = (&mut l.transport, secured) {
+                        transport.agree(*agreed, at);
+                    }
                     l.listen_for_tones();
                     l.since = at;
                 }
@@ -139,7 +143,7 @@ impl Shard {
     }
 
     pub(super) fn open_leg(&mut self, index: usize, leg: Leg, new: NewLeg) -> Option<MediaLeg> {
-        let NewLeg { sockets, plan, signalling, seed } = new;
+        let NewLeg { sockets, plan, signalling, seed, secured } = new;
         for (socket, control) in [(&sockets.rtp, false), (&sockets.rtcp, true)] {
             let data = epoll::EventData::new_u64(token(index, leg, control));
             if let Err(e) = epoll::add(&self.quiet, socket, data, epoll::EventFlags::IN) {
@@ -149,11 +153,16 @@ impl Shard {
         }
         let at = now();
         let rtp = RtpSession::new(plan, signalling, seed, at);
+        let transport = match secured {
+            Some(agreed) => Some(Box::new(Transport::new(*agreed, at)?)),
+            None => None,
+        };
         let mut leg = MediaLeg {
             signalling,
             rtp,
             socket: sockets.rtp,
             control: sockets.rtcp,
+            transport,
             port: sockets.port,
             since: at,
             other_codec: false,

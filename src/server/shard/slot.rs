@@ -3,6 +3,7 @@
 use super::App;
 use super::supervise::Supervisor;
 use crate::audio::{AudioFrame, DtmfDetector};
+use crate::browser::Transport;
 use crate::call::CallInput;
 use crate::clock::Mono;
 use crate::dialplan::FlowSet;
@@ -18,6 +19,8 @@ pub(super) struct MediaLeg {
     pub rtp: RtpSession,
     pub socket: UdpSocket,
     pub control: UdpSocket,
+    /// A browser's: everything then goes through it and the first socket.
+    pub transport: Option<Box<Transport>>,
     pub port: u16,
     /// Where its signalling comes from.
     pub signalling: IpAddr,

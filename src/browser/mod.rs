@@ -1,0 +1,119 @@
+//! Layer 5. Legs of browsers (WebRTC): ICE, DTLS and SRTP around the RTP of a leg, without sockets or clocks.
+//!
+//! A leg's road: [`Negotiator`] writes and reads what a description says of transport beside its codecs (RFC 8839, 8842,
+//! 8843); what both sides agreed on, an [`Agreed`], makes a [`Transport`], which sits between the leg's one socket and its
+//! [`crate::rtp::RtpSession`]. Datagrams go in, plain RTP and RTCP come out, and the other way round; time is a parameter.
+//! STUN, DTLS and SRTP are those of the `rtc` crates; the ICE agent is our own, because a leg has one socket, one component
+//! and an adversary.
+//!
+//! Without the cargo feature `webrtc` the same names are there and no leg of a browser can be made.
+
+#[cfg(feature = "webrtc")]
+mod description;
+#[cfg(feature = "webrtc")]
+mod dtls;
+#[cfg(feature = "webrtc")]
+mod ice;
+#[cfg(feature = "webrtc")]
+mod identity;
+#[cfg(not(feature = "webrtc"))]
+mod off;
+#[cfg(feature = "webrtc")]
+mod srtp;
+#[cfg(feature = "webrtc")]
+mod stun;
+#[cfg(feature = "webrtc")]
+mod transport;
+
+#[cfg(feature = "webrtc")]
+pub use description::{Agreed, Negotiator, with_mapped};
+#[cfg(feature = "webrtc")]
+pub use identity::Identity;
+#[cfg(not(feature = "webrtc"))]
+pub use off::{Agreed, Identity, Negotiator, Transport, with_mapped};
+#[cfg(feature = "webrtc")]
+pub use transport::Transport;
+
+use crate::sdp::{Media, Session};
+use std::net::SocketAddr;
+
+/// Where a leg's plan says that its sound goes, when a [`Transport`] decides it: a name for "through the transport" that
+/// nothing is ever sent to.
+pub const THROUGH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
+
+/// What came of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrived {
+    /// RTP or RTCP of the peer, in the buffer that was given.
+    Media,
+    /// Something of the transport's own.
+    Handled,
+    /// Not used.
+    Dropped(Dropped),
+}
+
+/// Why a datagram was not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// Neither STUN nor DTLS nor RTP (RFC 7983), or cut short.
+    Malformed,
+    /// STUN that does not know our password, or answers nothing we asked.
+    Unproven,
+    /// From an address that has not proved to be the peer.
+    Stranger,
+    /// Media before the keys are there.
+    Early,
+    /// Media whose authentication failed, or a replay.
+    Forged,
+    /// DTLS that its association could not use, or too much of it.
+    Handshake,
+}
+
+impl Dropped {
+    /// All reasons, in the order of [`Dropped::index`].
+    pub const ALL: [Dropped; 6] =
+        [Dropped::Malformed, Dropped::Unproven, Dropped::Stranger, Dropped::Early, Dropped::Forged, Dropped::Handshake];
+
+    /// A number from 0, for counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How a transport does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TransportStats {
+    /// The peer's address that media goes to now.
+    pub selected: Option<SocketAddr>,
+    /// How often that address changed after the first.
+    pub moves: u32,
+    /// Whether the peer still consents to be sent to (RFC 7675).
+    pub consented: bool,
+    /// Whether the keys are there.
+    pub secured: bool,
+    /// Datagrams not used, by [`Dropped::index`].
+    pub dropped: [u64; Dropped::ALL.len()],
+}
+
+impl TransportStats {
+    /// How often a reason occurred.
+    pub fn dropped(&self, why: Dropped) -> u64 {
+        self.dropped[why.index()]
+    }
+}
+
+/// Whether a description is a browser's: its first audio stream runs over DTLS-SRTP and has a fingerprint.
+pub fn is_browsers(description: &Session) -> bool {
+    stream(description).is_some()
+}
+
+/// Whether a stream runs over DTLS-SRTP (RFC 5764), as it is named or, by older peers, implied.
+fn runs_over_dtls(description: &Session, media: &Media) -> bool {
+    let named = matches!(media.protocol.as_str(), "UDP/TLS/RTP/SAVPF" | "UDP/TLS/RTP/SAVP" | "RTP/SAVPF");
+    named && media.attribute("fingerprint").or_else(|| description.attribute("fingerprint")).is_some()
+}
+
+/// The stream of a browser's description that is ours: the first audio one over DTLS-SRTP that is not refused.
+fn stream(description: &Session) -> Option<usize> {
+    description.media.iter().position(|m| m.kind == "audio" && m.port != 0 && runs_over_dtls(description, m))
+}

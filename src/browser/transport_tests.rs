@@ -1,0 +1,208 @@
+//! Two whole transports on a pretended network, in virtual time: one answers, the other offers.
+
+use super::super::description::Negotiator;
+use super::super::identity::tests::identity;
+use super::*;
+use crate::sdp::{self, Capabilities, Codec, Direction};
+use std::time::Duration;
+
+const A: &str = "192.0.2.1:4000";
+const B: &str = "198.51.100.2:5000";
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn caps(addr: SocketAddr) -> Capabilities {
+    Capabilities {
+        addr: addr.ip(),
+        port: addr.port(),
+        rtcp_port: addr.port() + 1,
+        codecs: vec![Codec::Pcma],
+        telephone_event: true,
+        dtx: false,
+        direction: Direction::SendRecv,
+        session_id: 1,
+        session_version: 1,
+        srtp: sdp::Srtp::off(),
+    }
+}
+
+struct Net {
+    ends: [Transport; 2],
+    places: [SocketAddr; 2],
+    sides: [Negotiator; 2],
+    now: Mono,
+    /// What each end got of the other's media.
+    got: [Vec<Vec<u8>>; 2],
+    /// Of 100 datagrams so many are lost.
+    lost: u64,
+    dice: u64,
+}
+
+impl Net {
+    fn new() -> Net {
+        let places = [at(A), at(B)];
+        let mut sides = places.map(|p| Negotiator::new(&identity(), vec![p]));
+        let now = Mono::from_ms(200_000);
+        let offer = sides[0].offer(sdp::offer(&caps(places[0])));
+        let (answer, _, b) = sides[1].answer(&offer, &caps(places[1])).unwrap();
+        let (_, a) = sides[0].accept(&offer, &answer).unwrap();
+        let ends = [a, b].map(|agreed| Transport::new(agreed, now).unwrap());
+        Net { ends, places, sides, now, got: Default::default(), lost: 0, dice: 1 }
+    }
+
+    fn run(&mut self, ms: u64) {
+        for _ in 0..ms / 20 {
+            self.now = self.now + Duration::from_millis(20);
+            for end in &mut self.ends {
+                end.timeout(self.now);
+            }
+            self.carry();
+        }
+    }
+
+    fn carry(&mut self) {
+        for _ in 0..20 {
+            let mut quiet = true;
+            for from in 0..2 {
+                while let Some((to, datagram)) = self.ends[from].poll(self.now) {
+                    quiet = false;
+                    self.deliver(from, to, &datagram);
+                }
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: SocketAddr, datagram: &[u8]) {
+        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut plain = Vec::new();
+        let source = self.places[from];
+        if (self.dice >> 33) % 100 >= self.lost
+            && to == self.places[1 - from]
+            && self.ends[1 - from].receive(self.now, source, datagram, &mut plain) == Arrived::Media
+        {
+            self.got[1 - from].push(plain);
+        }
+    }
+
+    /// One end says something; whether the other heard it.
+    fn says(&mut self, from: usize, sequence: u8) -> bool {
+        let packet = [0x80, 8, 0, sequence, 0, 0, 0, 0, 0, 0, 0, from as u8, 1, 2, 3, 4];
+        let mut sealed = Vec::new();
+        let Some(to) = self.ends[from].seal(self.now, &packet, &mut sealed) else { return false };
+        let before = self.got[1 - from].len();
+        self.deliver(from, to, &sealed);
+        self.got[1 - from].get(before).is_some_and(|p| p == &packet)
+    }
+}
+
+#[test]
+fn two_ends_agree_on_keys_and_hear_each_other() {
+    let mut net = Net::new();
+    net.run(1_500);
+    let stats = net.ends[0].stats(net.now);
+    assert!(stats.secured && stats.consented, "{:?}", net.ends);
+    assert!(net.says(0, 1) && net.says(1, 1));
+}
+
+#[test]
+fn keys_come_through_a_network_that_loses_a_third() {
+    let mut net = Net::new();
+    net.lost = 33;
+    net.run(20_000);
+    net.lost = 0;
+    net.run(1_000);
+    assert!(net.says(0, 1) && net.says(1, 1), "{:?}", net.ends);
+}
+
+#[test]
+fn strangers_and_forgeries_are_counted_and_change_nothing() {
+    let mut net = Net::new();
+    let stranger = at("203.0.113.9:9");
+    let mut plain = Vec::new();
+    // A hello in the race before the real one, sound without keys, and noise of every kind.
+    let hello = [22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+    let sound = [0x80, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3, 4];
+    for first in 0..=255u8 {
+        let noise = [[first].as_slice(), &[0; 40]].concat();
+        for datagram in [hello.as_slice(), &sound, &noise] {
+            let end = &mut net.ends[1];
+            assert!(matches!(end.receive(net.now, stranger, datagram, &mut plain), Arrived::Dropped(_)));
+        }
+    }
+    net.run(1_500);
+    assert!(net.says(0, 1) && net.says(1, 1));
+    for _ in 0..100 {
+        let (place, now) = (net.places[0], net.now);
+        let forged = net.ends[1].receive(now, place, &sound, &mut plain);
+        assert_eq!(forged, Arrived::Dropped(Dropped::Forged), "from the peer's own address");
+        let _noise_of_a_handshake = net.ends[1].receive(now, place, &hello, &mut plain);
+    }
+    assert!(net.says(0, 2) && net.says(1, 2));
+    let stats = net.ends[1].stats(net.now);
+    assert!(stats.dropped(Dropped::Stranger) >= 512 && stats.dropped(Dropped::Forged) == 100, "{stats:?}");
+}
+
+#[test]
+fn a_restart_by_a_new_offer_changes_the_pair_and_keeps_the_keys() {
+    let mut net = Net::new();
+    net.run(1_500);
+    // The second end offers anew from another network, with other credentials.
+    net.places[1] = at("203.0.113.7:7000");
+    let other = Negotiator::new(&identity(), vec![net.places[1]]);
+    let fresh = other.offer(sdp::offer(&caps(net.places[1]))).to_string();
+    let (old, mine) = (fingerprint(&fresh), fingerprint(&net.sides[1].offer(sdp::offer(&caps(at(B)))).to_string()));
+    let offer = sdp::parse(fresh.replace(&old, &mine).as_bytes()).unwrap();
+    let (answer, _, a) = net.sides[0].answer(&offer, &caps(at(A))).unwrap();
+    assert!(a.restarted);
+    let mut b = a.clone();
+    b.both = crate::browser::ice::Generation { local: a.both.remote.clone(), remote: a.both.local.clone() };
+    b.role = crate::browser::stun::Role::Controlling;
+    (b.is_client, b.fingerprints) = (!a.is_client, net.ends[1].peer.0.clone());
+    b.remotes = vec![crate::browser::ice::Remote { addr: at(A), priority: 1 }];
+    assert!(answer.media[0].port != 0);
+    let now = net.now;
+    net.ends[0].agree(a, now);
+    net.ends[1].agree(b, now);
+    assert!(net.ends[0].stats(now).secured, "one association as long as the peer is the same");
+    net.run(3_000);
+    assert!(net.says(0, 3) && net.says(1, 3), "{:?}", net.ends);
+    assert_eq!(net.ends[0].stats(net.now).selected, Some(net.places[1]));
+}
+
+fn fingerprint(description: &str) -> String {
+    let line = description.lines().find(|l| l.starts_with("a=fingerprint:sha-256 ")).unwrap();
+    line["a=fingerprint:sha-256 ".len()..].trim().to_owned()
+}
+
+#[test]
+fn a_certificate_that_was_not_described_gets_no_keys() {
+    let mut net = Net::new();
+    let peer = (vec!["00:11".to_owned()], net.ends[0].peer.1);
+    net.ends[0].dtls = Dtls::new(net.ends[0].identity.clone(), peer.1, &peer.0).unwrap();
+    net.run(8_000);
+    assert!(!net.ends[0].stats(net.now).secured);
+    assert!(!net.says(0, 1));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+
+    /// Records from the peer's own address, as one on the way could write them, in the middle of a handshake.
+    #[test]
+    fn no_dtls_record_breaks_an_end(kind in 20u8..=23, epoch in 0u8..3, bytes in proptest::collection::vec(proptest::num::u8::ANY, 1..300)) {
+        let mut net = Net::new();
+        net.run(200);
+        let mut record = vec![kind, 254, 253, 0, epoch, 0, 0, 0, 0, 0, 9];
+        record.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
+        record.extend_from_slice(&bytes);
+        let mut plain = Vec::new();
+        let (now, place) = (net.now, net.places[0]);
+        let _counted_or_not = net.ends[1].receive(now, place, &record, &mut plain);
+        net.run(100);
+    }
+}
