@@ -14,6 +14,8 @@ const CORRELATED: usize = 160;
 const HISTORY: usize = PITCH_MAX * 3 + PITCH_MAX / 4;
 /// Lost blocks after which only silence is left: 60 ms.
 const SILENT_AFTER: u32 = 6;
+/// Lost blocks after which nothing but silence is remembered either.
+const FORGOTTEN_AFTER: u32 = SILENT_AFTER + HISTORY.div_ceil(BLOCK) as u32;
 /// Loudness lost per block after the first one.
 const FADE: f32 = 0.2;
 
@@ -54,6 +56,11 @@ impl Default for Concealer {
 }
 
 impl Concealer {
+    /// Of a stream that has been silent for long: its first block fades in, and nothing is searched for in zeros.
+    pub fn after_silence() -> Self {
+        Concealer { lost: FORGOTTEN_AFTER, ..Concealer::default() }
+    }
+
     /// With silence as its past.
     pub fn new() -> Self {
         Self::default()
@@ -89,7 +96,10 @@ impl Concealer {
     pub fn lost(&mut self, block: &mut [i16; BLOCK]) {
         if self.lost >= SILENT_AFTER {
             *block = [0; BLOCK];
-            self.remember(block);
+            if self.lost < FORGOTTEN_AFTER {
+                self.remember(block);
+                self.lost += 1;
+            }
             return;
         }
         let first = self.lost == 0;

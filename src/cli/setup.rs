@@ -24,7 +24,7 @@ const DIALPLANS: &str = "dialplans";
 /// The runtime of everything that is not media.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(cores.clamp(2, 8)).enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(cores.clamp(1, 8)).enable_all().build()?)
 }
 
 /// The configuration; its problems are printed, all of them.

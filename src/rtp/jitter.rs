@@ -142,7 +142,7 @@ impl JitterBuffer {
             waited: 0,
             odd: None,
             transit: Transit::new(),
-            conceal: Concealer::new(),
+            conceal: Concealer::after_silence(),
             last_quiet: true,
             adapted: Mono(0),
             counts: JitterCounts::default(),

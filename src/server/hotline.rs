@@ -437,12 +437,17 @@ impl Hotline {
 
     fn sip_metrics(&self, text: MetricsText) -> MetricsText {
         let sip = self.agent.counters();
-        let (traces, missed, failed) = self.agent.trace_figures();
+        let traces = self.agent.trace_figures();
         let text = text
             .counter_by("zongji_sip_refused_total", "SIP messages refused, by reason.", "reason", &self.agent.refused())
-            .counter("zongji_sip_traces_written_total", "Traces of calls on disk.", traces)
-            .counter("zongji_sip_trace_missed_total", "Messages that no trace had room for.", missed)
-            .counter("zongji_sip_trace_failed_total", "Traces the disk did not take.", failed);
+            .counter("zongji_sip_traces_written_total", "Traces of calls on disk.", traces.written)
+            .counter(
+                "zongji_sip_traces_spared_total",
+                "Traces of ordinary calls not written, so many ended.",
+                traces.spared,
+            )
+            .counter("zongji_sip_trace_missed_total", "Messages that no trace had room for.", traces.lost)
+            .counter("zongji_sip_trace_failed_total", "Traces the disk did not take.", traces.failed);
         [
             ("datagrams", "Messages over UDP.", sip.datagrams),
             ("streamed", "Messages over TCP.", sip.streamed),

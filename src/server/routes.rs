@@ -24,7 +24,7 @@ pub enum RouteKind {
     Bridge,
     /// Calls a seat for another seat, and answers when it does.
     Inside,
-    /// Answers and stays silent.
+    /// Answers and sends nothing.
     Silent,
     /// Sounds a tone of its own beside what it hears, and answers each key with its tones: a line check can measure
     /// each way by itself.
@@ -233,6 +233,11 @@ impl Route {
             flows: Vec::new(),
             bridged: self.bridged,
         })));
+    }
+
+    /// Whether the route ever sounds.
+    pub fn has_voice(&self) -> bool {
+        self.kind != RouteKind::Silent
     }
 
     /// A frame from a leg.

@@ -796,9 +796,15 @@ impl Switchboard {
     }
 
     fn tell(&self, call: CallId, input: CallInput) {
-        if let Some(line) = self.lines.get(&call) {
-            line.shard.send(ShardCommand::Input { call, input });
-        }
+        let Some(line) = self.lines.get(&call) else { return };
+        // Sound begins with a tick, and ends with one.
+        let waits = matches!(input, CallInput::Established | CallInput::HungUp(_));
+        let command = ShardCommand::Input { call, input };
+        if waits {
+            line.shard.send_for_tick(command)
+        } else {
+            line.shard.send(command)
+        };
     }
 
     pub(super) fn capabilities(&self, towards: IpAddr, port: u16, first: Option<Codec>) -> Capabilities {

@@ -13,7 +13,7 @@ use super::settings::{Listeners, Served, SipSettings};
 use super::sockets::{self, Way};
 use super::time::now;
 use super::tls::{self, Tls};
-use super::trace::{Ending, Role, Tracer};
+use super::trace::{Ending, Role, TraceFigures, Tracer};
 use super::transport::Transport;
 use super::{inside, refer, stream, timed, udp, uri, websocket};
 use crate::ids::CallId;
@@ -153,16 +153,17 @@ impl SipAgent {
         let bound = socket.local_addr().map_err(|e| SipError::Bind(settings.bind, e.to_string()))?;
         let local = sockets::advertised(bound, settings.public_host);
         let token = CancellationToken::new();
-        let udp = UdpConnection::from_socket(Arc::new(udp::SendOnly(socket.clone())), Some(local), Some(token.clone()))
+        let tracer = Tracer::start(settings.trace.as_ref()).map_err(|e| {
+            let dir = settings.trace.as_ref().map(|t| t.dir.clone()).unwrap_or_default();
+            SipError::Trace(dir, e.to_string())
+        })?;
+        let sends = Arc::new(udp::SendOnly(socket.clone(), tracer.clone()));
+        let udp = UdpConnection::from_socket(sends, Some(local), Some(token.clone()))
             .await
             .map_err(|e| SipError::Stack(e.to_string()))?;
         let transport = TransportLayer::new(token.clone());
         transport.add_transport(udp.clone().into());
         let addresses = Addresses { public: settings.public_host, local, bound, ports };
-        let tracer = Tracer::start(settings.trace.as_ref()).map_err(|e| {
-            let dir = settings.trace.as_ref().map(|t| t.dir.clone()).unwrap_or_default();
-            SipError::Trace(dir, e.to_string())
-        })?;
         tracer.bound(Transport::ALL.map(|t| addresses.bound_for(t)));
         let gate = Arc::new(Gate::new(settings, tracer, rand::random()));
         let settings = &gate.settings;
@@ -579,8 +580,8 @@ impl SipAgent {
         self.hub.gate.tracer.end(call, ending);
     }
 
-    /// Traces written, messages for which there was no room, traces the disk did not take.
-    pub fn trace_figures(&self) -> (u64, u64, u64) {
+    /// What became of the traces of calls.
+    pub fn trace_figures(&self) -> TraceFigures {
         self.hub.gate.tracer.figures()
     }
 

@@ -5,7 +5,7 @@ use super::gate::{lock, retry_after};
 use super::hub::{Entry, Hub, Invite, Reply};
 use super::identity::Identity;
 use super::transport::Transport;
-use super::wire::{NameAddr, Wire};
+use super::wire::NameAddr;
 use super::{inside, refer, sanity, timed, uri};
 use rsipstack::dialog::dialog::{Dialog, DialogState, DialogStateReceiver, TerminatedReason};
 use rsipstack::dialog::invite_dialog::InviteDialog;
@@ -101,15 +101,13 @@ async fn set_up(
         None => None,
     };
     let permit = hub.events.clone().try_reserve_owned().map_err(|_| 503u16)?;
-    let bytes = tx.original.to_string().into_bytes();
-    let wire = Wire::parse(&bytes).map_err(|_| 400u16)?;
-    let from = wire.get("from").and_then(NameAddr::parse).ok_or(400u16)?;
+    let from = tx.original.from_header().ok().and_then(|f| NameAddr::parse(f.value())).ok_or(400u16)?;
     let from_user = uri::SipUri::parse(&from.uri).ok().and_then(|u| u.user).unwrap_or_default();
     let user = if to_user.is_empty() { "zongji" } else { to_user.as_str() };
     let contact = contact(hub, user, source, transport).ok_or(400u16)?;
     let (states, receiver) = hub.layer.new_dialog_state_channel();
     let dialog = hub.layer.get_or_create_server_invite(tx, states, None, Some(contact)).map_err(|_| 400u16)?;
-    aim(&dialog, wire.get("contact"));
+    aim(&dialog, tx.original.contact_header().ok().map(|c| c.value()));
     hub.gate.calls(|c| c.set_tag(id, &dialog.id().local_tag));
     let invite = Invite { key: tx.key.clone(), sender: tx.tu_sender.clone() };
     let inbox = insert(hub, id, &dialog, Some(invite));
@@ -127,7 +125,12 @@ async fn set_up(
         call_id,
         seat: hub.gate.calls(|c| c.seat(id)).map(|s| s.user),
         replaces,
-        hops: wire.get("max-forwards").and_then(|v| v.parse::<u8>().ok()).unwrap_or(70).saturating_sub(1),
+        hops: tx
+            .original
+            .header_value("Max-Forwards")
+            .and_then(|v| v.parse::<u8>().ok())
+            .unwrap_or(70)
+            .saturating_sub(1),
     });
     let number = tx.original.cseq_header().ok().and_then(|c| c.seq().ok()).unwrap_or_default();
     tokio::spawn(watch(hub.clone(), id, dialog.clone(), receiver, inbox, number));
@@ -140,7 +143,7 @@ pub(super) fn insert(
     id: DialogId,
     dialog: &InviteDialog,
     invite: Option<Invite>,
-) -> mpsc::Receiver<Transaction> {
+) -> mpsc::Receiver<Box<Transaction>> {
     let (inbox, requests) = mpsc::channel(inside::INBOX);
     let entry = Entry {
         dialog: dialog.clone(),
@@ -190,7 +193,7 @@ pub(super) async fn watch(
     id: DialogId,
     dialog: InviteDialog,
     mut states: DialogStateReceiver,
-    mut requests: mpsc::Receiver<Transaction>,
+    mut requests: mpsc::Receiver<Box<Transaction>>,
     mut number: u32,
 ) {
     let mut unconfirmed = None;
@@ -209,17 +212,18 @@ pub(super) async fn watch(
                 if again(&hub, id, &dialog, &state) {
                     return;
                 }
-                if !state_changed(&hub, id, &dialog, state).await {
+                // Boxed, as what follows is: a dialog waits nearly all its life, and then has no use for their room.
+                if !Box::pin(state_changed(&hub, id, &dialog, state)).await {
                     break;
                 }
             }
             request = requests.recv() => match request {
-                Some(tx) => inside::take(&hub, id, &dialog, &mut number, tx).await,
+                Some(tx) => Box::pin(inside::take(&hub, id, &dialog, &mut number, *tx)).await,
                 None => break, // forgotten
             },
             () = wake.notified() => {} // there is another time to wait for
             () = tokio::time::sleep_until(timed.unwrap_or_else(tokio::time::Instant::now)), if timed.is_some() && due == timed => {
-                timed::overdue(&hub, id, &dialog).await;
+                Box::pin(timed::overdue(&hub, id, &dialog)).await;
             }
             () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                 // The library waits for an ACK only after a 200 that it could send.

@@ -36,8 +36,8 @@ pub(super) struct Entry {
     pub dialog: InviteDialog,
     /// Transaction of the incoming INVITE.
     pub invite: Option<Invite>,
-    /// Takes the requests inside the dialog.
-    pub inbox: mpsc::Sender<Transaction>,
+    /// Takes the requests inside the dialog. Boxed: the channel has the room for its first 32 from the beginning.
+    pub inbox: mpsc::Sender<Box<Transaction>>,
     /// A final response went out or came in.
     pub answered: bool,
     /// The last event was sent.
@@ -432,6 +432,13 @@ impl Mend {
     }
 }
 
+/// By what an answer goes out, as its Via says.
+fn answered_by(message: &SipMessage) -> Option<Transport> {
+    let SipMessage::Response(response) = message else { return None };
+    let via = response.via_header().ok()?.value();
+    Transport::from_name(via.strip_prefix("SIP/2.0/")?.split(' ').next()?)
+}
+
 impl MessageInspector for Mend {
     fn before_send(&self, mut message: SipMessage, to: Option<&SipAddr>) -> SipMessage {
         if let SipMessage::Request(request) = &mut message {
@@ -462,7 +469,10 @@ impl MessageInspector for Mend {
         // What is not known here (an answer goes to its Via) is read from the message itself.
         let at = to.and_then(|a| SocketAddr::try_from(a.addr.clone()).ok());
         let transport = to.and_then(|a| Transport::from_library(a.r#type?));
-        self.0.tracer.sent(transport, at, || message.to_bytes().to_vec());
+        // Datagrams are tapped at their socket, where they are bytes already.
+        if transport.or_else(|| answered_by(&message)) != Some(Transport::Udp) {
+            self.0.tracer.sent(transport, at, || message.to_bytes().to_vec());
+        }
         message
     }
 

@@ -31,10 +31,10 @@ pub(super) fn sort(hub: &Arc<Hub>, tx: Transaction) {
     };
     let id = ids(&tx.original).and_then(|(call_id, tag)| hub.gate.calls(|c| c.find(&call_id, &tag)));
     let Some(inbox) = id.and_then(|id| hub.entry(id, |e| e.inbox.clone())) else { return unknown(hub, tx) };
-    match inbox.try_send(tx) {
+    match inbox.try_send(Box::new(tx)) {
         Ok(()) => {}
-        Err(TrySendError::Full(tx)) => refuse_later(tx, StatusCode::ServerInternalError),
-        Err(TrySendError::Closed(tx)) => unknown(hub, tx),
+        Err(TrySendError::Full(tx)) => refuse_later(*tx, StatusCode::ServerInternalError),
+        Err(TrySendError::Closed(tx)) => unknown(hub, *tx),
     }
 }
 

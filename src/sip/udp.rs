@@ -2,6 +2,8 @@
 
 use super::hub::Hub;
 use super::reply::OLD_TAG;
+use super::trace::Tracer;
+use super::transport::Transport;
 use async_trait::async_trait;
 use rsipstack::platform::net::UdpSocket as LibrarySocket;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use tokio::net::UdpSocket;
 
 /// What the SIP library holds for a socket: it can send, and it never receives. We receive, check, and call it.
-pub(super) struct SendOnly(pub Arc<UdpSocket>);
+pub(super) struct SendOnly(pub Arc<UdpSocket>, pub Tracer);
 
 #[async_trait]
 impl LibrarySocket for SendOnly {
@@ -18,6 +20,7 @@ impl LibrarySocket for SendOnly {
     }
 
     async fn send_to(&self, buf: &[u8], to: SocketAddr) -> rsipstack::Result<usize> {
+        self.1.sent(Some(Transport::Udp), Some(to), || buf.to_vec());
         let to = as_bound(&self.0, to);
         if made_up_tag(buf).is_some() {
             self.0.send_to(&without_made_up_tag(buf.to_vec()), to).await?;

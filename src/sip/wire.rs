@@ -44,6 +44,19 @@ pub(super) fn head_end(data: &[u8]) -> Option<usize> {
     data.windows(4).position(|w| w == b"\r\n\r\n").map(|p| p + 4)
 }
 
+/// Call-ID of a message, and whether it is an INVITE, without taking it apart.
+pub(super) fn glance(data: &[u8]) -> Option<(&str, bool)> {
+    let head = data.get(..head_end(data)?)?;
+    let mut lines = head.split(|b| *b == b'\n');
+    let begins = lines.next()?.starts_with(b"INVITE ");
+    let id = lines.find_map(|line| {
+        let (name, value) = line.split_at_checked(line.iter().position(|b| *b == b':')?)?;
+        let name = name.trim_ascii_end();
+        (name.eq_ignore_ascii_case(b"call-id") || name.eq_ignore_ascii_case(b"i")).then_some(&value[1..])
+    })?;
+    Some((std::str::from_utf8(id.trim_ascii()).ok()?, begins))
+}
+
 impl<'a> Wire<'a> {
     /// Cuts `data` (one datagram, or one framed message of a stream).
     pub fn parse(data: &'a [u8]) -> Result<Wire<'a>, NotSip> {

@@ -182,11 +182,17 @@ impl ShardHandle {
     /// Gives a command without waiting. False when the shard is gone or so far behind that its queue is full: what is
     /// lost then is counted. A call that misses its hang-up that way ends when no sound comes any more.
     pub fn send(&self, command: ShardCommand) -> bool {
+        let sent = self.send_for_tick(command);
+        self.wake();
+        sent
+    }
+
+    /// The same, for what need not be known before the next sub-tick, at most 5 ms from now: it costs no waking.
+    pub fn send_for_tick(&self, command: ShardCommand) -> bool {
         let sent = self.commands.try_send(command).is_ok();
         if !sent {
             self.counters.untold.fetch_add(1, Ordering::Relaxed);
         }
-        self.wake();
         sent
     }
 

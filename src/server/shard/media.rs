@@ -87,10 +87,10 @@ impl Shard {
     /// sound goes with the tick and a key is pressed anew.
     pub(super) fn relay(&mut self, slot: &mut Slot, at: Mono, from: Leg, received: Received, bytes: &[u8]) {
         let mixed = slot.is_spoken_to(from.other());
-        let Some(seat) = slot.seat.as_mut() else { return };
+        let Some(seat) = slot.seat.as_deref_mut() else { return };
         let (source, sink) = match from {
-            Leg::Caller => (&mut slot.caller, seat),
-            Leg::Seat => (seat, &mut slot.caller),
+            Leg::Caller => (&mut *slot.caller, seat),
+            Leg::Seat => (seat, &mut *slot.caller),
             Leg::Supervisor => return,
         };
         if mixed || !relayed(source, sink) {
@@ -123,8 +123,8 @@ impl Shard {
     pub(super) fn serve(&mut self, slot: &mut Slot) {
         let at = now();
         slot.ticks += 1;
-        let supervisor = slot.supervisor.as_mut().map(|s| &mut s.leg);
-        for leg in [Some(&mut slot.caller), slot.seat.as_mut(), supervisor].into_iter().flatten() {
+        let supervisor = slot.supervisor.as_mut().map(|s| &mut *s.leg);
+        for leg in [Some(&mut *slot.caller), slot.seat.as_deref_mut(), supervisor].into_iter().flatten() {
             leg.keep_up(at);
         }
         let heard = slot.caller.rtp.pull(at);
@@ -158,9 +158,9 @@ impl Shard {
         }
         self.watch_for_silence(slot, at);
         if slot.ticks.is_multiple_of(25) {
-            let caller = slot.established.then_some(&mut slot.caller);
-            let supervisor = slot.supervisor.as_mut().map(|s| &mut s.leg);
-            for leg in [caller, slot.seat.as_mut(), supervisor].into_iter().flatten() {
+            let caller = slot.established.then_some(&mut *slot.caller);
+            let supervisor = slot.supervisor.as_mut().map(|s| &mut *s.leg);
+            for leg in [caller, slot.seat.as_deref_mut(), supervisor].into_iter().flatten() {
                 if let Some(to) = leg.rtp.rtcp_due(at, &mut self.packet) {
                     leg.transmit(at, &self.packet, to, true, &mut self.sealed);
                 }
@@ -174,7 +174,7 @@ impl Shard {
         let told = slot.app.speak(at, Leg::Caller);
         let sounds = slot.early && slot.seat.as_ref().is_some_and(|s| s.rtp.stats().last_packet.is_some());
         let told = from_seat.filter(|_| sounds).map_or(told, |early| AudioFrame { at: told.at, ..*early });
-        if slot.answered && slot.established {
+        if slot.answered && slot.established && slot.app.has_voice() {
             self.send(&mut slot.caller, &told);
         }
         if let Some(seat) = &mut slot.seat {
@@ -247,7 +247,7 @@ impl Shard {
                 App::Route(route) => route.handle(at, CallInput::CallerLost),
             }
             self.outputs(slot, at);
-        } else if slot.bridged && slot.seat.as_ref().is_some_and(silent) {
+        } else if slot.bridged && slot.seat.as_deref().is_some_and(silent) {
             self.tell_of_silence(slot);
             // Its dialog first: what the machine does next may be to order another seat.
             self.carry_out(slot, at, CallOutput::Hangup(Leg::Seat));

@@ -75,7 +75,8 @@ struct Shard {
     me: ShardHandle,
     inbox: Receiver<ShardCommand>,
     settings: ShardSettings,
-    slots: Vec<Option<Slot>>,
+    /// Boxed: a slot is taken out and put back for every packet and tick.
+    slots: Vec<Option<Box<Slot>>>,
     index: HashMap<CallId, usize>,
     /// Waited on: commands, the clock, bridged sockets.
     waking: OwnedFd,
@@ -163,6 +164,7 @@ impl Shard {
         if now().ms_since(self.pace.tick()) > 5 {
             self.me.counters.late.fetch_add(1, Ordering::Relaxed);
         }
+        self.commands();
         self.read_quiet();
         let phase = self.phase;
         self.phase = (self.phase + 1) % PHASES;
@@ -246,10 +248,10 @@ impl Shard {
         }
     }
 
-    fn release(&mut self, mut slot: Slot) {
+    fn release(&mut self, mut slot: Box<Slot>) {
         self.drop_supervisor(&mut slot);
-        let caller = slot.established.then_some(&mut slot.caller);
-        for leg in [caller, slot.seat.as_mut()].into_iter().flatten() {
+        let caller = slot.established.then_some(&mut *slot.caller);
+        for leg in [caller, slot.seat.as_deref_mut()].into_iter().flatten() {
             self.say_goodbye(leg);
         }
         let stats = Box::new(slot.caller.rtp.stats());

@@ -9,9 +9,15 @@ use crate::ids::{CallId, Leg};
 use crate::rtp::RtpSession;
 use crate::server::inference::Utterance;
 use crate::server::keys::{Keys, Way};
+use crate::server::pace::PHASES;
 use crate::server::time::now;
 use rustix::event::epoll;
 use std::sync::atomic::Ordering;
+
+/// Sub-ticks from a call's beginning to the earliest one that should be its own: by then its answer has been acknowledged.
+const AFTER_ANSWER: usize = 1;
+/// Calls that one sub-tick may serve more than another.
+const UNEVEN: usize = 8;
 
 impl Shard {
     pub(super) fn commands(&mut self) {
@@ -67,12 +73,25 @@ impl Shard {
         }
     }
 
+    /// A place whose tick comes soon after the caller's ACK can be here, unless that sub-tick has more calls to serve
+    /// than another by [`UNEVEN`].
+    fn free_slot(&mut self) -> usize {
+        let taken =
+            |phase: usize| self.slots.iter().skip(phase).step_by(PHASES as usize).filter(|s| s.is_some()).count();
+        let loads: [usize; PHASES as usize] = std::array::from_fn(taken);
+        let least = loads.iter().min().copied().unwrap_or(0);
+        let soon = |n: usize| (self.phase as usize + AFTER_ANSWER + n) % PHASES as usize;
+        let phase = (0..PHASES as usize).map(soon).find(|p| loads[*p] <= least + UNEVEN).unwrap_or(0);
+        let free = (phase..self.slots.len()).step_by(PHASES as usize).find(|i| self.slots[*i].is_none());
+        free.unwrap_or_else(|| {
+            let index = self.slots.len().next_multiple_of(PHASES as usize) + phase;
+            self.slots.resize_with(index + PHASES as usize - phase, || None);
+            index
+        })
+    }
+
     pub(super) fn begin(&mut self, new: NewCall) {
-        // The emptiest phase, so that sub-ticks stay even.
-        let index = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
+        let index = self.free_slot();
         let NewCall { call, app, flows, caller, tap } = new;
         let port = caller.sockets.port;
         let Some(caller) = self.open_leg(index, Leg::Caller, caller) else {
@@ -80,7 +99,7 @@ impl Shard {
             self.report(ShardReport::Released { call, ports: vec![port], last: Some(Box::default()), seat: None });
             return;
         };
-        self.slots[index] = Some(Slot {
+        self.slots[index] = Some(Box::new(Slot {
             call,
             app,
             flows,
@@ -96,7 +115,7 @@ impl Shard {
             holed: None,
             finished: false,
             ticks: 0,
-        });
+        }));
         self.index.insert(call, index);
         self.me.load.store(self.index.len(), Ordering::Relaxed);
         self.guarded(index, |shard, slot| shard.outputs(slot, now()));
@@ -142,7 +161,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn open_leg(&mut self, index: usize, leg: Leg, new: NewLeg) -> Option<MediaLeg> {
+    pub(super) fn open_leg(&mut self, index: usize, leg: Leg, new: NewLeg) -> Option<Box<MediaLeg>> {
         let NewLeg { sockets, plan, signalling, seed, secured } = new;
         for (socket, control) in [(&sockets.rtp, false), (&sockets.rtcp, true)] {
             let data = epoll::EventData::new_u64(token(index, leg, control));
@@ -157,7 +176,7 @@ impl Shard {
             Some(agreed) => Some(Box::new(Transport::new(*agreed, at)?)),
             None => None,
         };
-        let mut leg = MediaLeg {
+        let mut leg = Box::new(MediaLeg {
             signalling,
             rtp,
             socket: sockets.rtp,
@@ -168,7 +187,7 @@ impl Shard {
             other_codec: false,
             keys: Keys::default(),
             tones: None,
-        };
+        });
         leg.listen_for_tones();
         Some(leg)
     }

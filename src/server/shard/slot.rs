@@ -71,8 +71,8 @@ pub(super) struct Slot {
     pub call: CallId,
     pub app: App,
     pub flows: Option<Arc<FlowSet>>,
-    pub caller: MediaLeg,
-    pub seat: Option<MediaLeg>,
+    pub caller: Box<MediaLeg>,
+    pub seat: Option<Box<MediaLeg>>,
     pub supervisor: Option<Supervisor>,
     pub order: SeatOrder,
     pub tap: Option<Tap>,
@@ -93,8 +93,8 @@ impl Slot {
     pub(super) fn leg(&mut self, leg: Leg) -> Option<&mut MediaLeg> {
         match leg {
             Leg::Caller => Some(&mut self.caller),
-            Leg::Seat => self.seat.as_mut(),
-            Leg::Supervisor => self.supervisor.as_mut().map(|s| &mut s.leg),
+            Leg::Seat => self.seat.as_deref_mut(),
+            Leg::Supervisor => self.supervisor.as_mut().map(|s| &mut *s.leg),
         }
     }
 }
@@ -131,6 +131,14 @@ impl App {
         match self {
             App::Hotline(call) => call.speak(at, leg),
             App::Route(route) => route.speak(at, leg),
+        }
+    }
+
+    /// Whether it ever says anything: what never does sends no silence either.
+    pub(super) fn has_voice(&self) -> bool {
+        match self {
+            App::Hotline(_) => true,
+            App::Route(route) => route.has_voice(),
         }
     }
 

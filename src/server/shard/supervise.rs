@@ -13,7 +13,7 @@ use crate::ids::{CallId, Leg};
 pub(super) struct Supervisor {
     pub user: String,
     pub mode: Supervision,
-    pub leg: MediaLeg,
+    pub leg: Box<MediaLeg>,
 }
 
 impl Slot {

@@ -1,13 +1,13 @@
-//! What is in memory: messages by Call-ID, Call-IDs by call, all of it bounded. A value: given time and masked messages,
-//! it says which traces are due to be written.
+//! What is in memory: messages by Call-ID, Call-IDs by call, all of it bounded. A value: given time and messages, it says
+//! which traces are due to be written.
 
-use super::{Ending, LegTrace, Role, Seen, Trace, Way};
+use super::{Ending, Gathered, Raw, Role, Way, mask};
 use crate::call::why;
 use crate::ids::CallId;
 use crate::pii::mask_number;
 use crate::sip::refused::RefusedFor;
 use crate::sip::uri::SipUri;
-use crate::sip::wire::{NameAddr, Start, Wire};
+use crate::sip::wire::{NameAddr, Start, Wire, glance};
 use std::collections::HashMap;
 
 /// Messages of one Call-ID; of more, the first ones and the last ones stay.
@@ -30,11 +30,17 @@ const LATE: u64 = 40_000_000;
 /// What nobody joined, refused or ended in that time is forgotten.
 const FORGOTTEN: u64 = 25 * 3600 * 1_000_000;
 const UNCLAIMED: u64 = 600 * 1_000_000;
+/// Q.850: normal call clearing.
+const ORDINARY: u16 = 16;
+/// Where more calls end than would be kept for so many seconds, not every ordinary one is written; at least so many a
+/// second are.
+const KEPT_S: u64 = 60;
+const LEAST_PER_S: u64 = 20;
 
 /// What was heard under one Call-ID.
 #[derive(Debug, Default)]
 struct Heard {
-    messages: Vec<Seen>,
+    messages: Vec<Raw>,
     bytes: usize,
     lost: u32,
     call: Option<CallId>,
@@ -55,15 +61,46 @@ struct Group {
     ending: Option<(Ending, u64)>,
     written: bool,
     dirty: bool,
+    /// Not written, and not to be.
+    spared: bool,
+}
+
+impl Group {
+    /// It came to its end as calls do: nobody will ask why.
+    fn is_ordinary(&self) -> bool {
+        self.ending.as_ref().is_some_and(|(e, _)| e.cause == ORDINARY)
+    }
+}
+
+/// How many traces of ordinary calls may still be written: a bucket that fills with time.
+#[derive(Debug)]
+struct Allowance {
+    per_s: u64,
+    /// In millionths of a trace, up to two seconds' worth.
+    saved: u64,
+    at: u64,
+}
+
+impl Allowance {
+    fn take(&mut self, now: u64) -> bool {
+        let most = self.per_s * 2_000_000;
+        self.saved = now.saturating_sub(self.at).saturating_mul(self.per_s).saturating_add(self.saved).min(most);
+        self.at = now;
+        let enough = self.saved >= 1_000_000;
+        self.saved -= if enough { 1_000_000 } else { 0 };
+        enough
+    }
 }
 
 /// Everything in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Keep {
     legs: HashMap<String, Heard>,
     calls: HashMap<CallId, Group>,
     bytes: usize,
     strangers: usize,
+    allowance: Allowance,
+    spared: u64,
 }
 
 /// What became of a message.
@@ -78,13 +115,24 @@ pub(super) enum Kept {
 }
 
 impl Keep {
-    /// Notes a masked message. Only an INVITE begins something; all else belongs to what there is.
-    pub fn message(&mut self, seen: Seen, why: Option<RefusedFor>) -> Kept {
-        let Ok(wire) = Wire::parse(&seen.bytes) else { return Kept::NotOurs };
-        let Some(call_id) = wire.get("call-id").map(String::from) else { return Kept::NotOurs };
-        let begins = wire.method() == "INVITE";
-        drop(wire);
-        if !self.legs.contains_key(&call_id) {
+    /// Nothing yet; so many traces are kept on disk.
+    pub fn for_traces(calls: usize) -> Keep {
+        let per_s = (calls as u64 / KEPT_S).max(LEAST_PER_S);
+        let allowance = Allowance { per_s, saved: per_s * 2_000_000, at: 0 };
+        let (legs, calls) = (HashMap::new(), HashMap::new());
+        Keep { legs, calls, bytes: 0, strangers: 0, allowance, spared: 0 }
+    }
+
+    /// Traces of ordinary calls that were not written.
+    pub fn spared(&self) -> u64 {
+        self.spared
+    }
+
+    /// Notes a message. Only an INVITE begins something; all else belongs to what there is.
+    pub fn message(&mut self, seen: Raw) -> Kept {
+        let Some((call_id, begins)) = glance(&seen.bytes) else { return Kept::NotOurs };
+        let why = seen.why;
+        if !self.legs.contains_key(call_id) {
             if !begins {
                 return Kept::NotOurs;
             }
@@ -94,9 +142,9 @@ impl Keep {
             }
             self.strangers += usize::from(stranger);
             let began = seen.at;
-            self.legs.insert(call_id.clone(), Heard { refused: why, began, ..Heard::default() });
+            self.legs.insert(call_id.to_string(), Heard { refused: why, began, ..Heard::default() });
         }
-        let Some(heard) = self.legs.get_mut(&call_id) else { return Kept::Full };
+        let Some(heard) = self.legs.get_mut(call_id) else { return Kept::Full };
         if heard.bytes + seen.bytes.len() > BYTES || self.bytes >= ALL_BYTES {
             heard.lost += 1;
             return Kept::Full;
@@ -119,7 +167,7 @@ impl Keep {
         Kept::Yes
     }
 
-    /// A Call-ID (masked) is a leg of a call.
+    /// A Call-ID is a leg of a call.
     pub fn join(&mut self, call: CallId, call_id: String, role: Role, now: u64) {
         if self.legs.len() >= LEGS && !self.legs.contains_key(&call_id) {
             return;
@@ -146,7 +194,7 @@ impl Keep {
     }
 
     /// What is to be written now; what is over for good is forgotten.
-    pub fn due(&mut self, now: u64) -> Vec<Trace> {
+    pub fn due(&mut self, now: u64) -> Vec<Gathered> {
         let mut due = Vec::new();
         let mut over = Vec::new();
         for (call, group) in &mut self.calls {
@@ -156,14 +204,20 @@ impl Keep {
             // What comes after the first writing is added when it is over, or at the latest now.
             let late = group.dirty && (last || now.saturating_sub(group.last) >= SOON);
             if age.is_some_and(|a| a >= SOON) && (!group.written || late) {
-                (group.written, group.dirty) = (true, false);
-                due.push(*call);
+                let first = !std::mem::replace(&mut group.written, true);
+                group.dirty = false;
+                if first && group.is_ordinary() && !self.allowance.take(now) {
+                    group.spared = true;
+                    self.spared += 1;
+                } else if !group.spared {
+                    due.push(*call);
+                }
             }
             if last {
                 over.push(*call);
             }
         }
-        let mut traces: Vec<Trace> = due.iter().filter_map(|c| self.trace_of(*c)).collect();
+        let mut traces: Vec<Gathered> = due.iter().filter_map(|c| self.trace_of(*c)).collect();
         for call in over {
             for (_, leg) in self.calls.remove(&call).map(|g| g.legs).unwrap_or_default() {
                 self.forget(&leg);
@@ -173,7 +227,7 @@ impl Keep {
         traces
     }
 
-    fn strangers_due(&mut self, now: u64) -> Vec<Trace> {
+    fn strangers_due(&mut self, now: u64) -> Vec<Gathered> {
         let (mut due, mut over) = (Vec::new(), Vec::new());
         for (call_id, heard) in self.legs.iter_mut().filter(|(_, h)| h.call.is_none()) {
             let age = now.saturating_sub(heard.last);
@@ -199,29 +253,28 @@ impl Keep {
     }
 
     /// Everything that is not on disk yet: the program ends.
-    pub fn rest(&mut self) -> Vec<Trace> {
-        let open = |g: &&Group| !g.written || g.dirty;
+    pub fn rest(&mut self) -> Vec<Gathered> {
+        let open = |g: &&Group| !g.spared && (!g.written || g.dirty);
         let calls: Vec<CallId> = self.calls.iter().filter(|(_, g)| open(g)).map(|(c, _)| *c).collect();
-        let mut traces: Vec<Trace> = calls.into_iter().filter_map(|c| self.trace_of(c)).collect();
+        let mut traces: Vec<Gathered> = calls.into_iter().filter_map(|c| self.trace_of(c)).collect();
         let alone = self.legs.iter().filter(|(_, h)| h.call.is_none() && h.dirty);
         traces.extend(alone.filter_map(|(call_id, heard)| stranger(call_id, heard)));
         traces
     }
 
-    fn trace_of(&self, call: CallId) -> Option<Trace> {
+    fn trace_of(&self, call: CallId) -> Option<Gathered> {
         let group = self.calls.get(&call)?;
         let heard = || group.legs.iter().filter_map(|(_, l)| self.legs.get(l));
-        let mut messages: Vec<Seen> = heard().flat_map(|h| h.messages.iter().cloned()).collect();
+        let mut messages: Vec<Raw> = heard().flat_map(|h| h.messages.iter().cloned()).collect();
         messages.sort_by_key(|m| m.at);
         let ending = group.ending.as_ref().map(|(e, _)| e.clone()).unwrap_or_else(cut_off);
-        let leg = |(role, call_id): &(Role, String)| LegTrace { role: *role, call_id: call_id.clone() };
-        Some(Trace {
+        Some(Gathered {
             id: call.to_string(),
             refused: false,
             began: messages.first().map_or(group.began, |m| m.at),
             ending,
             lost: heard().map(|h| h.lost).sum(),
-            legs: group.legs.iter().map(leg).collect(),
+            legs: group.legs.clone(),
             messages,
         })
     }
@@ -233,10 +286,10 @@ fn cut_off() -> Ending {
 }
 
 /// The trace of what was refused before it was a call.
-fn stranger(call_id: &str, heard: &Heard) -> Option<Trace> {
+fn stranger(call_id: &str, heard: &Heard) -> Option<Gathered> {
     let (why, why_zh) = heard.refused?.sentences();
     let invite = heard.messages.iter().find(|m| m.way == Way::In)?;
-    let (from, to) = ends(&invite.bytes);
+    let (from, to) = ends(&mask::message(&invite.bytes));
     let status = heard.messages.iter().find_map(|m| status_of(&m.bytes));
     let ending = Ending {
         from,
@@ -247,13 +300,13 @@ fn stranger(call_id: &str, heard: &Heard) -> Option<Trace> {
     };
     let seed =
         call_id.bytes().fold(0xcbf2_9ce4_8422_2325_u128, |h, b| (h ^ u128::from(b)).wrapping_mul(0x100_0000_01b3));
-    Some(Trace {
+    Some(Gathered {
         id: CallId::new((heard.began / 1000) as i64, seed).to_string(),
         refused: true,
         began: heard.began,
         ending,
         lost: heard.lost,
-        legs: vec![LegTrace { role: Role::Caller, call_id: call_id.into() }],
+        legs: vec![(Role::Caller, call_id.into())],
         messages: heard.messages.clone(),
     })
 }
@@ -282,12 +335,16 @@ mod tests {
     use super::*;
     use crate::sip::transport::Transport;
 
-    fn seen(at: u64, method: &str, call_id: &str) -> Seen {
+    fn seen(at: u64, method: &str, call_id: &str) -> Raw {
         let text = format!(
             "{method} sip:400@h SIP/2.0\r\nFrom: <sip:138****8000@h>;tag=1\r\nCall-ID: {call_id}\r\nCSeq: 1 {method}\r\n\r\n"
         );
-        let (local, remote) = ("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
-        Seen { at, way: Way::In, carrier: Transport::Udp, local, remote, refused: None, bytes: text.into_bytes() }
+        let remote = "192.0.2.2:5060".parse().ok();
+        Raw { at, way: Way::In, carrier: Some(Transport::Udp), remote, why: None, bytes: text.into_bytes() }
+    }
+
+    fn refused(seen: Raw) -> Raw {
+        Raw { why: Some(RefusedFor::UnknownNumber), ..seen }
     }
 
     fn call() -> CallId {
@@ -296,23 +353,23 @@ mod tests {
 
     #[test]
     fn all_legs_of_a_call_are_one_trace_in_order_written_after_its_goodbyes() {
-        let mut keep = Keep::default();
-        assert_eq!(keep.message(seen(0, "OPTIONS", "a"), None), Kept::NotOurs);
+        let mut keep = Keep::for_traces(2000);
+        assert_eq!(keep.message(seen(0, "OPTIONS", "a")), Kept::NotOurs);
         for (at, method, id) in [(1, "INVITE", "a"), (3, "INVITE", "b"), (2, "ACK", "a"), (4, "BYE", "b")] {
-            assert_eq!(keep.message(seen(at, method, id), None), Kept::Yes);
+            assert_eq!(keep.message(seen(at, method, id)), Kept::Yes);
         }
         keep.join(call(), "a".into(), Role::Caller, 1);
         keep.join(call(), "b".into(), Role::Seat, 3);
         keep.join(call(), "b".into(), Role::Seat, 3);
         keep.end(call(), Ending { cause: 16, ..Ending::default() }, 10);
         assert!(keep.due(SOON).is_empty());
-        keep.message(seen(SOON, "BYE", "a"), None);
+        keep.message(seen(SOON, "BYE", "a"));
         let traces = keep.due(10 + SOON);
         let [trace] = traces.as_slice() else { panic!("{traces:?}") };
         assert_eq!(trace.messages.iter().map(|m| m.at).collect::<Vec<_>>(), [1, 2, 3, 4, SOON]);
-        assert_eq!(trace.legs.iter().map(|l| l.role).collect::<Vec<_>>(), [Role::Caller, Role::Seat]);
+        assert_eq!(trace.legs.iter().map(|l| l.0).collect::<Vec<_>>(), [Role::Caller, Role::Seat]);
         assert!(keep.due(20 + SOON).is_empty(), "once");
-        keep.message(seen(2 * SOON, "BYE", "a"), None);
+        keep.message(seen(2 * SOON, "BYE", "a"));
         assert!(keep.due(3 * SOON - 1).is_empty(), "it may not be over yet");
         assert_eq!(keep.due(3 * SOON)[0].messages.len(), 6, "again with what came late");
         assert!(keep.due(10 + LATE).is_empty());
@@ -321,14 +378,14 @@ mod tests {
 
     #[test]
     fn what_was_refused_has_a_trace_of_its_own_and_its_reason() {
-        let mut keep = Keep::default();
-        keep.message(seen(5, "INVITE", "x"), Some(RefusedFor::UnknownNumber));
-        let answer = Seen {
+        let mut keep = Keep::for_traces(2000);
+        keep.message(refused(seen(5, "INVITE", "x")));
+        let answer = Raw {
             way: Way::Out,
             bytes: b"SIP/2.0 404 Not Found\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\r\n".to_vec(),
             ..seen(6, "", "")
         };
-        keep.message(answer, None);
+        keep.message(answer);
         let traces = keep.due(6 + SOON);
         assert_eq!((traces[0].refused, traces[0].ending.cause, traces[0].messages.len()), (true, 1, 2));
         assert!(traces[0].ending.why.starts_with("refused with 404: the number dialled"), "{}", traces[0].ending.why);
@@ -339,20 +396,43 @@ mod tests {
 
     #[test]
     fn neither_one_call_nor_a_flood_takes_more_than_its_share() {
-        let mut keep = Keep::default();
-        keep.message(seen(0, "INVITE", "a"), None);
+        let mut keep = Keep::for_traces(2000);
+        keep.message(seen(0, "INVITE", "a"));
         for at in 1..1000 {
-            keep.message(seen(at, "INFO", "a"), None);
+            keep.message(seen(at, "INFO", "a"));
         }
         keep.join(call(), "a".into(), Role::Caller, 0);
         let heard = &keep.legs["a"];
         assert_eq!((heard.messages.len(), heard.lost), (MESSAGES, 800));
         assert_eq!((heard.messages[FIRST - 1].at, heard.messages[MESSAGES - 1].at), (FIRST as u64 - 1, 999));
-        let kept = |n: u64| keep.message(seen(n, "INVITE", &format!("s{n}")), Some(RefusedFor::UnknownNumber));
+        let kept = |n: u64| keep.message(refused(seen(n, "INVITE", &format!("s{n}"))));
         assert_eq!((0..2000).map(kept).filter(|k| *k == Kept::Yes).count(), STRANGERS);
-        assert_eq!(keep.message(seen(1, "INVITE", "b"), None), Kept::Yes, "a call finds room all the same");
+        assert_eq!(keep.message(seen(1, "INVITE", "b")), Kept::Yes, "a call finds room all the same");
         assert_eq!(keep.due(5 * SOON).len(), STRANGERS_A_LOOK);
         keep.due(5 * SOON + LATE);
         assert_eq!(keep.strangers, 0);
+    }
+
+    #[test]
+    fn where_thousands_of_calls_end_ordinary_ones_are_spared_and_failed_ones_written() {
+        let mut keep = Keep::for_traces(2000);
+        let (per_s, calls) = (2000 / KEPT_S, 400);
+        for n in 0..calls {
+            let (id, call) = (format!("c{n}"), CallId::new(1, u128::from(n)));
+            keep.message(seen(n, "INVITE", &id));
+            keep.join(call, id, Role::Caller, n);
+            let cause = if n % 10 == 0 { 41 } else { ORDINARY };
+            keep.end(call, Ending { cause, ..Ending::default() }, n);
+        }
+        let written = keep.due(calls + SOON);
+        let failed = written.iter().filter(|t| t.ending.cause == 41).count() as u64;
+        assert_eq!((failed, written.len() as u64 - failed), (calls / 10, 2 * per_s));
+        assert_eq!(keep.spared(), calls - calls / 10 - 2 * per_s);
+        assert!(keep.rest().is_empty(), "nor at the end of the program");
+        // A second later there is room again.
+        keep.message(seen(3 * SOON, "INVITE", "later"));
+        keep.join(call(), "later".into(), Role::Caller, 3 * SOON);
+        keep.end(call(), Ending { cause: ORDINARY, ..Ending::default() }, 3 * SOON);
+        assert_eq!(keep.due(4 * SOON).len(), 1);
     }
 }

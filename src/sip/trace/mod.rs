@@ -1,11 +1,12 @@
 //! What was said over SIP in each call: taken at the gate, masked, kept for a while, shown as a ladder or a capture.
 //!
 //! ```text
-//! gate, library ──copy──▶ bounded queue ──▶ thread `sip-trace`: mask, gather by call ──at the end──▶ one file per call
+//! gate, sockets ──copy──▶ bounded queue ──▶ thread `sip-trace`: gather by call ──at the end──▶ mask ──▶ one file per call
 //! ```
 //!
-//! Signalling only copies bytes into the queue and never waits: what finds no room is counted and lost. Nothing is
-//! kept, in memory or on disk, that [`mask`] has not gone over.
+//! Signalling only copies bytes into the queue and never waits: what finds no room is counted and lost. Nothing comes to
+//! disk that [`mask`] has not gone over. Masking and writing are most of the cost, and where so many calls end that a
+//! trace would be gone within a minute, those of ordinary calls are spared it.
 
 mod file;
 mod keep;
@@ -20,6 +21,7 @@ pub use ladder::{Lang, formats, ladder, sdp_summary};
 pub use mask::{call_id as masked_call_id, message as masked};
 pub use pcap::pcap;
 pub use shelf::{Found, Shelf};
+pub use tracer::TraceFigures;
 pub(super) use tracer::Tracer;
 
 use super::transport::Transport;
@@ -44,6 +46,29 @@ pub enum Way {
     In,
     /// From us.
     Out,
+}
+
+/// A message as it was tapped: in memory only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Raw {
+    at: u64,
+    way: Way,
+    carrier: Option<Transport>,
+    remote: Option<SocketAddr>,
+    why: Option<super::refused::RefusedFor>,
+    bytes: Vec<u8>,
+}
+
+/// A trace whose messages and Call-IDs are not masked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Gathered {
+    id: String,
+    refused: bool,
+    began: u64,
+    ending: Ending,
+    lost: u32,
+    legs: Vec<(Role, String)>,
+    messages: Vec<Raw>,
 }
 
 /// What the other side of a leg is to the call.

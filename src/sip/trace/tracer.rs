@@ -3,7 +3,7 @@
 use super::keep::{Keep, Kept};
 use super::mask;
 use super::shelf::Filing;
-use super::{Ending, Role, Seen, Trace, TraceSettings, Way};
+use super::{Ending, Gathered, LegTrace, Raw, Role, Seen, Trace, TraceSettings, Way};
 use crate::ids::CallId;
 use crate::sip::gate::local_ip_for;
 use crate::sip::refused::RefusedFor;
@@ -23,27 +23,15 @@ const QUEUE: usize = 8192;
 const QUEUE_BYTES: usize = 16 << 20;
 /// Longest message kept; nothing that works is longer.
 const LONGEST: usize = 64 * 1024;
-/// How often what is due is looked for.
+/// How often the queue is emptied and what is due looked for.
 const LOOK: Duration = Duration::from_millis(100);
 /// Own addresses remembered, by peer.
 const ROUTES: usize = 1024;
-
-/// A message as it was tapped.
-struct Raw {
-    at: u64,
-    way: Way,
-    carrier: Option<Transport>,
-    remote: Option<SocketAddr>,
-    why: Option<RefusedFor>,
-    bytes: Vec<u8>,
-}
 
 enum Note {
     Message(Raw),
     Join(CallId, String, Role, u64),
     End(CallId, Box<Ending>, u64),
-    /// Writes everything, then says so.
-    Stop(tokio::sync::oneshot::Sender<()>),
 }
 
 #[derive(Debug, Default)]
@@ -53,13 +41,29 @@ struct Figures {
     written: AtomicU64,
     /// Traces the disk did not take.
     failed: AtomicU64,
+    /// Of ordinary calls, not written because they would not have been kept.
+    spared: AtomicU64,
     waiting: AtomicUsize,
 }
 
 struct Inner {
     queue: Sender<Note>,
+    stop: Sender<tokio::sync::oneshot::Sender<()>>,
     figures: Arc<Figures>,
     bound: Arc<OnceLock<[SocketAddr; 5]>>,
+}
+
+/// What became of messages and traces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TraceFigures {
+    /// Traces on disk.
+    pub written: u64,
+    /// Messages that found no room.
+    pub lost: u64,
+    /// Traces the disk did not take.
+    pub failed: u64,
+    /// Traces of ordinary calls that were not written, because so many calls ended that none was kept for a minute.
+    pub spared: u64,
 }
 
 /// Where signalling leaves its copies. Without settings it takes none.
@@ -71,18 +75,14 @@ impl Tracer {
     pub fn start(settings: Option<&TraceSettings>) -> std::io::Result<Tracer> {
         let Some(settings) = settings else { return Ok(Tracer(None)) };
         let filing = Filing::open(settings.clone())?;
+        let keep = Keep::for_traces(settings.calls);
         let (queue, notes) = bounded(QUEUE);
+        let (stop, stopped) = bounded(1);
         let (figures, bound) = (Arc::new(Figures::default()), Arc::new(OnceLock::new()));
-        let worker = Worker {
-            keep: Keep::default(),
-            filing,
-            figures: figures.clone(),
-            bound: bound.clone(),
-            routes: HashMap::new(),
-            told: None,
-        };
-        std::thread::Builder::new().name("sip-trace".into()).spawn(move || worker.run(&notes))?;
-        Ok(Tracer(Some(Arc::new(Inner { queue, figures, bound }))))
+        let worker =
+            Worker { keep, filing, figures: figures.clone(), bound: bound.clone(), routes: HashMap::new(), told: None };
+        std::thread::Builder::new().name("sip-trace".into()).spawn(move || worker.run(&notes, &stopped))?;
+        Ok(Tracer(Some(Arc::new(Inner { queue, stop, figures, bound }))))
     }
 
     /// Where our sockets are bound, in the order of [`Transport::ALL`].
@@ -133,7 +133,7 @@ impl Tracer {
 
     /// A Call-ID belongs to a call.
     pub fn join(&self, call: CallId, call_id: &str, role: Role) {
-        self.tell(|| Note::Join(call, mask::call_id(call_id), role, time::utc_us(time::now())));
+        self.tell(|| Note::Join(call, call_id.to_string(), role, time::utc_us(time::now())));
     }
 
     /// A call is over.
@@ -153,16 +153,21 @@ impl Tracer {
     pub async fn stop(&self) {
         let Some(inner) = &self.0 else { return };
         let (done, is_done) = tokio::sync::oneshot::channel();
-        if inner.queue.try_send(Note::Stop(done)).is_ok() {
+        if inner.stop.try_send(done).is_ok() {
             let _the_disk_hangs = tokio::time::timeout(Duration::from_secs(2), is_done).await;
         }
     }
 
-    /// Traces written, messages that found no room, traces the disk did not take.
-    pub fn figures(&self) -> (u64, u64, u64) {
-        let Some(inner) = &self.0 else { return (0, 0, 0) };
+    /// What became of messages and traces so far.
+    pub fn figures(&self) -> TraceFigures {
+        let Some(inner) = &self.0 else { return TraceFigures::default() };
         let f = &inner.figures;
-        (f.written.load(Relaxed), f.lost.load(Relaxed), f.failed.load(Relaxed))
+        TraceFigures {
+            written: f.written.load(Relaxed),
+            lost: f.lost.load(Relaxed),
+            failed: f.failed.load(Relaxed),
+            spared: f.spared.load(Relaxed),
+        }
     }
 }
 
@@ -178,26 +183,24 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, notes: &Receiver<Note>) {
+    /// Looks into the queue now and then: waiting at it would mean to be woken for every message, which costs signalling
+    /// more than the copy does.
+    fn run(mut self, notes: &Receiver<Note>, stopped: &Receiver<tokio::sync::oneshot::Sender<()>>) {
         // Calls come before the record of how they came.
         let _not_every_system_lets_us = rustix::process::nice(5);
-        let mut looked = time::now();
         loop {
-            match notes.recv_timeout(LOOK) {
-                Ok(Note::Stop(done)) => {
-                    let rest = self.keep.rest();
-                    rest.iter().for_each(|t| self.write(t));
-                    let _nobody_waits = done.send(());
-                }
-                Ok(note) => self.take(note),
+            let stop = stopped.recv_timeout(LOOK);
+            notes.try_iter().take(QUEUE).for_each(|note| self.take(note));
+            let due = match stop {
+                Err(RecvTimeoutError::Timeout) => self.keep.due(time::utc_us(time::now())),
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => self.keep.rest(),
+            };
+            self.figures.spared.store(self.keep.spared(), Relaxed);
+            due.into_iter().for_each(|t| self.write(t));
+            match stop {
+                Ok(done) => drop(done.send(())),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
-            }
-            let now = time::now();
-            if now.since(looked) >= LOOK {
-                looked = now;
-                let due = self.keep.due(time::utc_us(now));
-                due.iter().for_each(|t| self.write(t));
             }
         }
     }
@@ -206,24 +209,17 @@ impl Worker {
         match note {
             Note::Message(raw) => {
                 self.figures.waiting.fetch_sub(raw.bytes.len(), Relaxed);
-                let why = raw.why;
-                if let Some(seen) = self.seen(raw)
-                    && self.keep.message(seen, why) == Kept::Full
-                {
+                if raw.bytes.len() <= LONGEST && self.keep.message(raw) == Kept::Full {
                     self.figures.lost.fetch_add(1, Relaxed);
                 }
             }
             Note::Join(call, call_id, role, at) => self.keep.join(call, call_id, role, at),
             Note::End(call, ending, at) => self.keep.end(call, *ending, at),
-            Note::Stop(_) => {}
         }
     }
 
     /// Masked, and with the addresses that were not known.
-    fn seen(&mut self, raw: Raw) -> Option<Seen> {
-        if raw.bytes.len() > LONGEST {
-            return None;
-        }
+    fn seen(&mut self, raw: &Raw) -> Option<Seen> {
         let wire = Wire::parse(&raw.bytes).ok()?;
         let via = Via::all(&wire).and_then(|v| v.into_iter().next());
         let remote = match raw.remote {
@@ -247,8 +243,16 @@ impl Worker {
         *self.routes.entry(peer.ip()).or_insert_with(|| local_ip_for(peer).unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
     }
 
-    fn write(&mut self, trace: &Trace) {
-        match self.filing.put(trace) {
+    fn masked(&mut self, gathered: Gathered) -> Trace {
+        let Gathered { id, refused, began, ending, lost, legs, messages } = gathered;
+        let legs = legs.into_iter().map(|(role, id)| LegTrace { role, call_id: mask::call_id(&id) }).collect();
+        let messages = messages.iter().filter_map(|raw| self.seen(raw)).collect();
+        Trace { id, refused, began, ending, lost, legs, messages }
+    }
+
+    fn write(&mut self, gathered: Gathered) {
+        let trace = self.masked(gathered);
+        match self.filing.put(&trace) {
             Ok(()) => {
                 self.figures.written.fetch_add(1, Relaxed);
             }
