@@ -67,7 +67,7 @@ bench: ## Measure: latency of a turn, cost of a call, pacing (criterion; budgets
 bench-peers: ## Measure with the load tool that other engines were measured with (IVRLOAD=folder of ivrload.c)
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory release
-	@ZONGJI=$(ZONGJI) benches/peer/run.sh "$(IVRLOAD)"
+	@for part in run curve slope; do ZONGJI=$(ZONGJI) benches/peer/$$part.sh "$(IVRLOAD)"; done
 
 soak: ## Long tests, then calls in a loop against a release build, watching its memory (SOAK_MINUTES=10)
 	@scripts/setup.sh test
