@@ -1,0 +1,202 @@
+//! A call that comes: who it is from, what may be agreed with it, and the machine that it gets.
+
+use super::hotline::TestRoute;
+use super::line::Line;
+use super::ports::MediaSockets;
+use super::routes::{Listening, Route, RouteParts};
+use super::secure;
+use super::shard::{App, NewCall, NewLeg, ShardCommand};
+use super::switchboard::{Arrival, RETRY_S, Switchboard};
+use super::time::{now, today, utc};
+use super::trunks::rewrite;
+use super::why::{Knock, TurnedAway, no_agreement};
+use crate::call::{Call, CallSettings, EndReason, Facts, Phrases, Why};
+use crate::dialplan::{FlowSet, Run, Session as FlowSession};
+use crate::ids::{CallId, Leg};
+use crate::pii::Pii;
+use crate::sdp::MediaPlan;
+use crate::sip::Identity;
+use crate::sip::trace::Role;
+use crate::store::{NewCall as NewCallRow, WriteJob};
+use rand::RngExt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Switchboard {
+    /// The caller's number: what a trunk vouches for goes before what the caller says, written as we write numbers.
+    pub(super) fn caller_of(&self, from: String, identity: &Identity) -> String {
+        let Some(trunk) = identity.trunk.as_deref().and_then(|name| self.p.trunks.named(name)) else { return from };
+        rewrite(&trunk.caller_in, identity.asserted.as_ref().unwrap_or(&from))
+    }
+
+    pub(super) fn invite(
+        &mut self,
+        knock: &Knock<'_>,
+        (source, transport): (SocketAddr, crate::sip::Transport),
+        body: Option<String>,
+        (seat, hops): (Option<&str>, u8),
+    ) -> Result<(), TurnedAway> {
+        let &Knock { dialog, from, to, call_id, trunk } = knock;
+        if let Some(wish) = self.supervises(to) {
+            return self.admit_supervisor(dialog, from, wish, source, body.as_deref()).map_err(TurnedAway::with);
+        }
+        let no_room = |why: Why| {
+            self.p.refused.fetch_add(1, Ordering::Relaxed);
+            let limit = self.p.settings.max_calls as u64;
+            let reason = EndReason::of(why, &Facts { limit, ..Facts::default() });
+            tracing::warn!("a call was refused: {}", reason.sentence);
+            TurnedAway { code: 503, retry: Some(RETRY_S), reason }
+        };
+        let trunk = trunk.and_then(|name| self.p.trunks.named(name)).cloned();
+        if let Some(trunk) = trunk.as_ref().filter(|t| !t.inbound) {
+            tracing::warn!("a call was refused: trunk {} takes calls out only ([[trunk]] direction)", trunk.name);
+            return Err(TurnedAway { code: 403, retry: None, reason: EndReason::of(Why::OutOnly, &Facts::default()) });
+        }
+        // Seats' legs are not counted: the agent counts both, and takes more.
+        if self.lines.len() >= self.p.settings.max_calls {
+            return Err(no_room(Why::LinesFull));
+        }
+        if self.p.writer.is_behind() {
+            return Err(no_room(Why::DiskSlow));
+        }
+        let Some(shard) = self.p.shards.iter().min_by_key(|s| s.load()).cloned() else {
+            return Err(no_room(Why::NoMediaThread));
+        };
+        let sockets = self.p.ports.take(now()).map_err(|_| no_room(Why::NoPort))?;
+        let mut caps = self.capabilities(source.ip(), sockets.port, None);
+        if let Some(trunk) = trunk.filter(|t| !t.codecs.is_empty()) {
+            caps.codecs.clone_from(&trunk.codecs);
+        }
+        let mut side = self.side_of_caller(body.as_deref(), transport.is_web(), &caps, source.ip());
+        let (agreed, secured) = match secure::negotiate_caller(&mut side, &mut caps, body.as_deref()) {
+            Ok(agreed) => agreed,
+            Err(code) => {
+                self.rest(Some(sockets));
+                let reason = no_agreement(code, body.as_deref(), &caps);
+                return Err(TurnedAway { code, retry: None, reason });
+            }
+        };
+        let route = self.p.settings.routes.iter().find(|r| r.user == to).cloned();
+        let route = route.or_else(|| seat.and_then(|_| self.inside(to)));
+        let call = CallId::new(utc().0, self.p.rng.random());
+        let plan = agreed.plan.clone();
+        self.dialogs.insert(dialog, (call, Leg::Caller));
+        self.p.agent.trace_leg(dialog, call, Role::Caller);
+        let ends = (from, to, source);
+        let mut line = Line::new(dialog, shard, ends, (caps, agreed), route.as_ref(), now());
+        line.hops = hops;
+        line.seat_calling = seat.map(String::from);
+        (line.side, line.secured) = (side, secured);
+        self.lines.insert(call, line);
+        seat.into_iter().for_each(|s| self.roster.engage(s));
+        match route {
+            Some(route) => self.begin_route(call, &route, sockets, plan, source.ip()),
+            None => {
+                self.waiting.insert(call, (sockets, plan, source.ip()));
+                let (number, to, sip_call_id) = (Pii::new(from), to.into(), call_id.into());
+                self.write(WriteJob::Begin(NewCallRow { id: call, from: number, to, sip_call_id, at: utc() }));
+                self.look_up(call, from.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// The profile is here (or never will be): the call machine begins.
+    pub(super) fn arrived(&mut self, arrival: Arrival) {
+        let Arrival { call, profile } = arrival;
+        let Some((sockets, plan, signalling)) = self.waiting.remove(&call) else { return };
+        let Some(line) = self.lines.get_mut(&call) else {
+            self.rest(Some(sockets));
+            return;
+        };
+        let flows = match self.p.flows.read() {
+            Ok(f) => f.clone(),
+            Err(poisoned) => poisoned.into_inner().clone(),
+        };
+        line.flow_set = flows.hash().to_owned();
+        let session =
+            FlowSession { caller: line.from.expose().into(), profile, today: today(), lang: flows.hotline().lang };
+        let run = Run::new(flows.clone(), session);
+        let settings = CallSettings {
+            speech: self.p.settings.speech,
+            answer_delay_ms: self.p.settings.answer_delay_ms,
+            max_call_s: self.p.settings.max_call_s,
+            hold_music: self.p.hold_music.clone(),
+            phrases: Phrases::of(flows.hotline().lang),
+            ..CallSettings::default()
+        };
+        let machine = Call::new(call, Box::new(run), crate::engines::new_vad(), settings, now());
+        self.begin(call, App::Hotline(Box::new(machine)), Some(flows), sockets, plan, signalling);
+    }
+
+    fn begin_route(
+        &mut self,
+        call: CallId,
+        route: &TestRoute,
+        sockets: MediaSockets,
+        plan: Option<MediaPlan>,
+        signalling: IpAddr,
+    ) {
+        let prompt = self.p.prompts.get(&route.file).cloned().unwrap_or_default();
+        let flows = self.p.flows.read().map(|f| f.clone()).ok();
+        let listen = match (route.listening, &flows) {
+            (Listening::Speech, Some(f)) => Some(Arc::new(super::hotline::opening_question(f))),
+            _ => None,
+        };
+        let vad = (route.listening != Listening::Keys).then(|| crate::engines::new_vad());
+        let target = route.target.clone();
+        let parts = RouteParts { kind: route.kind, listening: route.listening, target, prompt, vad, listen };
+        let app = App::Route(Box::new(Route::new(parts, now())));
+        self.begin(call, app, flows, sockets, plan, signalling);
+    }
+
+    fn begin(
+        &mut self,
+        call: CallId,
+        app: App,
+        flows: Option<Arc<FlowSet>>,
+        sockets: MediaSockets,
+        plan: Option<MediaPlan>,
+        signalling: IpAddr,
+    ) {
+        match plan {
+            Some(plan) => self.begin_media(call, app, flows, sockets, plan, signalling),
+            None => {
+                if let Some(line) = self.lines.get_mut(&call) {
+                    line.parked = Some((app, flows, sockets, signalling));
+                    let (agent, dialog, offer) = (self.p.agent.clone(), line.dialog, line.answer.clone());
+                    tokio::spawn(async move { agent.answer(dialog, offer).await });
+                }
+            }
+        }
+    }
+
+    pub(super) fn begin_media(
+        &mut self,
+        call: CallId,
+        app: App,
+        flows: Option<Arc<FlowSet>>,
+        sockets: MediaSockets,
+        plan: MediaPlan,
+        signalling: IpAddr,
+    ) {
+        let seed = self.p.rng.random();
+        let Some(line) = self.lines.get_mut(&call) else { return };
+        let recorded = if line.hotline { self.p.settings.record } else { line.recorded_route };
+        let tap = self.p.recorder.as_ref().filter(|r| recorded && !r.is_halted()).map(|r| r.open(call, today()));
+        line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
+        let begun = line.recording.as_ref().filter(|_| line.hotline).map(|p| p.display().to_string());
+        let (shard, secured) = (line.shard.clone(), line.secured.take());
+        if let Some(path) = begun {
+            self.write(WriteJob::Recording(call, path));
+        }
+        let port = sockets.port;
+        let caller = NewLeg { sockets, plan, signalling, seed, secured };
+        let begin = ShardCommand::Begin(Box::new(NewCall { call, app, flows, caller, tap }));
+        if !shard.send(begin) {
+            self.rest_port(port);
+            self.end_early(call, Why::NoMediaThread);
+        }
+    }
+}
