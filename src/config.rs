@@ -11,7 +11,7 @@ mod tests;
 
 use crate::sdp::{Codec, SrtpPolicy};
 use crate::server::outbound::Role;
-use crate::server::trunks::Rewrite;
+use crate::server::trunks::{Rewrite, TransferBy};
 use crate::sip::Network;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -146,6 +146,8 @@ pub struct Trunk {
     pub give_up_ms: u32,
     /// Seconds between OPTIONS; 0: none.
     pub options_s: u32,
+    /// How its callers are transferred outside.
+    pub transfer: TransferBy,
 }
 
 impl Default for Trunk {
@@ -168,6 +170,7 @@ impl Default for Trunk {
             max_out: 100,
             give_up_ms: 1500,
             options_s: 15,
+            transfer: TransferBy::Bridge,
         }
     }
 }

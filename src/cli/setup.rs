@@ -239,6 +239,7 @@ pub fn settings(c: &Config) -> HotlineSettings {
             calls: c.trace.keep as usize,
             bytes: u64::from(c.trace.max_mb) << 20,
         }),
+        names: crate::sip::Resolver::default(),
         hold_music: c.media.hold_music.clone(),
         answer_delay_ms: 0,
     }
@@ -280,6 +281,7 @@ fn trunk(t: &crate::config::Trunk) -> Trunk {
         max_out: t.max_out,
         give_up_ms: t.give_up_ms,
         options_s: t.options_s,
+        transfer: t.transfer,
     }
 }
 

@@ -5,6 +5,7 @@ use super::{
 };
 use crate::sdp::{Codec, SrtpPolicy};
 use crate::server::outbound::Role;
+use crate::server::trunks::TransferBy;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -366,6 +367,8 @@ fn trunk(s: &mut Section<'_, '_, '_>) -> Trunk {
     s.number("max_out", &mut t.max_out, 0..=10_000);
     s.number("give_up_ms", &mut t.give_up_ms, 100..=30_000);
     s.number("options_s", &mut t.options_s, 0..=3600);
+    let transfer = [("bridge", TransferBy::Bridge), ("refer", TransferBy::Refer)];
+    s.choice("transfer", &mut t.transfer, &transfer);
     s.need("name");
     s.need("servers");
     t.password = Secret::new(password);
@@ -379,7 +382,7 @@ fn outbound(s: &mut Section<'_, '_, '_>) -> Outbound {
         let digits = text.strip_prefix('+').unwrap_or(text);
         (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| text.to_string())
     };
-    s.choice("role", &mut o.role, &[(Role::Flow.name(), Role::Flow)]);
+    s.choice("role", &mut o.role, &[(Role::Flow.name(), Role::Flow), (Role::Seat.name(), Role::Seat)]);
     s.items("allow", &mut o.allow, begins, beginning);
     s.items("deny", &mut o.deny, begins, beginning);
     s.number("at_once", &mut o.at_once, 1..=10_000);

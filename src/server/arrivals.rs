@@ -2,69 +2,108 @@
 
 use super::hotline::TestRoute;
 use super::line::Line;
+use super::outward::{ANONYMOUS, origin_of};
 use super::ports::MediaSockets;
-use super::routes::{Listening, Route, RouteParts};
+use super::routes::{Listening, Route, RouteKind, RouteParts};
 use super::secure;
-use super::shard::{App, NewCall, NewLeg, ShardCommand};
+use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle};
 use super::switchboard::{Arrival, RETRY_S, Switchboard};
 use super::time::{now, today, utc};
-use super::trunks::rewrite;
+use super::trunks::{Trunk, rewrite};
 use super::why::{Knock, TurnedAway, no_agreement};
 use crate::call::{Call, CallSettings, EndReason, Facts, Phrases, Why};
-use crate::dialplan::{FlowSet, Run, Session as FlowSession};
+use crate::dialplan::{FlowSet, Run, Session as FlowSession, Value};
 use crate::ids::{CallId, Leg};
 use crate::pii::Pii;
 use crate::sdp::MediaPlan;
-use crate::sip::Identity;
 use crate::sip::trace::Role;
-use crate::store::{NewCall as NewCallRow, WriteJob};
+use crate::sip::{Identity, SipEvent};
+use crate::store::{NewCall as NewCallRow, Origin, WriteJob};
 use rand::RngExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// What the flow may ask of the call's origin, beside what is known of the customer.
+fn with_origin(profile: Value, origin: &Origin, anonymous: bool) -> Value {
+    let mut known = match profile {
+        Value::Map(known) => known,
+        _ => Default::default(),
+    };
+    known.insert("anonymous".into(), Value::Bool(anonymous));
+    let diverted = origin.diverted.as_ref().map_or(Value::Null, |(number, _)| Value::text(number.expose()));
+    known.insert("diverted_from".into(), diverted);
+    Value::Map(known)
+}
+
 impl Switchboard {
     /// The caller's number: what a trunk vouches for goes before what the caller says, written as we write numbers.
     pub(super) fn caller_of(&self, from: String, identity: &Identity) -> String {
+        if identity.private || from.eq_ignore_ascii_case(ANONYMOUS) {
+            return ANONYMOUS.into(); // not kept, not said, not shown
+        }
         let Some(trunk) = identity.trunk.as_deref().and_then(|name| self.p.trunks.named(name)) else { return from };
         rewrite(&trunk.caller_in, identity.asserted.as_ref().unwrap_or(&from))
     }
 
-    pub(super) fn invite(
-        &mut self,
-        knock: &Knock<'_>,
-        (source, transport): (SocketAddr, crate::sip::Transport),
-        body: Option<String>,
-        (seat, hops): (Option<&str>, u8),
-    ) -> Result<(), TurnedAway> {
-        let &Knock { dialog, from, to, call_id, trunk } = knock;
-        if let Some(wish) = self.supervises(to) {
-            return self.admit_supervisor(dialog, from, wish, source, body.as_deref()).map_err(TurnedAway::with);
-        }
-        let no_room = |why: Why| {
-            self.p.refused.fetch_add(1, Ordering::Relaxed);
-            let limit = self.p.settings.max_calls as u64;
-            let reason = EndReason::of(why, &Facts { limit, ..Facts::default() });
-            tracing::warn!("a call was refused: {}", reason.sentence);
-            TurnedAway { code: 503, retry: Some(RETRY_S), reason }
+    /// Somebody calls: he gets a machine, or is refused with a record of why.
+    pub(super) fn called(&mut self, event: SipEvent) {
+        let SipEvent::Invite {
+            dialog, from_user, to_user, source, transport, sdp, call_id, seat, hops, identity, ..
+        } = event
+        else {
+            return;
         };
-        let trunk = trunk.and_then(|name| self.p.trunks.named(name)).cloned();
-        if let Some(trunk) = trunk.as_ref().filter(|t| !t.inbound) {
+        let from = self.caller_of(from_user, &identity);
+        let trunk = identity.trunk.as_deref();
+        let outward = self.outward(seat.as_deref(), &to_user);
+        let origin = Origin { outward: outward.is_some(), ..origin_of(&identity) };
+        let knock = Knock { dialog, from: &from, to: &to_user, call_id: &call_id, trunk, origin: &origin };
+        if let Err(away) = self.invite(&knock, (source, transport), sdp, (seat.as_deref(), hops, outward)) {
+            self.turn_away(&knock, away);
+        }
+    }
+
+    /// The media thread that takes one more call, or why none is taken.
+    fn room(&self, trunk: Option<&Trunk>) -> Result<ShardHandle, TurnedAway> {
+        if let Some(trunk) = trunk.filter(|t| !t.inbound) {
             tracing::warn!("a call was refused: trunk {} takes calls out only ([[trunk]] direction)", trunk.name);
             return Err(TurnedAway { code: 403, retry: None, reason: EndReason::of(Why::OutOnly, &Facts::default()) });
         }
         // Seats' legs are not counted: the agent counts both, and takes more.
         if self.lines.len() >= self.p.settings.max_calls {
-            return Err(no_room(Why::LinesFull));
+            return Err(self.no_room(Why::LinesFull));
         }
         if self.p.writer.is_behind() {
-            return Err(no_room(Why::DiskSlow));
+            return Err(self.no_room(Why::DiskSlow));
         }
-        let Some(shard) = self.p.shards.iter().min_by_key(|s| s.load()).cloned() else {
-            return Err(no_room(Why::NoMediaThread));
-        };
-        let sockets = self.p.ports.take(now()).map_err(|_| no_room(Why::NoPort))?;
+        self.p.shards.iter().min_by_key(|s| s.load()).cloned().ok_or_else(|| self.no_room(Why::NoMediaThread))
+    }
+
+    fn no_room(&self, why: Why) -> TurnedAway {
+        self.p.refused.fetch_add(1, Ordering::Relaxed);
+        let limit = self.p.settings.max_calls as u64;
+        let reason = EndReason::of(why, &Facts { limit, ..Facts::default() });
+        tracing::warn!("a call was refused: {}", reason.sentence);
+        TurnedAway { code: 503, retry: Some(RETRY_S), reason }
+    }
+
+    fn invite(
+        &mut self,
+        knock: &Knock<'_>,
+        (source, transport): (SocketAddr, crate::sip::Transport),
+        body: Option<String>,
+        (seat, hops, outward): (Option<&str>, u8, Option<TestRoute>),
+    ) -> Result<(), TurnedAway> {
+        let &Knock { dialog, from, to, call_id, trunk, origin } = knock;
+        if let Some(wish) = self.supervises(to) {
+            return self.admit_supervisor(dialog, from, wish, source, body.as_deref()).map_err(TurnedAway::with);
+        }
+        let trunk = trunk.and_then(|name| self.p.trunks.named(name)).cloned();
+        let shard = self.room(trunk.as_ref())?;
+        let sockets = self.p.ports.take(now()).map_err(|_| self.no_room(Why::NoPort))?;
         let mut caps = self.capabilities(source.ip(), sockets.port, None);
+        let trunk_name = trunk.as_ref().map(|t| t.name.clone());
         if let Some(trunk) = trunk.filter(|t| !t.codecs.is_empty()) {
             caps.codecs.clone_from(&trunk.codecs);
         }
@@ -78,24 +117,41 @@ impl Switchboard {
             }
         };
         let route = self.p.settings.routes.iter().find(|r| r.user == to).cloned();
-        let route = route.or_else(|| seat.and_then(|_| self.inside(to)));
+        let route = route.or_else(|| seat.and_then(|_| self.inside(to))).or(outward);
+        let seat_out = seat.filter(|_| route.as_ref().is_some_and(|r| r.kind == RouteKind::Outside));
+        if let Some(away) = seat_out.and_then(|seat| self.let_out(seat, to).err()) {
+            self.rest(Some(sockets));
+            return Err(away);
+        }
         let call = CallId::new(utc().0, self.p.rng.random());
         let plan = agreed.plan.clone();
         self.dialogs.insert(dialog, (call, Leg::Caller));
         self.p.agent.trace_leg(dialog, call, Role::Caller);
         let ends = (from, to, source);
         let mut line = Line::new(dialog, shard, ends, (caps, agreed), route.as_ref(), now());
-        line.hops = hops;
+        (line.hops, line.trunk, line.origin) = (hops, trunk_name, origin.clone());
+        line.outward = seat_out.is_some();
+        line.hotline |= line.outward;
+        let recorded = line.hotline;
         line.seat_calling = seat.map(String::from);
         (line.side, line.secured) = (side, secured);
         self.lines.insert(call, line);
         seat.into_iter().for_each(|s| self.roster.engage(s));
+        if recorded {
+            let (from, to, sip_call_id, origin) = (Pii::new(from), to.into(), call_id.into(), origin.clone());
+            self.write(WriteJob::Begin(NewCallRow {
+                id: call,
+                from,
+                to,
+                sip_call_id,
+                at: utc(),
+                origin: Box::new(origin),
+            }));
+        }
         match route {
             Some(route) => self.begin_route(call, &route, sockets, plan, source.ip()),
             None => {
                 self.waiting.insert(call, (sockets, plan, source.ip()));
-                let (number, to, sip_call_id) = (Pii::new(from), to.into(), call_id.into());
-                self.write(WriteJob::Begin(NewCallRow { id: call, from: number, to, sip_call_id, at: utc() }));
                 self.look_up(call, from.to_owned());
             }
         }
@@ -115,8 +171,9 @@ impl Switchboard {
             Err(poisoned) => poisoned.into_inner().clone(),
         };
         line.flow_set = flows.hash().to_owned();
-        let session =
-            FlowSession { caller: line.from.expose().into(), profile, today: today(), lang: flows.hotline().lang };
+        let caller = if line.from.expose() == ANONYMOUS { String::new() } else { line.from.expose().into() };
+        let profile = with_origin(profile, &line.origin, caller.is_empty());
+        let session = FlowSession { caller, profile, today: today(), lang: flows.hotline().lang };
         let run = Run::new(flows.clone(), session);
         let settings = CallSettings {
             speech: self.p.settings.speech,
@@ -198,5 +255,20 @@ impl Switchboard {
             self.rest_port(port);
             self.end_early(call, Why::NoMediaThread);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_may_ask_whether_the_caller_hides_and_whom_the_call_was_meant_for() {
+        let origin = Origin { diverted: Some((Pii::new("4009"), Some("no-answer".into()))), ..Origin::default() };
+        let known = with_origin(Value::map([("name", Value::text("张"))]), &origin, false);
+        assert_eq!(known.get("name"), &Value::text("张"));
+        assert_eq!((known.get("anonymous"), known.get("diverted_from")), (&Value::Bool(false), &Value::text("4009")));
+        let known = with_origin(Value::Null, &Origin::default(), true);
+        assert_eq!((known.get("anonymous"), known.get("diverted_from")), (&Value::Bool(true), &Value::Null));
     }
 }

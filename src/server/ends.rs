@@ -75,10 +75,16 @@ impl Switchboard {
         let Some(line) = self.lines.get_mut(&call) else { return };
         let dialog = match leg {
             Leg::Caller => Some(line.dialog),
-            Leg::Seat => line.seat.take().and_then(|mut seat| {
-                self.release(&mut seat);
-                seat.dialog
-            }),
+            Leg::Seat => {
+                if let Some(asked) = line.referring.take() {
+                    self.let_go(&asked.trying);
+                }
+                let seat = self.lines.get_mut(&call).and_then(|l| l.seat.take());
+                seat.and_then(|mut seat| {
+                    self.release(&mut seat);
+                    seat.dialog
+                })
+            }
             Leg::Supervisor => None,
         };
         if let Some(dialog) = dialog
@@ -139,6 +145,7 @@ impl Switchboard {
 
     fn forget(&mut self, call: CallId) {
         if let Some(line) = self.lines.remove(&call) {
+            self.outward_over(&line);
             self.dialogs.remove(&line.dialog);
             line.seat_calling.iter().for_each(|s| self.roster.free(s));
         }

@@ -9,11 +9,12 @@ use super::mos::MosFigures;
 use super::outbound::Outbound;
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
+use super::referring::Referred;
 use super::seats::Roster;
 use super::shard::{ShardCommand, ShardHandle, ShardReport};
 use super::time::{now, utc};
 use super::trunks::Trunks;
-use super::why::{AwayLimit, Knock};
+use super::why::AwayLimit;
 use crate::call::{CallEvent, CallInput, CallOutput, Why};
 use crate::dialplan::{FlowSet, Value};
 use crate::ids::{CallId, Leg};
@@ -95,6 +96,8 @@ pub struct Switchboard {
     pub(super) dialling: usize,
     pub(super) attempts: u64,
     pub(super) dialled: (mpsc::Sender<Dialled>, mpsc::Receiver<Dialled>),
+    /// What trunks say of transfers that they were asked to make.
+    pub(super) referred: (mpsc::Sender<Referred>, mpsc::Receiver<Referred>),
     /// What SIP told of a dialog before its dialling was reported.
     pub(super) early: VecDeque<SipEvent>,
     pub(super) away: AwayLimit,
@@ -112,6 +115,7 @@ impl Switchboard {
             dialling: 0,
             attempts: 0,
             dialled: mpsc::channel(1024),
+            referred: mpsc::channel(1024),
             early: VecDeque::new(),
             away: AwayLimit::default(),
             arrivals: mpsc::channel(1024),
@@ -133,6 +137,7 @@ impl Switchboard {
                 _ = &mut stop => break,
                 Some(report) = shards.recv() => self.report(report).await,
                 Some(dialled) = self.dialled.1.recv() => self.dialled(dialled),
+                Some(news) = self.referred.1.recv() => self.referred(news),
                 Some(event) = sip.recv() => self.signal(event),
                 Some(arrival) = self.arrivals.1.recv() => self.arrived(arrival),
                 else => break,
@@ -174,26 +179,7 @@ impl Switchboard {
                     self.reject(dialog, code, None);
                 }
             }
-            SipEvent::Invite {
-                dialog,
-                from_user,
-                to_user,
-                source,
-                transport,
-                sdp,
-                call_id,
-                seat,
-                hops,
-                identity,
-                ..
-            } => {
-                let from = self.caller_of(from_user, &identity);
-                let trunk = identity.trunk.as_deref();
-                let knock = Knock { dialog, from: &from, to: &to_user, call_id: &call_id, trunk };
-                if let Err(away) = self.invite(&knock, (source, transport), sdp, (seat.as_deref(), hops)) {
-                    self.turn_away(&knock, away);
-                }
-            }
+            SipEvent::Invite { .. } => self.called(event),
             SipEvent::Refer { dialog, request, seat, to_user, replaces } => {
                 let answer = self.refer(dialog, &seat, &to_user, replaces);
                 let agent = self.p.agent.clone();
@@ -283,7 +269,7 @@ impl Switchboard {
         let Some(line) = self.lines.get_mut(&call) else { return };
         let dialog = line.dialog;
         match output {
-            CallOutput::Ring if line.our_offer.is_none() => self.p.agent.ring(dialog).await,
+            CallOutput::Ring if line.our_offer.is_none() && !line.progressed => self.p.agent.ring(dialog).await,
             CallOutput::Answer => {
                 if line.our_offer.is_none() {
                     let answer = line.answer.clone();
