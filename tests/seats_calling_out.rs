@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use zongji::audio::{FRAME_SAMPLES, tone_power};
+use zongji::server::Supervisor;
 use zongji::server::hotline::HotlineSettings;
 use zongji::server::outbound::{Role, Rule};
 use zongji::server::phone::{Act, CallResult, Phone, PhoneSettings, Step, When};
@@ -247,7 +248,11 @@ async fn the_number_called_hangs_up_after_the_first_trunk_was_silent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_seats_rule_does_not_allow_is_refused_recorded_and_an_alarm() {
     let far = Far::new().await;
-    let running = common::start(|s| lets_out(s, vec![trunk(far.at(), 1)], 1)).await;
+    let running = common::start(|s| {
+        lets_out(s, vec![trunk(far.at(), 1)], 1);
+        s.supervisors = vec![Supervisor { user: "9001".into(), password: "secret-9001".into() }];
+    })
+    .await;
     let denied = dial(&running, "19001234567", 5000).await.unwrap();
     assert_eq!(denied.code, 403);
     assert!(far.c.hears_nothing(300).await, "nothing may leave");
@@ -258,7 +263,12 @@ async fn what_the_seats_rule_does_not_allow_is_refused_recorded_and_an_alarm() {
     let reason = calls[0].reason.as_deref().unwrap_or_default();
     assert!(reason.contains("[[outbound]]") && reason.contains("190****4567"), "{reason}");
     assert_eq!(calls[0].direction, "out");
-    // A stranger who says he is nobody is no seat at all.
+    // A supervisor has a password, but is no seat; a stranger has none.
+    let boss = Some(Credential { user: "9001".into(), password: "secret-9001".into(), realm: None });
+    let settings = PhoneSettings { credential: boss, ..PhoneSettings::new(([127, 0, 0, 1], 0).into(), "9001") };
+    let mut phone = Phone::start(settings).await.unwrap();
+    let supervisor = phone.call(&format!("sip:{NUMBER}@{}", running.sip), vec![], &mut |_| {}).await.unwrap();
+    assert_eq!(supervisor.code, 404);
     let stranger = Client::new(running.sip).await;
     stranger.send(&stranger.request("INVITE", NUMBER, "stranger", 1, "", "", OFFER)).await;
     assert!(stranger.final_answer().await.starts_with("SIP/2.0 404"));

@@ -59,6 +59,10 @@ impl Switchboard {
         let outward = self.outward(seat.as_deref(), &to_user);
         let origin = Origin { outward: outward.is_some(), ..origin_of(&identity) };
         let knock = Knock { dialog, from: &from, to: &to_user, call_id: &call_id, trunk, origin: &origin };
+        // SIP lets seats dial any number, so that it is judged here; who is no seat but has a password dials ours only.
+        if seat.is_some() && outward.is_none() && !self.is_ours(&to_user) {
+            return self.turn_away(&knock, TurnedAway::with((404, None)));
+        }
         if let Err(away) = self.invite(&knock, (source, transport), sdp, (seat.as_deref(), hops, outward)) {
             self.turn_away(&knock, away);
         }

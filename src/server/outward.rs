@@ -31,7 +31,7 @@ impl Switchboard {
         let s = &self.p.settings;
         let may = s.outbound.iter().any(|rule| rule.role == Role::Seat);
         let is_seat = seat.is_some_and(|user| s.seats.iter().any(|s| s.user == user));
-        let ours = s.numbers.iter().any(|n| n == to) || s.seats.iter().any(|s| s.user == to);
+        let ours = s.numbers.iter().any(|n| n == to) || self.is_inside(to);
         let number = national(to).filter(|_| may && is_seat && !ours)?;
         Some(TestRoute {
             user: to.to_owned(),
@@ -41,6 +41,17 @@ impl Switchboard {
             target: format!("{OUT}{number}"),
             record: false,
         })
+    }
+
+    /// Whether a number reaches anybody here.
+    pub(super) fn is_ours(&self, to: &str) -> bool {
+        self.p.settings.numbers.iter().any(|n| n == to || n == "*") || self.is_inside(to)
+    }
+
+    fn is_inside(&self, to: &str) -> bool {
+        let s = &self.p.settings;
+        let named = s.seats.iter().any(|s| s.user == to) || s.routes.iter().any(|r| r.user == to);
+        named || self.supervises(to).is_some()
     }
 
     /// Whether a seat's call may go out now; then it counts until [`Switchboard::outward_over`].

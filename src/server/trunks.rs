@@ -73,7 +73,7 @@ pub enum TransferBy {
 }
 
 /// A line to a carrier.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Trunk {
     /// Its name.
     pub name: String,

@@ -550,12 +550,13 @@ impl SipAgent {
             hub.gate.calls(|c| c.end(leg, now()));
             return granted;
         }
+        let least = hub.gate.settings.renew_least;
         let mut wait = granted.clone().unwrap_or(60);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     () = stop.cancelled() => break,
-                    () = tokio::time::sleep(Duration::from_secs(u64::from(wait / 2).max(5))) => {}
+                    () = tokio::time::sleep(Duration::from_secs(u64::from(wait / 2)).max(least)) => {}
                 }
                 match register_once(&hub, &mut registration, &way, expires).await {
                     Ok(seconds) => wait = seconds.max(10),

@@ -172,6 +172,10 @@ pub struct SipSettings {
     pub session_min_s: u32,
     /// Where what is said in each call is kept, if anywhere.
     pub trace: Option<super::trace::TraceSettings>,
+    /// How often the files of a certificate are looked at. 5 s but in tests.
+    pub certificate_look: Duration,
+    /// The shortest pause before a registration of ours is refreshed. 5 s but in tests.
+    pub renew_least: Duration,
     /// Who is asked where the hosts of addresses are.
     pub names: super::Resolver,
 }
@@ -203,6 +207,8 @@ impl Default for SipSettings {
             session_expires_s: 1800,
             session_min_s: 90,
             trace: None,
+            certificate_look: Duration::from_secs(5),
+            renew_least: Duration::from_secs(5),
             names: super::Resolver::default(),
         }
     }
