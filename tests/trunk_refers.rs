@@ -146,6 +146,18 @@ async fn a_trunk_that_takes_the_caller_over_ends_our_call_as_transferred() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trunk_that_accepts_tells_nothing_and_hangs_up_has_taken_the_caller_over() {
+    let mut carrier = Carrier::new().await;
+    let ports = carrier.hotline.hotline.free_ports() + 1;
+    carrier.referred().await;
+    assert!(carrier.c.hears_nothing(400).await, "it is given time to work");
+    carrier.bye().await;
+    let (call, transfer) = carrier.over(ports).await;
+    assert_eq!(call.outcome.as_deref(), Some("transferred"), "{call:?}");
+    assert_eq!(transfer.result.as_deref(), Some("connected"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trunk_that_will_not_transfer_has_the_two_bridged_by_us() {
     let mut carrier = Carrier::new().await;
     let ports = carrier.hotline.hotline.free_ports() + 1;

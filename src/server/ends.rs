@@ -31,6 +31,7 @@ impl Switchboard {
             return;
         }
         let input = match why {
+            None if self.is_taken_over(call) => CallInput::TakenOver,
             None => CallInput::HungUp(leg),
             Some(EndWhy::NoAck | EndWhy::Lost | EndWhy::Expired) => CallInput::CallerLost,
             Some(EndWhy::HungUp | EndWhy::Rejected) => CallInput::Terminate,

@@ -17,6 +17,8 @@ pub(super) struct Referring {
     pub trying: Trying,
     /// Names this asking.
     attempt: u64,
+    /// The trunk has accepted it, and has told nothing of it since.
+    accepted: bool,
 }
 
 /// What the trunk says of it: a provisional status, or the end.
@@ -58,7 +60,7 @@ impl Switchboard {
             silent: Duration::from_millis(u64::from(patience) * 2),
             whole: Duration::from_millis(u64::from(trying.order.ring_ms.max(1000))),
         };
-        line.referring = Some(Referring { trying, attempt });
+        line.referring = Some(Referring { trying, attempt, accepted: false });
         let (agent, dialog, news) = (self.p.agent.clone(), line.dialog, self.referred.0.clone());
         tokio::spawn(async move {
             let told = news.clone();
@@ -75,16 +77,23 @@ impl Switchboard {
     pub(super) fn referred(&mut self, news: Referred) {
         let Referred { call, attempt, what } = news;
         let Some(line) = self.lines.get_mut(&call) else { return };
-        let waiting = line.referring.as_ref().filter(|r| r.attempt == attempt);
+        let waiting = line.referring.as_mut().filter(|r| r.attempt == attempt);
         match (what, waiting) {
-            (What::Progress(code), Some(_)) if code >= 180 => self.tell_seat(call, CallInput::SeatRinging),
-            (What::Progress(_), _) => {}
+            (What::Progress(code), Some(waiting)) => {
+                waiting.accepted = code == 202;
+                if (180..200).contains(&code) {
+                    self.tell_seat(call, CallInput::SeatRinging);
+                }
+            }
+            (What::Progress(_), None) => {}
             // It counts even when nobody waited any longer: the caller is there now.
             (What::Over(Ok(200..=299)), _) => {
                 line.taken_over = true;
                 self.handed_on(call, 200);
                 self.tell(call, CallInput::TakenOver);
             }
+            // The caller's dialog is over: that is told by itself, and ends the call.
+            (What::Over(Err(SipError::Gone)), Some(_)) => {}
             (What::Over(ended), Some(_)) => self.not_referred(call, &ended),
             (What::Over(_), None) => {}
         }
@@ -96,7 +105,6 @@ impl Switchboard {
             Ok(code) => (*code, of_the_person(*code)),
             Err(SipError::Refused(code)) => (*code, false),
             Err(SipError::Timeout) => (408, false),
-            Err(SipError::Gone) => (481, false),
             Err(_) => (500, false),
         };
         let Some(line) = self.lines.get_mut(&call) else { return };
@@ -117,6 +125,14 @@ impl Switchboard {
         let had = if matches!(failure, LegFailure::Failed(_)) { trying.reach.uri } else { trying.user };
         trying.tried.push(had);
         self.next_seat(call, trying.order, trying.tried, Some(failure));
+    }
+
+    /// Whether a BYE of the caller's side is the end of a transfer: some trunks accept one, tell nothing and hang up.
+    pub(super) fn is_taken_over(&mut self, call: CallId) -> bool {
+        let Some(line) = self.lines.get_mut(&call) else { return false };
+        let taken = line.referring.as_ref().is_some_and(|r| r.accepted);
+        line.taken_over |= taken;
+        taken
     }
 
     /// A seat that was to be called is not: it is free again.

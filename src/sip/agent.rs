@@ -488,7 +488,7 @@ impl SipAgent {
         Ok(())
     }
 
-    /// The same with limits and with news of its progress (100-199), and without the hang-up: the final status that the
+    /// The same with limits and with news of its progress (202: it was accepted; 100-199: what it tells then), and without the hang-up: the final status that the
     /// other side tells. An error: it refused the REFER, or told nothing in time.
     pub async fn ask_to_refer(
         &self,

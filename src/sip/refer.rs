@@ -161,18 +161,23 @@ pub(super) async fn send(
     SipUri::parse(target).map_err(|_| SipError::BadAddress(target.into(), "not a SIP address"))?;
     let (news, mut heard) = mpsc::channel(8);
     let begin = |e: &mut super::hub::Entry| {
-        let free = !e.over && e.referring.is_none();
-        if free {
-            e.referring = Some(news);
+        if e.over {
+            return Err(SipError::Gone);
         }
-        free.then(|| e.dialog.clone())
+        if e.referring.is_some() {
+            return Err(SipError::Refused(491)); // one at a time
+        }
+        e.referring = Some(news);
+        Ok(e.dialog.clone())
     };
-    let dialog = hub.entry(d, begin).flatten().ok_or(SipError::Gone)?;
+    let dialog = hub.entry(d, begin).unwrap_or(Err(SipError::Gone))?;
     let limit = (hub.gate.settings.t1 * 70).min(limits.silent);
     let sent = tokio::time::timeout(limit, dialog.refer(format!("<{target}>").as_str(), None, None)).await;
     let ended = match outcome(sent) {
+        Err(SipError::Gone) => Err(SipError::Timeout), // the request got no answer
         Err(error) => Err(error),
         Ok(_) => {
+            progress(202);
             let end = tokio::time::Instant::now() + limits.whole;
             let mut due = end.min(tokio::time::Instant::now() + limits.silent);
             loop {
