@@ -11,8 +11,6 @@ mod tests;
 
 use crate::sdp::{Codec, SrtpPolicy};
 use crate::server::outbound::Role;
-use crate::server::trunks::Rewrite;
-use crate::sip::Network;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -99,9 +97,10 @@ pub struct Tls {
 }
 
 /// Which way calls go by a trunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Direction {
     /// In and out.
+    #[default]
     Both,
     /// Only from it.
     In,
@@ -109,67 +108,21 @@ pub enum Direction {
     Out,
 }
 
-/// A line to a carrier.
-#[derive(Debug, Clone, PartialEq)]
+/// A line to a carrier: what is written otherwise than it is used, and the rest of it as it is used.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trunk {
-    /// Its name.
-    pub name: String,
     /// Its servers: `sip:host`, `sip:host:port;transport=tls`.
     pub servers: Vec<String>,
     /// Whether its servers share the calls; otherwise each is tried when those before it failed.
     pub share: bool,
-    /// Networks its calls come from, besides servers given as addresses.
-    pub addresses: Vec<Network>,
     /// User name for its challenges.
     pub user: Option<String>,
     /// Password for them.
     pub password: Secret,
-    /// Whether we register there.
-    pub register: bool,
     /// Which way calls go.
     pub direction: Direction,
-    /// Lower ones are tried first.
-    pub priority: u16,
-    /// Share of the calls among trunks of one priority.
-    pub weight: u16,
-    /// Codecs offered and answered; empty: as everywhere.
-    pub codecs: Vec<Codec>,
-    /// Changes to callers' numbers.
-    pub caller_in: Vec<Rewrite>,
-    /// Changes to numbers dialled.
-    pub called_out: Vec<Rewrite>,
-    /// The number shown for calls of ours.
-    pub shows: Option<String>,
-    /// Calls out at once.
-    pub max_out: u32,
-    /// A server silent for so many milliseconds is passed over.
-    pub give_up_ms: u32,
-    /// Seconds between OPTIONS; 0: none.
-    pub options_s: u32,
-}
-
-impl Default for Trunk {
-    fn default() -> Self {
-        Trunk {
-            name: String::new(),
-            servers: Vec::new(),
-            share: false,
-            addresses: Vec::new(),
-            user: None,
-            password: Secret::default(),
-            register: false,
-            direction: Direction::Both,
-            priority: 10,
-            weight: 10,
-            codecs: Vec::new(),
-            caller_in: Vec::new(),
-            called_out: Vec::new(),
-            shows: None,
-            max_out: 100,
-            give_up_ms: 1500,
-            options_s: 15,
-        }
-    }
+    /// All else, without servers, account and direction.
+    pub line: crate::server::trunks::Trunk,
 }
 
 /// Who may call out, and whom.

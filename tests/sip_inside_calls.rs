@@ -194,3 +194,39 @@ async fn an_escaped_user_is_called_as_it_is_written() {
     let bye = c.request_heard().await;
     assert!(bye.starts_with(&format!("BYE sip:desk%403@{me} SIP/2.0")), "{bye}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_refusal_inside_a_call_is_counted_by_its_reason() {
+    let running = crate::common::start(|_| {}).await;
+    let c = Client::new(running.sip).await;
+    c.send(&c.request("INVITE", "400", "counted", 1, "", "", OFFER)).await;
+    let tag = tag_of(&c.final_answer().await);
+    let ask = async |method: &str, cseq: u32, more: &str, sdp: &str| {
+        c.send(&c.request(method, "400", "counted", cseq, &tag, more, sdp)).await;
+        loop {
+            let text = c.final_answer().await;
+            if header(&text, "CSeq") == format!("{cseq} {method}") {
+                return text[8..11].to_string();
+            }
+        }
+    };
+    let before = running.hotline.metrics();
+    // Before the ACK, what it may not, what it did not ask for, what is no key, what is no codec of ours, what is old.
+    assert_eq!(ask("INVITE", 2, "", OFFER).await, "491");
+    c.send(&c.request("ACK", "400", "counted", 1, &tag, "", "")).await;
+    assert_eq!(ask("REFER", 10, "Refer-To: <sip:9@h>\r\n", "").await, "403");
+    assert_eq!(ask("NOTIFY", 11, "Event: refer\r\n", "").await, "489");
+    assert_eq!(ask("INFO", 12, "", "v=0\r\n").await, "415");
+    assert_eq!(ask("UPDATE", 13, "", &OFFER.replace("RTP/AVP 8", "RTP/AVP 96")).await, "488");
+    assert_eq!(ask("OPTIONS", 5, "", "").await, "500");
+    let counts = |text: &str, reason: &str| -> u64 {
+        let line = format!("zongji_sip_refused_total{{reason=\"{reason}\"}} ");
+        text.lines().find_map(|l| l.strip_prefix(&line)?.parse().ok()).expect(reason)
+    };
+    let after = running.hotline.metrics();
+    for reason in ["glare", "forbidden", "unasked", "media_type", "no_codec", "old_request"] {
+        assert_eq!(counts(&after, reason), counts(&before, reason) + 1, "{reason}");
+    }
+    assert_eq!(ask("BYE", 14, "", "").await, "200");
+    running.settle().await;
+}

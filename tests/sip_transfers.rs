@@ -4,8 +4,9 @@ use crate::common::sip::*;
 use crate::common::{self, SEAT, hang_up, keys_into};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use zongji::call::{CallEvent, TransferStage};
 use zongji::server::hotline::Seat;
-use zongji::server::phone::{Phone, PhoneNews, PhoneSettings};
+use zongji::server::phone::{Act, Phone, PhoneNews, PhoneSettings, Step, When};
 use zongji::sip::*;
 
 const OTHER: (&str, &str) = ("8002", "secret-8002");
@@ -188,6 +189,78 @@ async fn an_attended_transfer_tells_the_other_phone_which_call_to_end() {
     assert_eq!(header(&b.invite, "Replaces"), wanted, "{}", b.invite);
     enough.cancel();
     calling.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_takes_a_colleagues_call_over_and_it_and_the_caller_hear_each_other() {
+    let running = two_seats().await;
+    let ports = running.hotline.free_ports();
+    let mut watch = common::Watch::of(&running);
+    let mut a = Desk::new(running.sip, SEAT).await;
+    let settings =
+        PhoneSettings { keep_sound: true, ..PhoneSettings::new(([127, 0, 0, 1], 0).into(), common::ONE_ORDER) };
+    let mut phone = Phone::start(settings).await.unwrap();
+    let (to, enough) = (running.sip, phone.stopper());
+    let calling = tokio::spawn(async move {
+        let say = Step { when: When::After(100), act: Act::Say(common::tone(1000.0, 60), "caller".into()) };
+        let script = vec![keys_into(600, "4"), say, hang_up(90_000)];
+        phone.call(&format!("sip:400@{to}"), script, &mut |_| {}).await.expect("the call is placed")
+    });
+    a.answer().await;
+    watch.until("bridged", |e| matches!(e, CallEvent::Transfer { stage: TransferStage::Bridged, .. })).await;
+    // The second seat's phone names its colleague's dialog, as that was seen from here.
+    let hotline_tag = header(&a.invite, "From").split(";tag=").nth(1).unwrap();
+    let call_id = header(&a.invite, "Call-ID");
+    let (b, media) = (Client::new(running.sip).await, tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let me = b.socket.local_addr().unwrap();
+    let offer = OFFER.replace("40000", &media.local_addr().unwrap().port().to_string());
+    let invite = |id: &str, cseq: u32, from_tag: &str, proof: &str| {
+        let replaces = format!("Replaces: {call_id};to-tag={hotline_tag};from-tag={from_tag}\r\n{proof}");
+        let text = b.request("INVITE", "8001", id, cseq, "", &replaces, &offer);
+        text.replace(&format!("From: <sip:c@{me}>"), &format!("From: <sip:8002@{to}>"))
+    };
+    let uri = format!("sip:8001@{to}");
+    let proof = |challenge: &str| authorization(challenge, OTHER, 1, ("INVITE", &uri));
+    b.send(&invite("wrong", 1, "dother", "")).await;
+    b.send(&invite("wrong", 2, "dother", &proof(&b.final_answer().await))).await;
+    assert!(b.final_answer().await.starts_with("SIP/2.0 481"), "another dialog than there is");
+    b.send(&invite("right", 1, "d8001", "")).await;
+    b.send(&invite("right", 2, "d8001", &proof(&b.final_answer().await))).await;
+    let ok = b.final_answer().await;
+    assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
+    b.send(&b.request("ACK", "8001", "right", 2, &tag_of(&ok), "", "")).await;
+    let bye = a.asked().await;
+    assert!(bye.starts_with("BYE "), "the first phone is let go: {bye}");
+    a.reply(&bye, "200 OK", "").await;
+    // A tone each way.
+    let port = ok.lines().find_map(|l| l.strip_prefix("m=audio ")?.split(' ').next()?.parse::<u16>().ok()).unwrap();
+    let mut heard = Vec::new();
+    let mut clock = tokio::time::interval(Duration::from_millis(20));
+    let mut buffer = [0; 2048];
+    for (n, frame) in common::tone(1600.0, 2).chunks(160).enumerate() {
+        clock.tick().await;
+        let mut packet = vec![0x80, 8];
+        packet.extend((n as u16).to_be_bytes());
+        packet.extend((n as u32 * 160).to_be_bytes());
+        packet.extend(9u32.to_be_bytes());
+        zongji::audio::Law::A.encode(frame, &mut packet);
+        media.send_to(&packet, ("127.0.0.1", port)).await.unwrap();
+        while let Ok((len, _)) = media.try_recv_from(&mut buffer) {
+            if let Ok(view) = zongji::rtp::RtpView::parse(&buffer[..len]) {
+                heard.extend(view.payload().iter().map(|&c| zongji::audio::Law::A.decode_sample(c)));
+            }
+        }
+    }
+    enough.cancel();
+    let bye = b.request_heard().await;
+    assert!(bye.starts_with("BYE "), "the caller's hang-up ends it: {bye}");
+    let caller = calling.await.unwrap();
+    let ms = |pcm: &[i16], hz| pcm.chunks(160).filter(|f| zongji::audio::tone_power(f, hz) > 1.0e6).count() * 20;
+    let (there, here) = (ms(&heard, 1000.0), ms(&caller.heard, 1600.0));
+    eprintln!("the second seat heard {there} ms of the caller, the caller {here} ms of it");
+    assert!(there > 1400 && here > 1400, "{there} {here}");
+    running.settle().await;
+    common::until("all ports are back", || running.hotline.free_ports() == ports).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,7 +60,7 @@ async fn a_server_nobody_vouches_for_is_not_called_and_the_error_says_so() {
 async fn a_changed_certificate_is_used_for_the_next_connection_and_a_broken_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let old = certificate(dir.path());
-    let hotline = Side::new(secure(&old)).await;
+    let hotline = Side::new(SipSettings { certificate_look: Duration::from_millis(200), ..secure(&old) }).await;
     let at = hotline.agent.listens_on(Transport::Tls).unwrap();
     let first = dir.path().join("first.pem");
     std::fs::copy(&old.certificate, &first).unwrap();
@@ -75,10 +75,10 @@ async fn a_changed_certificate_is_used_for_the_next_connection_and_a_broken_one_
         }
     };
     // Long enough for the broken file to be looked at.
-    let looked = tokio::time::Instant::now() + Duration::from_secs(6);
+    let looked = tokio::time::Instant::now() + Duration::from_secs(1);
     while tokio::time::Instant::now() < looked {
         assert!(served(first.clone()).await, "the old certificate is served no more");
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let fresh = certificate(dir.path());
     let end = tokio::time::Instant::now() + LIMIT;

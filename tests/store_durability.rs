@@ -42,7 +42,14 @@ fn child() {
 
 async fn one_call(store: &Store, writer: &zongji::store::WriterHandle, n: u32) {
     let (id, caller) = (call_id(u128::from(n)), Pii::new(CALLER));
-    let call = NewCall { id, from: caller.clone(), to: "400".into(), sip_call_id: format!("{n}@test"), at: NOON };
+    let call = NewCall {
+        id,
+        from: caller.clone(),
+        to: "400".into(),
+        sip_call_id: format!("{n}@test"),
+        at: NOON,
+        origin: Default::default(),
+    };
     let _ = writer.try_send(WriteJob::Begin(call));
     let _ = writer.try_send(WriteJob::Recording(id, format!("{id}.wav")));
     let _ = writer.try_send(WriteJob::Event(id, 200, CallEvent::Answered));

@@ -91,6 +91,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde_saphyr", &["dialplan/parse"]),
     ("toml", &["config", "engines", "cli"]),
     ("rsipstack", &["sip"]),
+    ("hickory_resolver", &["sip/locate"]),
     ("rtc", &["browser"]),
     ("rtp", &["rtp"]),
     ("rtcp", &["rtp"]),

@@ -2,7 +2,9 @@
 
 use crate::common::sip::{Client, LIMIT, OFFER, Side, header, settings};
 use crate::common::{self, Running};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
@@ -10,8 +12,8 @@ use zongji::sdp::Codec;
 use zongji::server::hotline::{HotlineSettings, TestRoute};
 use zongji::server::outbound::{Role, Rule};
 use zongji::server::routes::{Listening, RouteKind};
-use zongji::server::trunks::{Server, Trunk};
-use zongji::sip::{Account, Credential, SipEvent, SipSettings, TrunkPeer};
+use zongji::server::trunks::{Server, TransferBy, Trunk};
+use zongji::sip::{Account, Credential, Names, Naptr, Resolver, SipEvent, SipSettings, Srv, TrunkPeer};
 
 /// A carrier's own address on loopback.
 const CARRIER: &str = "127.0.0.2";
@@ -42,6 +44,31 @@ async fn a_trunk_is_believed_about_its_callers_and_nobody_else_is() {
         assert_eq!(identity.trunk.as_deref(), believed.then_some("carrier"));
         assert_eq!(identity.diversions.len(), usize::from(believed));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forwarded_or_hidden_caller_is_so_in_the_record() {
+    let carrier = UdpSocket::bind((CARRIER, 0)).await.unwrap();
+    let at = carrier.local_addr().unwrap();
+    let hotline = common::start(|s| s.trunks = vec![trunk("carrier", at, 1)]).await;
+    let caller = Client { socket: carrier, to: hotline.sip };
+    for (id, more) in [("forwarded", ""), ("hidden", "Privacy: id\r\n")] {
+        caller.send(&caller.request("INVITE", "400", id, 1, "", &format!("{CLAIM}{more}"), OFFER)).await;
+        let tag = common::sip::tag_of(&caller.final_answer().await);
+        caller.send(&caller.request("ACK", "400", id, 1, &tag, "", "")).await;
+        caller.send(&caller.request("BYE", "400", id, 2, &tag, "", "")).await;
+        assert!(caller.final_answer().await.starts_with("SIP/2.0 200"));
+        hotline.settle().await;
+    }
+    let calls = hotline.hotline.store().calls(9).await.unwrap();
+    let of = |id: &str| calls.iter().find(|c| c.sip_call_id == id).unwrap();
+    let (forwarded, hidden) = (of("forwarded"), of("hidden"));
+    assert_eq!((forwarded.from.expose(), forwarded.private), ("13800138000", false));
+    let diverted =
+        |c: &zongji::store::CallRow| (c.diverted_from.as_ref().map(|n| n.expose().to_string()), c.diverted_why.clone());
+    assert_eq!(diverted(forwarded), (Some("4009".into()), Some("no-answer".into())));
+    assert_eq!((hidden.from.expose(), hidden.private, hidden.direction.as_str()), ("anonymous", true, "in"));
+    assert_eq!(hidden.customer, None, "nobody is looked up by a number that is hidden");
 }
 
 #[tokio::test]
@@ -81,6 +108,7 @@ fn trunk(name: &str, server: SocketAddr, priority: u16) -> Trunk {
         max_out: 10,
         give_up_ms: 1000,
         options_s: 0,
+        transfer: TransferBy::Bridge,
     }
 }
 
@@ -137,6 +165,75 @@ async fn a_call_goes_by_the_next_trunk_within_two_seconds_when_the_first_one_is_
     while !matches!(second.next().await, SipEvent::Invite { .. }) {}
     assert!(began.elapsed() < Duration::from_millis(800), "{:?}", began.elapsed());
     assert!(hotline.hotline.problems_now().iter().any(|p| p.contains("trunk silent")));
+}
+
+/// A zone of one domain with three servers.
+struct Zone {
+    servers: Vec<SocketAddr>,
+    asked: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Names for Zone {
+    async fn naptr(&self, _: &str) -> Vec<Naptr> {
+        Vec::new()
+    }
+
+    async fn srv(&self, name: &str) -> Vec<Srv> {
+        let record = |(n, at): (usize, &SocketAddr)| Srv {
+            priority: 10 * n as u16,
+            weight: 1,
+            target: format!("host{n}.gw.test"),
+            port: at.port(),
+        };
+        if name == "_sip._udp.gw.test" { self.servers.iter().enumerate().map(record).collect() } else { Vec::new() }
+    }
+
+    async fn addresses(&self, host: &str) -> Vec<IpAddr> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let n = host.strip_prefix("host").and_then(|h| h.split('.').next()?.parse::<usize>().ok());
+        n.and_then(|n| self.servers.get(n)).map(SocketAddr::ip).into_iter().collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_server_of_a_name_is_tried_in_its_order_and_the_third_within_two_seconds() {
+    let silent =
+        [from("127.0.0.3", ([127, 0, 0, 1], 9).into()).await, from("127.0.0.4", ([127, 0, 0, 1], 9).into()).await];
+    let mut third = Side::new(settings()).await;
+    let at = |c: &Client| c.socket.local_addr().unwrap();
+    let servers = vec![at(&silent[0]), at(&silent[1]), third.agent.local_addr()];
+    let zone = Arc::new(Zone { servers, asked: AtomicUsize::new(0) });
+    let names = zone.clone();
+    let hotline = common::start(|s| {
+        s.names = Resolver::new(names);
+        let gw = Server { address: "sip:gw.test".into(), priority: 0, weight: 1 };
+        calls_out(
+            s,
+            vec![Trunk { servers: vec![gw], give_up_ms: 1500, ..trunk("named", ([127, 0, 0, 1], 9).into(), 1) }],
+        );
+    })
+    .await;
+    common::until("the name is looked up", || zone.asked.load(Ordering::Relaxed) >= 3).await;
+    let began = Instant::now();
+    let caller = call_out(&hotline, "out", "srv").await;
+    let SipEvent::Invite { dialog, .. } = third.next().await else { panic!("no call") };
+    let took = began.elapsed();
+    eprintln!("two silent servers were passed over in {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    for one in &silent {
+        assert!(one.request_heard().await.starts_with("INVITE sip:861012345678@gw.test"), "asked by the name");
+    }
+    third.agent.reject(dialog, 486, None).await;
+    assert!(caller.request_heard().await.starts_with("BYE"));
+    let problems = hotline.hotline.problems_now();
+    let names = |c: &Client| problems.iter().any(|p| p.contains(&format!("sip:gw.test ({})", at(c))));
+    assert!(names(&silent[0]) && names(&silent[1]), "{problems:?}");
+    // Those that failed come last now: the one that is well is called at once.
+    let began = Instant::now();
+    let _caller = call_out(&hotline, "out", "srv2").await;
+    while !matches!(third.next().await, SipEvent::Invite { .. }) {}
+    assert!(began.elapsed() < Duration::from_millis(800), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

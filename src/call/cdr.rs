@@ -62,6 +62,7 @@ impl Tally {
             matches!(close, Close::GaveUp | Close::CallerLeft | Close::Lost | Close::NoMedia | Close::HeldTooLong);
         match (self.outcome, left) {
             (Some(outcome), _) => outcome,
+            _ if close == Close::TakenOver => Outcome::Transferred,
             _ if self.bridged => Outcome::Transferred,
             _ if self.answered.is_none() && caller_stopped => Outcome::Abandoned,
             (None, Some(outcome)) if caller_stopped => outcome,

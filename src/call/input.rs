@@ -17,6 +17,8 @@ pub enum CallInput {
     SeatFailed(LegFailure),
     /// The seat hands the caller on: it leaves, and the order's seat is called instead.
     HandOn(Box<TransferOrder>),
+    /// The caller's trunk took the caller to the person by itself (REFER): the call is no longer ours.
+    TakenOver,
     /// A leg hung up (BYE, CANCEL), or the seat's dialog or media died.
     HungUp(Leg),
     /// The caller's dialog died: no ACK, or a connection that broke.

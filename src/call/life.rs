@@ -72,6 +72,8 @@ pub enum Signal {
     CallerLost,
     /// The seat hands the caller on to another one.
     HandedOn,
+    /// The caller's own network took the caller over.
+    TakenOver,
     /// The seat hung up.
     SeatLeft,
     /// A leg holds or resumes.
@@ -98,7 +100,7 @@ pub enum Signal {
 
 impl Signal {
     /// All of them.
-    pub const ALL: [Signal; 19] = [
+    pub const ALL: [Signal; 20] = [
         Signal::Accepted,
         Signal::Established,
         Signal::SeatRinging,
@@ -107,6 +109,7 @@ impl Signal {
         Signal::CallerLeft,
         Signal::CallerLost,
         Signal::HandedOn,
+        Signal::TakenOver,
         Signal::SeatLeft,
         Signal::Hold,
         Signal::Key,
@@ -165,6 +168,8 @@ pub enum Close {
     HeldTooLong,
     /// A person or the program's end ended it.
     Terminated,
+    /// The caller's own network took the caller to a person.
+    TakenOver,
 }
 
 impl Close {
@@ -197,6 +202,7 @@ impl Close {
             Close::NoMedia => Why::NoMedia,
             Close::HeldTooLong => Why::HeldTooLong,
             Close::Terminated => Why::Terminated,
+            Close::TakenOver => Why::TakenOver,
         };
         EndReason::of(why, &Facts::default())
     }
@@ -262,6 +268,8 @@ const fn talking(signal: Signal) -> Step {
         Signal::NoMedia => Step::End(Close::NoMedia),
         Signal::HeldTooLong => Step::End(Close::HeldTooLong),
         Signal::SeatAnswered => Step::DropSeat,
+        // It said so late, after the flow had gone on.
+        Signal::TakenOver => Step::End(Close::TakenOver),
         _ => Step::Drop,
     }
 }
@@ -269,6 +277,7 @@ const fn talking(signal: Signal) -> Step {
 const fn transferring(stage: Stage, signal: Signal) -> Step {
     match (stage, signal) {
         (Stage::Dialling, Signal::SeatRinging) => Step::Go(State::Transferring(Stage::Ringing)),
+        (Stage::Dialling | Stage::Ringing, Signal::TakenOver) => Step::End(Close::TakenOver),
         (Stage::Dialling | Stage::Ringing, Signal::SeatAnswered) => Step::Go(State::Transferring(Stage::Briefing)),
         // Said to the end, or long enough: join them.
         (Stage::Briefing, Signal::Drained | Signal::Deadline) => Step::Go(State::Transferring(Stage::Joining)),
@@ -310,6 +319,7 @@ const fn ending(signal: Signal) -> Step {
         Signal::Terminate => Step::End(Close::Terminated),
         Signal::NoMedia => Step::End(Close::NoMedia),
         Signal::SeatAnswered => Step::DropSeat,
+        Signal::TakenOver => Step::End(Close::TakenOver),
         _ => Step::Drop,
     }
 }
@@ -360,6 +370,17 @@ mod tests {
             assert_eq!(answer(state, Signal::SeatLeft) == Step::Back, wanted, "{state:?}");
             assert_eq!(answer(state, Signal::SeatFailed) == Step::Back, wanted, "{state:?}");
         }
+    }
+
+    #[test]
+    fn a_caller_who_was_taken_over_is_no_longer_ours_unless_a_seat_has_him() {
+        for state in State::ALL {
+            let ours =
+                matches!(state, State::Talking | State::Ending | State::Transferring(Stage::Dialling | Stage::Ringing));
+            let ends = answer(state, Signal::TakenOver) == Step::End(Close::TakenOver);
+            assert_eq!(ends, ours, "{state:?}");
+        }
+        assert!(!Close::TakenOver.caller_gone(), "our leg is still to be hung up");
     }
 
     #[test]

@@ -374,6 +374,7 @@ impl Call {
             | CallInput::SeatRinging
             | CallInput::SeatAnswered
             | CallInput::SeatFailed(_)
+            | CallInput::TakenOver
             | CallInput::HungUp(_)
             | CallInput::CallerLost
             | CallInput::Terminate => {}
@@ -571,6 +572,7 @@ pub(super) const fn signal_of(input: &CallInput) -> Signal {
         CallInput::SeatAnswered => Signal::SeatAnswered,
         CallInput::SeatFailed(_) => Signal::SeatFailed,
         CallInput::HandOn(_) => Signal::HandedOn,
+        CallInput::TakenOver => Signal::TakenOver,
         CallInput::HungUp(Leg::Caller) => Signal::CallerLeft,
         CallInput::CallerLost => Signal::CallerLost,
         CallInput::HungUp(Leg::Seat | Leg::Supervisor) => Signal::SeatLeft,

@@ -30,6 +30,8 @@ pub enum Why {
     HeldTooLong,
     /// A person or the program's end ended it.
     Terminated,
+    /// The caller's trunk took the caller to a person by itself.
+    TakenOver,
     /// The longest time with us.
     TimeLimit,
     /// The flow went round and round.
@@ -208,7 +210,7 @@ const fn cause_of(why: Why) -> (u16, HungUpBy) {
     use HungUpBy::{Caller, Us};
     match why {
         Why::GaveUp | Why::CallerLeft | Why::GaveUpEarly => (16, Caller),
-        Why::Said => (16, Us),
+        Why::Said | Why::TakenOver => (16, Us),
         Why::Lost | Why::LostEarly => (27, Us),
         Why::LinesFull | Why::NoPort => (34, Us),
         Why::DiskSlow => (42, Us),
@@ -284,6 +286,10 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
         Why::BridgeLimit => ("caller and seat reached the longest time allowed", "主叫与坐席通话达到最长时限"),
         Why::HeldTooLong => ("the caller held the call too long", "主叫保持通话过久"),
         Why::Terminated => ("the call was ended by the operator or the program's end", "通话由管理员或程序退出结束"),
+        Why::TakenOver => (
+            "the caller's trunk took the caller to the number asked for (REFER)",
+            "主叫所在中继已按 REFER 将主叫直接转接到目标号码",
+        ),
         Why::TimeLimit => ("the call reached its time limit", "通话达到最长时限"),
         Why::FlowCircle => {
             ("the flow runs in a circle: see the nodes it went through", "流程陷入循环：请查看经过的节点")
@@ -331,7 +337,7 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
 mod tests {
     use super::*;
 
-    const ALL: [Why; 31] = [
+    const ALL: [Why; 32] = [
         Why::GaveUp,
         Why::CallerLeft,
         Why::Lost,
@@ -344,6 +350,7 @@ mod tests {
         Why::NoMedia,
         Why::HeldTooLong,
         Why::Terminated,
+        Why::TakenOver,
         Why::TimeLimit,
         Why::FlowCircle,
         Why::FaxCalling,

@@ -239,6 +239,7 @@ pub fn settings(c: &Config) -> HotlineSettings {
             calls: c.trace.keep as usize,
             bytes: u64::from(c.trace.max_mb) << 20,
         }),
+        names: crate::sip::Resolver::default(),
         hold_music: c.media.hold_music.clone(),
         answer_delay_ms: 0,
     }
@@ -264,22 +265,11 @@ fn trunk(t: &crate::config::Trunk) -> Trunk {
     let credential =
         |user: &String| Credential { user: user.clone(), password: t.password.expose().into(), realm: None };
     Trunk {
-        name: t.name.clone(),
         servers: t.servers.iter().enumerate().map(server).collect(),
-        networks: t.addresses.clone(),
         credential: t.user.as_ref().map(credential),
-        register: t.register,
         inbound: t.direction != Direction::Out,
         outbound: t.direction != Direction::In,
-        priority: t.priority,
-        weight: t.weight,
-        codecs: t.codecs.clone(),
-        caller_in: t.caller_in.clone(),
-        called_out: t.called_out.clone(),
-        shows: t.shows.clone(),
-        max_out: t.max_out,
-        give_up_ms: t.give_up_ms,
-        options_s: t.options_s,
+        ..t.line.clone()
     }
 }
 

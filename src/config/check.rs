@@ -66,16 +66,16 @@ fn trunks(c: &Config, problems: &mut Problems<'_>) {
     let mut names = BTreeSet::new();
     for (i, t) in c.trunks.iter().enumerate() {
         let key = |k: &str| format!("trunk[{i}].{k}");
-        if !names.insert(t.name.as_str()) {
-            problems.add_for(&key("name"), format!("there are two trunks named '{}'", t.name));
+        if !names.insert(t.line.name.as_str()) {
+            problems.add_for(&key("name"), format!("there are two trunks named '{}'", t.line.name));
         }
         if t.servers.is_empty() {
             problems.add_for(&key("servers"), "a trunk needs at least one server");
         }
-        if t.register && t.user.is_none() {
+        if t.line.register && t.user.is_none() {
             problems.add_for(&key("register"), "registering needs a user and a password");
         }
-        let nameless = t.servers.iter().all(|s| crate::sip::numeric_host(s).is_none()) && t.addresses.is_empty();
+        let nameless = t.servers.iter().all(|s| crate::sip::numeric_host(s).is_none()) && t.line.networks.is_empty();
         if t.direction != Direction::Out && nameless {
             let what = "calls from a trunk are known by their address: give addresses = [\"203.0.113.0/24\"], or direction = \"out\"";
             problems.add_for(&key("servers"), what);

@@ -5,6 +5,7 @@ use super::{
 };
 use crate::sdp::{Codec, SrtpPolicy};
 use crate::server::outbound::Role;
+use crate::server::trunks::TransferBy;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -344,28 +345,30 @@ fn trunk(s: &mut Section<'_, '_, '_>) -> Trunk {
     let mut t = Trunk::default();
     let mut password = String::new();
     let way = [("both", Direction::Both), ("in", Direction::In), ("out", Direction::Out)];
-    s.text("name", &mut t.name);
+    s.text("name", &mut t.line.name);
     s.items("servers", &mut t.servers, "a list of SIP addresses, such as [\"sip:203.0.113.9\"]", |text| {
         crate::sip::is_server(text).then(|| text.to_string())
     });
     s.bool("share", &mut t.share);
-    s.items("addresses", &mut t.addresses, "a list of networks, such as [\"203.0.113.0/24\"]", |text| {
+    s.items("addresses", &mut t.line.networks, "a list of networks, such as [\"203.0.113.0/24\"]", |text| {
         text.parse().ok()
     });
     s.read("user", &mut t.user, |v| filled(v, "text in quotes").map(Some));
     s.text("password", &mut password);
-    s.bool("register", &mut t.register);
+    s.bool("register", &mut t.line.register);
     s.choice("direction", &mut t.direction, &way);
-    s.number("priority", &mut t.priority, 0..=1000);
-    s.number("weight", &mut t.weight, 0..=1000);
-    s.items("codecs", &mut t.codecs, "a list of codecs, such as [\"PCMA\", \"PCMU\"]", Codec::named);
+    s.number("priority", &mut t.line.priority, 0..=1000);
+    s.number("weight", &mut t.line.weight, 0..=1000);
+    s.items("codecs", &mut t.line.codecs, "a list of codecs, such as [\"PCMA\", \"PCMU\"]", Codec::named);
     let rules = "a list of changes to the beginning of numbers, such as [\"+86 -> \"]";
-    s.items("caller_in", &mut t.caller_in, rules, |text| text.parse().ok());
-    s.items("called_out", &mut t.called_out, rules, |text| text.parse().ok());
-    s.read("shows", &mut t.shows, |v| filled(v, "text in quotes").map(Some));
-    s.number("max_out", &mut t.max_out, 0..=10_000);
-    s.number("give_up_ms", &mut t.give_up_ms, 100..=30_000);
-    s.number("options_s", &mut t.options_s, 0..=3600);
+    s.items("caller_in", &mut t.line.caller_in, rules, |text| text.parse().ok());
+    s.items("called_out", &mut t.line.called_out, rules, |text| text.parse().ok());
+    s.read("shows", &mut t.line.shows, |v| filled(v, "text in quotes").map(Some));
+    s.number("max_out", &mut t.line.max_out, 0..=10_000);
+    s.number("give_up_ms", &mut t.line.give_up_ms, 100..=30_000);
+    s.number("options_s", &mut t.line.options_s, 0..=3600);
+    let transfer = [("bridge", TransferBy::Bridge), ("refer", TransferBy::Refer)];
+    s.choice("transfer", &mut t.line.transfer, &transfer);
     s.need("name");
     s.need("servers");
     t.password = Secret::new(password);
@@ -379,7 +382,7 @@ fn outbound(s: &mut Section<'_, '_, '_>) -> Outbound {
         let digits = text.strip_prefix('+').unwrap_or(text);
         (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| text.to_string())
     };
-    s.choice("role", &mut o.role, &[(Role::Flow.name(), Role::Flow)]);
+    s.choice("role", &mut o.role, &[(Role::Flow.name(), Role::Flow), (Role::Seat.name(), Role::Seat)]);
     s.items("allow", &mut o.allow, begins, beginning);
     s.items("deny", &mut o.deny, begins, beginning);
     s.number("at_once", &mut o.at_once, 1..=10_000);

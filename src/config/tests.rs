@@ -103,6 +103,11 @@ fn settings_that_do_not_go_together_are_found() {
         ("[[test_route]]\nuser = \"b\"\nkind = \"echo\"\ntarget = \"sip:a@b\"\n", "only a bridge"),
         ("[[test_route]]\nuser = \"b\"\nkind = \"bridge\"\ntarget = \"tel:1\"\n", "a SIP address"),
         ("[[test_route]]\nuser = \"b\"\nkind = \"ivr\"\nrecognise = true\n", "needs vad"),
+        (
+            "[[trunk]]\nname = \"a\"\nservers = [\"sip:192.0.2.1\"]\ntransfer = \"refers\"\n",
+            "one of bridge, refer; did you mean refer?",
+        ),
+        ("[[outbound]]\nrole = \"seats\"\nallow = [\"010\"]\n", "one of flow, seat; did you mean seat?"),
         ("seat = 3\n", "[[seat]]"),
         ("sip = 3\n", "a section: [sip]"),
         ("[limits]\nwork_queue = 5\n", "nobody knows the key limits.work_queue"),

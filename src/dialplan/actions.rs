@@ -54,7 +54,7 @@ pub const TICKET: [&str; 3] = ["id", "no", "tail"];
 pub const PROFILE: [&str; 9] =
     ["known", "name", "phone_tail", "addresses", "orders", "vip", "elder", "angry", "voiceprint"];
 /// Fields of the call.
-pub const SESSION: [&str; 11] = [
+pub const SESSION: [&str; 13] = [
     "caller",
     "verify_level",
     "emotion",
@@ -66,6 +66,8 @@ pub const SESSION: [&str; 11] = [
     "elder",
     "angry",
     "voiceprint",
+    "anonymous",
+    "diverted_from",
 ];
 
 /// Every action there is.

@@ -349,7 +349,7 @@ fn tail_of(plain: &str) -> Option<String> {
 /// What kind of personal data a field of this path is by its name.
 pub fn kind_by_name(path: &Path) -> PiiKind {
     match path.last_name() {
-        "caller" | "phone" | "phone_tail" => PiiKind::Phone,
+        "caller" | "phone" | "phone_tail" | "diverted_from" => PiiKind::Phone,
         "receiver" | "name" => PiiKind::Name,
         "address" | "addresses" => PiiKind::Address,
         "text" if path.to_string().contains("address") => PiiKind::Address,

@@ -129,6 +129,8 @@ pub struct HotlineSettings {
     pub write_queue: usize,
     /// Recordings stop while fewer MiB than this are free on the data folder's disk.
     pub min_free_mb: u32,
+    /// Who is asked where the hosts of SIP addresses are.
+    pub names: crate::sip::Resolver,
     /// Where what SIP says in each call is kept, and how much of it; none: nothing is.
     pub trace: Option<TraceSettings>,
     /// Heard by who is held or waits for a seat: a WAV file; a made chime without one.
@@ -617,9 +619,11 @@ fn sip_settings(settings: &HotlineSettings) -> SipSettings {
         realm: settings.realm.clone(),
         trusted: settings.trusted.clone(),
         trace: settings.trace.clone(),
+        names: settings.names.clone(),
         listeners: settings.listeners.clone(),
         open: settings.open,
         trunks: settings.trunks.iter().map(peer).collect(),
+        seats_dial_out: settings.outbound.iter().any(|r| r.role == super::outbound::Role::Seat),
         ..SipSettings::default()
     }
 }

@@ -2,6 +2,7 @@
 
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
+use super::referring::Referring;
 use super::seats::Reach;
 use super::secure::{Secured, place};
 use super::shard::{App, ShardHandle};
@@ -15,7 +16,7 @@ use crate::pii::Pii;
 use crate::rtp::session::Stats;
 use crate::sdp::{self, Capabilities, Codec, MediaPlan, Session as Sdp};
 use crate::sip::DialogId;
-use crate::store::NewTransfer;
+use crate::store::{NewTransfer, Origin};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -50,7 +51,14 @@ pub(super) struct Line {
     /// When it was answered, if it was.
     pub answered: Option<Mono>,
     pub recording: Option<PathBuf>,
+    /// It has a record: a call of the hotline, or of a seat to a number outside.
     pub hotline: bool,
+    /// A seat calls outside; the other leg is the number called.
+    pub outward: bool,
+    /// The calling phone has been told of early media (183).
+    pub progressed: bool,
+    /// What the network says of its origin.
+    pub origin: Origin,
     pub recorded_route: bool,
     pub flow_set: String,
     pub seat: Option<SeatLine>,
@@ -72,6 +80,12 @@ pub(super) struct Line {
     pub referrer: Option<DialogId>,
     /// Whom to call next instead of choosing, and which dialog that phone shall end for it.
     pub attended: Option<(String, Reach, DialogId)>,
+    /// The trunk that the caller came by.
+    pub trunk: Option<String>,
+    /// A transfer that this trunk was asked to make.
+    pub referring: Option<Referring>,
+    /// It made one: the caller is no longer here.
+    pub taken_over: bool,
     /// Hops left for the calls that follow from this one.
     pub hops: u8,
 }
@@ -143,6 +157,9 @@ impl Line {
             answered: None,
             recording: None,
             hotline: route.is_none(),
+            outward: false,
+            progressed: false,
+            origin: Origin::default(),
             recorded_route: route.is_some_and(|r| r.record),
             flow_set: String::new(),
             seat: None,
@@ -157,6 +174,9 @@ impl Line {
             seat_calling: None,
             referrer: None,
             attended: None,
+            trunk: None,
+            referring: None,
+            taken_over: false,
             hops: 70,
         }
     }

@@ -10,8 +10,11 @@
 //! A frame lives and dies in its shard. Utterances go to the inference workers in chunks; prompts come back whole
 //! phrases at a time; everything else goes through the switchboard.
 
+mod arrivals;
+mod back_office;
 pub mod bus;
 pub mod disk;
+mod ends;
 pub mod hotline;
 pub mod inference;
 mod keys;
@@ -20,11 +23,14 @@ pub mod load;
 mod metrics;
 mod mos;
 pub mod outbound;
+mod outward;
 mod pace;
 pub mod phone;
 pub mod ports;
 pub mod probe;
 pub mod recorder;
+mod referring;
+mod renegotiation;
 pub mod routes;
 mod seats;
 mod secure;

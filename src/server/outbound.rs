@@ -18,7 +18,7 @@ const LONGEST: usize = 20;
 pub enum Role {
     /// A dialplan's transfer.
     Flow,
-    /// A seat's phone. Seats cannot call outside yet: no configuration names this role.
+    /// A seat's phone that dials outside.
     Seat,
 }
 
@@ -67,6 +67,16 @@ pub enum Denied {
 impl Denied {
     /// Every reason.
     pub const ALL: [Denied; 4] = [Denied::NoNumber, Denied::NotAllowed, Denied::AtOnce, Denied::PerHour];
+
+    /// The reason in Chinese.
+    pub const fn chinese(self) -> &'static str {
+        match self {
+            Denied::NoNumber => "这不是电话号码",
+            Denied::NotAllowed => "没有允许该角色呼叫此号码的 [[outbound]] 规则",
+            Denied::AtOnce => "并发呼出数已达 [[outbound]] at_once 上限",
+            Denied::PerHour => "一小时内的呼出数已达 [[outbound]] per_hour 上限",
+        }
+    }
 
     /// A word for metrics.
     pub const fn name(self) -> &'static str {

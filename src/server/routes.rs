@@ -2,7 +2,7 @@
 //! dialplans and show what the media plane alone costs.
 
 use crate::audio::{AudioFrame, FRAME_SAMPLES, Tone, ToneGenerator};
-use crate::call::{CallInput, CallOutput, CallRecord, EndReason, Facts, HungUpBy, LegFailure, Why};
+use crate::call::{CallEvent, CallInput, CallOutput, CallRecord, EndReason, Facts, HungUpBy, LegFailure, Why};
 use crate::clock::Mono;
 use crate::dialplan::{Outcome, Prompt, TransferOrder};
 use crate::ids::{Leg, TurnId};
@@ -24,6 +24,8 @@ pub enum RouteKind {
     Bridge,
     /// Calls a seat for another seat, and answers when it does.
     Inside,
+    /// Calls a number outside for a seat: what comes from there is passed on, the answer too.
+    Outside,
     /// Answers and sends nothing.
     Silent,
     /// Sounds a tone of its own beside what it hears, and answers each key with its tones: a line check can measure
@@ -62,6 +64,8 @@ pub fn made_prompt() -> Vec<i16> {
     pcm
 }
 
+/// Longest wait for somebody to answer a seat's call.
+const LONGEST_RING: Duration = Duration::from_secs(120);
 /// A route's call is ended after this long.
 const LONGEST_CALL: Duration = Duration::from_secs(4 * 3600);
 /// Longest piece of speech a route hands to the recogniser, in frames.
@@ -111,9 +115,9 @@ pub struct RouteParts {
 impl Route {
     /// A call on a route; it answers at once, but for a call inside.
     pub fn new(parts: RouteParts, now: Mono) -> Self {
-        let inside = parts.kind == RouteKind::Inside;
+        let dials = matches!(parts.kind, RouteKind::Inside | RouteKind::Outside);
         let mut route = Self::begun(parts, now);
-        if inside {
+        if dials {
             route.dial();
         }
         route
@@ -136,9 +140,13 @@ impl Route {
             chunk: Vec::new(),
             turn: TurnId(0),
             listen,
-            outputs: VecDeque::from([if kind == RouteKind::Inside { CallOutput::Ring } else { CallOutput::Answer }]),
+            outputs: VecDeque::from([match kind {
+                RouteKind::Inside => CallOutput::Ring,
+                RouteKind::Outside => CallOutput::Event(CallEvent::Offered),
+                _ => CallOutput::Answer,
+            }]),
             began: now,
-            answered: (kind != RouteKind::Inside).then_some(now),
+            answered: (!matches!(kind, RouteKind::Inside | RouteKind::Outside)).then_some(now),
             bridged: false,
             over: false,
         }
@@ -154,22 +162,44 @@ impl Route {
             CallInput::Key { leg: Leg::Caller, key } if self.kind == RouteKind::Line => {
                 self.keys.extend(Tone::key(key).filter(|_| self.keys.len() < MOST_KEYS).map(ToneGenerator::new));
             }
+            // What is heard until then comes from there.
+            CallInput::SeatRinging if self.kind == RouteKind::Outside && self.answered.is_none() => {
+                self.outputs.push_back(CallOutput::Ring);
+            }
             CallInput::SeatAnswered if self.answered.is_none() => {
                 self.answered = Some(now);
+                self.tell(CallEvent::Answered);
                 self.outputs.push_back(CallOutput::Answer);
             }
             CallInput::SeatAnswered if !self.bridged => self.join(),
-            CallInput::Established if self.kind == RouteKind::Inside && !self.bridged => self.join(),
+            CallInput::Established
+                if matches!(self.kind, RouteKind::Inside | RouteKind::Outside)
+                    && self.answered.is_some()
+                    && !self.bridged =>
+            {
+                self.join();
+            }
             CallInput::HandOn(order) if self.bridged => {
                 self.bridged = false;
                 self.outputs.push_back(CallOutput::Bridge(false));
                 self.outputs.push_back(CallOutput::Hangup(Leg::Seat));
                 self.outputs.push_back(CallOutput::DialSeat { order: *order });
             }
-            CallInput::SeatFailed(_) | CallInput::HungUp(_) | CallInput::CallerLost | CallInput::Terminate => {
+            CallInput::SeatFailed(_)
+            | CallInput::TakenOver
+            | CallInput::HungUp(_)
+            | CallInput::CallerLost
+            | CallInput::Terminate => {
                 self.end(now, &input);
             }
             _ => {}
+        }
+    }
+
+    /// An event of a call that has a record.
+    fn tell(&mut self, event: CallEvent) {
+        if self.kind == RouteKind::Outside {
+            self.outputs.push_back(CallOutput::Event(event));
         }
     }
 
@@ -197,7 +227,9 @@ impl Route {
             return;
         }
         let other = |cause, by, english, chinese| EndReason::other(cause, by, english, chinese);
+        let waited = self.answered.is_none() && now.since(self.began) >= LONGEST_RING;
         let (outcome, reason) = match input {
+            _ if self.kind == RouteKind::Outside => outside_end(self.answered.is_some(), waited, input),
             CallInput::HungUp(Leg::Caller) => {
                 (Outcome::Resolved, other(16, HungUpBy::Caller, "test route", "测试路由"))
             }
@@ -206,6 +238,7 @@ impl Route {
                 let words = "test route: the caller's signalling or sound broke off";
                 (Outcome::Failed, other(27, HungUpBy::Us, words, "测试路由：主叫的信令或语音中断"))
             }
+            CallInput::TakenOver => (Outcome::Transferred, EndReason::of(Why::TakenOver, &Facts::default())),
             CallInput::SeatFailed(_) => (Outcome::Failed, EndReason::of(Why::Leg, &Facts::default())),
             _ => {
                 let words = "test route: the call was too long, or the hotline stopped";
@@ -215,11 +248,18 @@ impl Route {
         self.outputs.push_back(match (self.answered, input) {
             (Some(_), _) => CallOutput::Hangup(Leg::Caller),
             (None, CallInput::SeatFailed(LegFailure::Busy)) => CallOutput::Reject(486),
+            // A challenge is for us, not for the phone.
+            (None, CallInput::SeatFailed(LegFailure::Failed(code)))
+                if self.kind == RouteKind::Outside && (402..700).contains(code) && *code != 407 =>
+            {
+                CallOutput::Reject(*code)
+            }
             (None, _) => CallOutput::Reject(480),
         });
-        if matches!(self.kind, RouteKind::Bridge | RouteKind::Inside) {
+        if matches!(self.kind, RouteKind::Bridge | RouteKind::Inside | RouteKind::Outside) {
             self.outputs.push_back(CallOutput::Hangup(Leg::Seat));
         }
+        self.tell(CallEvent::Ended(reason.clone()));
         self.outputs.push_back(CallOutput::Finished(Box::new(CallRecord {
             offered: self.began,
             answered: self.answered,
@@ -326,12 +366,42 @@ impl Route {
 
     /// When the call is ended at the latest.
     pub fn deadline(&self) -> Mono {
+        if self.answered.is_none() {
+            return self.began + LONGEST_RING;
+        }
         self.began + LONGEST_CALL
     }
 
     /// What is to be carried out.
     pub fn poll_output(&mut self) -> Option<CallOutput> {
         self.outputs.pop_front()
+    }
+}
+
+/// How a seat's call outside ended: of the two, `Seat` is the person here and `Caller` the one who was called.
+fn outside_end(answered: bool, waited: bool, input: &CallInput) -> (Outcome, EndReason) {
+    let other = |cause, by, english: &str, chinese: &str| EndReason::other(cause, by, english, chinese);
+    match input {
+        CallInput::HungUp(Leg::Caller) if answered => {
+            (Outcome::Resolved, other(16, HungUpBy::Seat, "the seat that called hung up", "主叫坐席挂机"))
+        }
+        CallInput::HungUp(Leg::Caller) => {
+            let words = "the seat gave up before the number called answered";
+            (Outcome::Abandoned, other(16, HungUpBy::Seat, words, "坐席在被叫应答前放弃"))
+        }
+        CallInput::HungUp(_) => {
+            (Outcome::Resolved, other(16, HungUpBy::Caller, "the number called hung up", "被叫挂机"))
+        }
+        CallInput::SeatFailed(_) => (Outcome::Failed, EndReason::of(Why::Leg, &Facts::default())),
+        CallInput::CallerLost => {
+            let words = "the calling seat's signalling or sound broke off: look at its phone and network";
+            (Outcome::Failed, other(27, HungUpBy::Us, words, "主叫坐席的信令或语音中断：请检查话机和网络"))
+        }
+        _ if waited => {
+            let words = "the number called did not answer within two minutes";
+            (Outcome::Failed, other(19, HungUpBy::Us, words, "被叫两分钟内无人应答"))
+        }
+        _ => (Outcome::Failed, EndReason::of(Why::Terminated, &Facts::default())),
     }
 }
 
@@ -404,6 +474,26 @@ mod tests {
         let mut busy = route(RouteKind::Inside);
         busy.handle(Mono(0), CallInput::SeatFailed(LegFailure::Busy));
         assert!(std::iter::from_fn(|| busy.poll_output()).any(|o| o == CallOutput::Reject(486)));
+    }
+
+    #[test]
+    fn a_call_outside_rings_when_the_number_does_and_passes_its_refusal_on() {
+        let mut r = route(RouteKind::Outside);
+        let outputs = |r: &mut Route| std::iter::from_fn(|| r.poll_output()).collect::<Vec<_>>();
+        let first = outputs(&mut r);
+        assert!(matches!(first[..], [CallOutput::Event(_), CallOutput::DialSeat { .. }]), "no ringing yet: {first:?}");
+        r.handle(Mono(0), CallInput::SeatRinging);
+        assert_eq!(outputs(&mut r), [CallOutput::Ring]);
+        r.handle(Mono(0), CallInput::SeatFailed(LegFailure::Failed(484)));
+        let last = outputs(&mut r);
+        assert!(last.contains(&CallOutput::Reject(484)), "{last:?}");
+        let mut silent = route(RouteKind::Outside);
+        assert_eq!(silent.deadline(), Mono(0) + LONGEST_RING);
+        silent.handle(silent.deadline(), CallInput::Terminate);
+        let ended = outputs(&mut silent);
+        let said =
+            |o: &CallOutput| matches!(o, CallOutput::Finished(r) if r.reason.sentence.contains("did not answer"));
+        assert!(ended.iter().any(said) && ended.contains(&CallOutput::Reject(480)), "{ended:?}");
     }
 
     #[test]

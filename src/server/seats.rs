@@ -3,6 +3,7 @@
 use super::hotline::Seat;
 use super::line::{SeatLine, accepted};
 use super::outbound::Role;
+use super::outward::OUT;
 use super::secure::{self, AskWhere};
 use super::shard::{NewLeg, ShardCommand};
 use super::switchboard::{Dialled, Switchboard};
@@ -33,11 +34,11 @@ pub(super) struct Reach {
 
 /// Whether an order names no queue but whom to call: a SIP address, or a telephone number by a trunk.
 fn is_address(queue: &str) -> bool {
-    queue.starts_with("sip:") || queue.starts_with("sips:") || queue.starts_with(TEL)
+    ["sip:", "sips:", TEL, OUT].iter().any(|scheme| queue.starts_with(scheme))
 }
 
 /// A number that is called by a trunk.
-const TEL: &str = "tel:";
+pub(super) const TEL: &str = "tel:";
 
 /// Which seats are on a call, and in which order they were last called.
 #[derive(Debug, Default)]
@@ -136,15 +137,15 @@ const fn result_of(failure: LegFailure) -> TransferResult {
 }
 
 /// A seat that is to be called.
-struct Trying {
-    user: String,
-    reach: Reach,
-    ways: VecDeque<Way>,
-    order: TransferOrder,
+pub(super) struct Trying {
+    pub user: String,
+    pub reach: Reach,
+    pub ways: VecDeque<Way>,
+    pub order: TransferOrder,
     /// Users and addresses that could not be had for this order.
-    tried: Vec<String>,
+    pub tried: Vec<String>,
     /// The dialog that the phone shall end for this one.
-    replaces: Option<DialogId>,
+    pub replaces: Option<DialogId>,
 }
 
 impl Switchboard {
@@ -155,7 +156,7 @@ impl Switchboard {
         let Some(line) = self.lines.get_mut(&call) else { return };
         line.orders += 1;
         line.seat_failure = TransferResult::Timeout;
-        if line.hotline {
+        if line.hotline && !line.outward {
             let transfer = NewTransfer {
                 seq: line.transfer.as_ref().map_or(1, |t| t.seq + 1),
                 queue: order.queue.clone(),
@@ -175,7 +176,13 @@ impl Switchboard {
     }
 
     /// Calls the next seat that can be had; without one the call is told why the last one was not, or why none is.
-    fn next_seat(&mut self, call: CallId, order: TransferOrder, tried: Vec<String>, last: Option<LegFailure>) {
+    pub(super) fn next_seat(
+        &mut self,
+        call: CallId,
+        order: TransferOrder,
+        tried: Vec<String>,
+        last: Option<LegFailure>,
+    ) {
         if let Err(failure) = self.try_seat(call, order, tried) {
             let failure = last.unwrap_or(failure);
             if let Some(line) = self.lines.get_mut(&call) {
@@ -208,8 +215,9 @@ impl Switchboard {
                 (user, reach, None)
             }
         };
+        let refer = self.lines.get(&call).and_then(|line| self.refer_to(line, &reach.uri));
         let ways = match reach.uri.strip_prefix(TEL) {
-            Some(number) => match self.ways_out(&user, number) {
+            Some(number) => match self.ways_out(call, &user, number, refer.is_some()) {
                 Ok(ways) => ways,
                 Err(failure) => {
                     return self
@@ -217,10 +225,24 @@ impl Switchboard {
                         .map_err(|_| failure);
                 }
             },
-            None => VecDeque::new(),
+            None => match reach.uri.strip_prefix(OUT) {
+                Some(number) => self.ways_for(call, number)?,
+                None => VecDeque::new(),
+            },
         };
         self.roster.take(&user);
         let trying = Trying { user, reach, ways, order, tried, replaces };
+        match refer {
+            Some(target) => {
+                self.ask_to_refer(call, trying, target);
+                Ok(())
+            }
+            None => self.place_seat(call, trying),
+        }
+    }
+
+    /// Calls a seat that was chosen; it is free again where that cannot be done.
+    pub(super) fn place_seat(&mut self, call: CallId, trying: Trying) -> Result<(), LegFailure> {
         let user = trying.user.clone();
         let outside = trying.reach.uri.starts_with(TEL);
         self.call_seat(call, trying).inspect_err(|_| {
@@ -231,13 +253,25 @@ impl Switchboard {
         })
     }
 
-    /// Every way to a number outside, if it may be called.
-    fn ways_out(&mut self, user: &str, number: &str) -> Result<VecDeque<Way>, LegFailure> {
+    /// Every way to a number outside, if it may be called. `refer`: there need be none, the caller's trunk is asked first.
+    fn ways_out(&mut self, call: CallId, user: &str, number: &str, refer: bool) -> Result<VecDeque<Way>, LegFailure> {
         let number = self.outbound().begin(Role::Flow, user, number, now()).map_err(|_| LegFailure::Failed(403))?;
-        let ways: VecDeque<Way> = self.p.trunks.ways(&number, now(), &mut self.p.rng).into();
+        match self.ways_for(call, &number) {
+            Err(_) if refer => Ok(VecDeque::new()),
+            Err(failure) => {
+                self.outbound().over(Role::Flow, user);
+                Err(failure)
+            }
+            ways => ways,
+        }
+    }
+
+    /// Every way to a number outside that may be called.
+    fn ways_for(&mut self, call: CallId, number: &str) -> Result<VecDeque<Way>, LegFailure> {
+        let ways: VecDeque<Way> = self.p.trunks.ways(number, now(), &mut self.p.rng).into();
         if ways.is_empty() {
             tracing::warn!("a number outside was to be called, and no [[trunk]] takes calls out");
-            self.outbound().over(Role::Flow, user);
+            self.no_way_out(call, number);
             return Err(LegFailure::Failed(503));
         }
         Ok(ways)
@@ -260,9 +294,12 @@ impl Switchboard {
     fn call_seat(&mut self, call: CallId, trying: Trying) -> Result<(), LegFailure> {
         let Trying { user, reach, mut ways, order, tried, replaces } = trying;
         let way = ways.pop_front();
+        if way.is_none() && (reach.uri.starts_with(TEL) || reach.uri.starts_with(OUT)) {
+            return Err(LegFailure::Failed(503)); // no trunk calls out
+        }
         let trunk = way.as_ref().and_then(|w| self.p.trunks.get(w.trunk)).cloned();
         let Some(line) = self.lines.get(&call) else { return Err(LegFailure::Failed(481)) };
-        let (codec, from, hops) = (line.codec, line.from.clone(), line.hops);
+        let (codec, from, hops, outward) = (line.codec, line.from.clone(), line.hops, line.outward);
         let sockets = self.p.ports.take(now()).map_err(|e| {
             tracing::warn!(%call, "no seat can be called: {e}");
             LegFailure::Failed(503)
@@ -278,15 +315,18 @@ impl Switchboard {
         let offer = secure::offer(side.as_ref(), sdp::offer(&caps));
         let dial = Dial {
             to: way.as_ref().map_or_else(|| reach.uri.clone(), |w| w.uri.clone()),
-            from: trunk.as_ref().and_then(|t| t.shows.clone()).unwrap_or_else(|| from.expose().into()),
+            from: trunk.as_ref().and_then(|t| t.number_shown(outward)).unwrap_or_else(|| from.expose().into()),
             display: trunk.is_none().then(|| format!("{from} {}", order.queue)),
             sdp: offer.to_string(),
             // A carrier has no use for our name of the call.
             headers: if trunk.is_some() { vec![] } else { vec![("X-Zongji-Call".into(), call.to_string())] },
             credential: trunk.as_ref().and_then(|t| t.credential.clone()),
-            patience: trunk.as_ref().map(|t| Duration::from_millis(t.give_up_ms.into())),
-            destination: reach.source,
-            transport: reach.transport,
+            patience: way.as_ref().map(|w| Duration::from_millis(w.patience_ms.into())),
+            destination: reach.source.or(way.as_ref().and_then(|w| w.at.map(|(at, _)| at))),
+            // UDP is not insisted on: an offer too long for a datagram may go by TCP.
+            transport: reach
+                .transport
+                .or(way.as_ref().and_then(|w| w.at.map(|(_, by)| by).filter(|by| by.is_stream()))),
             seat: (!is_address(&user) && trunk.is_none()).then(|| user.clone()),
             replaces,
             hops: Some(hops),
@@ -427,6 +467,7 @@ impl Switchboard {
             // Another branch of the call sounds now.
             None => ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling: Some(signalling), secured: None },
         });
+        self.pass_early_media(call);
     }
 
     /// A seat that is busy or does not answer: the next one, or the call is told.
@@ -460,9 +501,12 @@ impl Switchboard {
             tried: seat.tried.clone(),
             replaces: None,
         };
+        let outside = trying.reach.uri.starts_with(TEL);
         if let Err(failure) = self.call_seat(call, trying) {
             self.roster.free(&user);
-            self.outbound().over(Role::Flow, &user);
+            if outside {
+                self.outbound().over(Role::Flow, &user);
+            }
             self.next_seat(call, order, seat.tried.into_iter().chain([user]).collect(), Some(failure));
         }
         true
@@ -524,10 +568,11 @@ impl Switchboard {
 
     /// The call ended while caller and seat were joined, the usual end of a good transfer, or while the caller waited.
     pub(super) fn end_transfer(&mut self, call: CallId) {
+        let taken_over = self.lines.get(&call).is_some_and(|l| l.taken_over);
         if let Some(transfer) = self.lines.get_mut(&call).and_then(|l| l.transfer.as_mut())
             && transfer.result.is_none()
         {
-            let joined = transfer.bridged_at.is_some();
+            let joined = transfer.bridged_at.is_some() || taken_over;
             transfer.result = Some(if joined { TransferResult::Connected } else { TransferResult::Cancelled });
             let row = Box::new(transfer.clone());
             self.write(WriteJob::Transfer(call, row));

@@ -102,6 +102,9 @@ impl Switchboard {
         let user = seat.ok_or(403u16)?;
         let Some(&(call, Leg::Seat)) = self.dialogs.get(&old) else { return Err(481) };
         let line = self.lines.get(&call).ok_or(481u16)?;
+        if line.outward {
+            return Err(403); // the other leg is no seat's: it is the number that a seat called
+        }
         let (codec, orders) = (line.codec, line.orders);
         if !line.seat.as_ref().is_some_and(|s| s.answered) {
             return Err(481);

@@ -4,8 +4,10 @@ use super::outbound::national;
 use super::time::now;
 use crate::clock::Mono;
 use crate::sdp::Codec;
-use crate::sip::{Credential, Network, SipAgent};
-use rand::{Rng, RngExt};
+use crate::sip::{Credential, Found, Network, SipAgent, Transport, lot};
+use rand::Rng;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +15,10 @@ use std::time::Duration;
 const MAX_UNANSWERED: u32 = 2;
 /// A server that failed a call rests for so long, unless it answers an OPTIONS before.
 const REST_MS: u64 = 30_000;
+/// How often the names of servers are looked up again, in seconds, where OPTIONS are not asked more rarely.
+const LOOK_UP_S: u32 = 30;
+/// However many servers there are, each may think for so long, ms: a retransmission's time.
+const LEAST_PATIENCE_MS: u32 = 500;
 /// Life of our registrations, s.
 const REGISTER_S: u32 = 600;
 
@@ -56,8 +62,18 @@ pub fn rewrite(rules: &[Rewrite], number: &str) -> String {
     fits.map_or_else(|| number.to_string(), |(rule, rest)| format!("{}{rest}", rule.to))
 }
 
+/// How a caller of a trunk is transferred to a number outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TransferBy {
+    /// We call the number and join the two: our lines carry both legs.
+    #[default]
+    Bridge,
+    /// The trunk is asked to do it (REFER); where it does not, they are bridged.
+    Refer,
+}
+
 /// A line to a carrier.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Trunk {
     /// Its name.
     pub name: String,
@@ -91,6 +107,53 @@ pub struct Trunk {
     pub give_up_ms: u32,
     /// How often its servers are asked by OPTIONS, in seconds; 0: never.
     pub options_s: u32,
+    /// How its callers are transferred outside.
+    pub transfer: TransferBy,
+}
+
+impl Default for Trunk {
+    /// As in the configuration: calls both ways, everything else as it is everywhere.
+    fn default() -> Self {
+        Trunk {
+            name: String::new(),
+            servers: Vec::new(),
+            networks: Vec::new(),
+            credential: None,
+            register: false,
+            inbound: true,
+            outbound: true,
+            priority: 10,
+            weight: 10,
+            codecs: Vec::new(),
+            caller_in: Vec::new(),
+            called_out: Vec::new(),
+            shows: None,
+            max_out: 100,
+            give_up_ms: 1500,
+            options_s: 15,
+            transfer: TransferBy::Bridge,
+        }
+    }
+}
+
+impl Trunk {
+    /// How a number is addressed there.
+    pub(super) fn address_of(&self, number: &str) -> Option<String> {
+        self.servers.first().map(|server| target(self, server, number))
+    }
+
+    /// The number shown for a call of ours there. A seat's own name means nothing outside: without `shows` it is the
+    /// account's.
+    pub(super) fn number_shown(&self, of_a_seat: bool) -> Option<String> {
+        let account = || self.credential.as_ref().filter(|_| of_a_seat).map(|c| c.user.clone());
+        self.shows.clone().or_else(account)
+    }
+
+    /// Whether a `sip:` address is at one of its servers.
+    pub(super) fn is_there(&self, uri: &str) -> bool {
+        let there = host_of(uri);
+        !uri.starts_with("tel:") && self.servers.iter().any(|s| host_of(&s.address).eq_ignore_ascii_case(there))
+    }
 }
 
 /// One way out: a server of a trunk.
@@ -102,7 +165,25 @@ pub struct Way {
     pub server: usize,
     /// The address to call.
     pub uri: String,
+    /// Which of that server's addresses, when its name has been looked up.
+    pub at: Option<(SocketAddr, Transport)>,
+    /// How long it may say nothing, in milliseconds: the servers of a trunk together no longer than its `give_up_ms`, so
+    /// that the last one is reached in time.
+    pub patience_ms: u32,
 }
+
+impl Way {
+    fn key(&self) -> Key {
+        (self.trunk, self.server, self.at.map(|(at, _)| at))
+    }
+}
+
+/// What puts a way before others: that it is well, priorities of trunk and server, rank among the server's addresses.
+type Rank = (bool, u16, u16, u16);
+/// Addresses by trunk and server.
+type FoundBy = HashMap<(usize, usize), Vec<Found>>;
+/// One address of a server of a trunk; without an address, the server as it is written.
+type Key = (usize, usize, Option<SocketAddr>);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Health {
@@ -139,7 +220,9 @@ type Registered = Result<u32, String>;
 #[derive(Debug, Clone, Default)]
 pub struct Trunks {
     all: Arc<Vec<Trunk>>,
-    health: Arc<Mutex<Vec<Vec<Health>>>>,
+    health: Arc<Mutex<HashMap<Key, Health>>>,
+    /// The addresses of servers whose names have been looked up.
+    found: Arc<Mutex<FoundBy>>,
     registered: Arc<Mutex<Vec<Option<Registered>>>>,
     /// Calls out right now, by trunk.
     out: Arc<Mutex<Vec<u32>>>,
@@ -148,10 +231,9 @@ pub struct Trunks {
 impl Trunks {
     /// Trunks as configured, all of them well until shown otherwise.
     pub fn new(all: Vec<Trunk>) -> Trunks {
-        let health = all.iter().map(|t| vec![Health::default(); t.servers.len()]).collect();
         let registered = Arc::new(Mutex::new(vec![None; all.len()]));
         let out = Arc::new(Mutex::new(vec![0; all.len()]));
-        Trunks { all: Arc::new(all), health: Arc::new(Mutex::new(health)), registered, out }
+        Trunks { all: Arc::new(all), health: Arc::default(), found: Arc::default(), registered, out }
     }
 
     /// A trunk.
@@ -166,22 +248,49 @@ impl Trunks {
 
     /// Every way a number can be called, the one to try first in front: by priority, among equals by lot and weight
     /// (RFC 2782), and who is not well last.
-    pub fn ways(&self, number: &str, at: Mono, rng: &mut impl Rng) -> Vec<Way> {
-        let health = self.health();
+    pub fn ways(&self, number: &str, now: Mono, rng: &mut impl Rng) -> Vec<Way> {
         let out = self.out.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut ways: Vec<(bool, u16, u16, f64, Way)> = Vec::new();
+        let health = self.health().clone();
+        let mut ways: Vec<(Rank, f64, Way)> = Vec::new();
         for (t, trunk) in self.all.iter().enumerate().filter(|(t, trunk)| trunk.outbound && out[*t] < trunk.max_out) {
             // One draw for the trunk: its servers stay together.
-            let lot = draw(rng, trunk.weight);
+            let of_trunk = lot(rng, trunk.weight);
+            let first = ways.len();
             for (s, server) in trunk.servers.iter().enumerate() {
-                let ill = !health[t][s].is_well(at);
-                let lot = lot + draw(rng, server.weight) / 1e6;
-                let way = Way { trunk: t, server: s, uri: target(trunk, server, number) };
-                ways.push((ill, trunk.priority, server.priority, lot, way));
+                let of_server = of_trunk + lot(rng, server.weight) / 1e6;
+                for (found, of_address) in
+                    self.addresses(t, s).into_iter().map(|f| (f, lot(rng, f.map_or(1, |f| f.weight))))
+                {
+                    let at = found.map(|f| (f.at, f.transport));
+                    let way = Way { trunk: t, server: s, uri: target(trunk, server, number), at, patience_ms: 0 };
+                    let ill = health.get(&way.key()).is_some_and(|h| !h.is_well(now));
+                    let rank = found.map_or(0, |f| f.rank);
+                    ways.push(((ill, trunk.priority, server.priority, rank), of_server + of_address / 1e9, way));
+                }
             }
+            let well = ways[first..].iter().filter(|w| !w.0.0).count() as u32;
+            let share = trunk.give_up_ms / well.saturating_sub(1).max(1);
+            let patience_ms = share.max(LEAST_PATIENCE_MS.min(trunk.give_up_ms));
+            ways[first..].iter_mut().for_each(|w| w.2.patience_ms = patience_ms);
         }
-        ways.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)).then(a.3.total_cmp(&b.3)));
-        ways.into_iter().map(|w| w.4).collect()
+        ways.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        ways.into_iter().map(|w| w.2).collect()
+    }
+
+    /// What is known of a server's addresses; one unknown one before its name has been looked up.
+    fn addresses(&self, t: usize, s: usize) -> Vec<Option<Found>> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match found.get(&(t, s)) {
+            Some(all) if !all.is_empty() => all.iter().copied().map(Some).collect(),
+            _ => vec![None],
+        }
+    }
+
+    /// The addresses that a server's name has now. What was known of those it has no longer is forgotten.
+    fn located(&self, t: usize, s: usize, all: Vec<Found>) {
+        let there = |at: &SocketAddr| all.iter().any(|f| f.at == *at);
+        self.health().retain(|k, _| (k.0, k.1) != (t, s) || k.2.as_ref().is_some_and(there));
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert((t, s), all);
     }
 
     /// A call goes out by a trunk, until [`Trunks::over`].
@@ -200,25 +309,32 @@ impl Trunks {
 
     /// A server did not answer a call, or said that it takes none.
     pub fn failed(&self, way: &Way, at: Mono) {
-        if let Some(health) = self.health().get_mut(way.trunk).and_then(|t| t.get_mut(way.server)) {
-            health.failed_at = Some(at);
-        }
+        self.health().entry(way.key()).or_default().failed_at = Some(at);
     }
 
     /// How each server does.
     pub fn states(&self, at: Mono) -> Vec<ServerState> {
-        let health = self.health();
-        let of = |(t, trunk): (usize, &Trunk)| {
-            let servers = trunk.servers.iter().zip(&health[t]);
-            let state = |(s, h): (&Server, &Health)| ServerState {
-                trunk: trunk.name.clone(),
-                address: s.address.clone(),
-                well: h.is_well(at),
-                status: h.status,
-            };
-            servers.map(state).collect::<Vec<_>>()
-        };
-        self.all.iter().enumerate().flat_map(of).collect()
+        let health = self.health().clone();
+        let mut states = Vec::new();
+        for (t, trunk) in self.all.iter().enumerate() {
+            for (s, server) in trunk.servers.iter().enumerate() {
+                for found in self.addresses(t, s) {
+                    let h = health.get(&(t, s, found.map(|f| f.at))).copied().unwrap_or_default();
+                    let named = found.filter(|_| crate::sip::numeric_host(&server.address).is_none());
+                    let address = match named {
+                        Some(found) => format!("{} ({})", server.address, found.at),
+                        None => server.address.clone(),
+                    };
+                    states.push(ServerState {
+                        trunk: trunk.name.clone(),
+                        address,
+                        well: h.is_well(at),
+                        status: h.status,
+                    });
+                }
+            }
+        }
+        states
     }
 
     /// What is wrong with trunks now, in sentences.
@@ -235,7 +351,7 @@ impl Trunks {
         ill.chain(unregistered).collect()
     }
 
-    fn health(&self) -> MutexGuard<'_, Vec<Vec<Health>>> {
+    fn health(&self) -> MutexGuard<'_, HashMap<Key, Health>> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -246,8 +362,8 @@ impl Trunks {
             if trunk.register && trunk.credential.is_some() {
                 tasks.spawn(self.clone().keep_registered(agent.clone(), t));
             }
-            for s in (0..trunk.servers.len()).filter(|_| trunk.options_s > 0) {
-                tasks.spawn(self.clone().keep_asking(agent.clone(), t, s));
+            for s in 0..trunk.servers.len() {
+                tasks.spawn(self.clone().keep_knowing(agent.clone(), t, s));
             }
         }
         while tasks.join_next().await.is_some() {}
@@ -276,21 +392,41 @@ impl Trunks {
         }
     }
 
-    async fn keep_asking(self, agent: SipAgent, t: usize, s: usize) {
+    /// Looks a server's name up again and again, and asks each of its addresses how it does.
+    async fn keep_knowing(self, agent: SipAgent, t: usize, s: usize) {
         let trunk = &self.all[t];
+        let to = &trunk.servers[s].address;
+        let named = crate::sip::numeric_host(to).is_none();
+        if !named && trunk.options_s == 0 {
+            return;
+        }
         let limit = Duration::from_secs(5);
         loop {
-            let answer = agent.options(&trunk.servers[s].address, limit).await;
-            self.heard(t, s, answer.ok());
-            tokio::time::sleep(Duration::from_secs(u64::from(trunk.options_s))).await;
+            // A name that is not found now keeps the addresses it had.
+            if named && let Some(all) = agent.servers_of(to).await.ok().filter(|all| !all.is_empty()) {
+                self.located(t, s, all);
+            }
+            if trunk.options_s > 0 {
+                let mut asking = tokio::task::JoinSet::new();
+                for found in self.addresses(t, s) {
+                    let (agent, to, at) = (agent.clone(), to.clone(), found.map(|f| (f.at, f.transport)));
+                    asking.spawn(async move { (at, agent.options_at(&to, at, limit).await.ok()) });
+                }
+                while let Some(Ok((at, status))) = asking.join_next().await {
+                    self.heard((t, s, at.map(|(at, _)| at)), status);
+                }
+            }
+            let pause = if trunk.options_s > 0 { trunk.options_s } else { LOOK_UP_S };
+            tokio::time::sleep(Duration::from_secs(u64::from(pause))).await;
         }
     }
 
     /// What became of an OPTIONS. Whoever refuses it is there too, but 503 takes no calls and 408 reached nobody.
-    fn heard(&self, t: usize, s: usize, status: Option<u16>) {
+    fn heard(&self, key: Key, status: Option<u16>) {
+        let (t, s, at) = key;
         let Some(trunk) = self.all.get(t) else { return };
         let mut health = self.health();
-        let state = &mut health[t][s];
+        let state = health.entry(key).or_default();
         let before = state.is_well(now());
         state.status = status.or(state.status);
         match status {
@@ -300,17 +436,18 @@ impl Trunks {
         let after = state.is_well(now());
         if before != after {
             let (name, address) = (&trunk.name, &trunk.servers[s].address);
+            let at = at.map(|at| format!(" ({at})")).unwrap_or_default();
             let what = if after { "is back" } else { "does not answer: calls go to others first" };
-            tracing::warn!("trunk {name}: {address} {what}");
+            tracing::warn!("trunk {name}: {address}{at} {what}");
         }
     }
 }
 
-/// Smaller comes first; a weight of 0 comes last among equals.
-fn draw(rng: &mut impl Rng, weight: u16) -> f64 {
-    let lot: f64 = rng.random_range(f64::MIN_POSITIVE..1.0);
-    // An exponential race: who has twice the weight comes first twice as often.
-    if weight == 0 { 1e9 + lot } else { -lot.ln() / f64::from(weight) }
+/// Host and port of an address: `sip:a@gw:5070;transport=tls` is at `gw:5070`.
+fn host_of(uri: &str) -> &str {
+    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    rest.split([';', '?']).next().unwrap_or_default()
 }
 
 fn target(trunk: &Trunk, server: &Server, number: &str) -> String {
@@ -344,6 +481,7 @@ mod tests {
             max_out: 10,
             give_up_ms: 1500,
             options_s: 0,
+            transfer: TransferBy::Bridge,
         }
     }
 
@@ -367,6 +505,27 @@ mod tests {
     }
 
     #[test]
+    fn every_address_of_a_name_is_a_way_of_its_own_and_rests_alone() {
+        let trunks = Trunks::new(vec![Trunk { give_up_ms: 1500, ..trunk("a", 0, 1, &[("sip:gw", 0, 1)]) }]);
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let found =
+            |ip: u8, rank| Found { at: ([192, 0, 2, ip], 5060).into(), transport: Transport::Udp, rank, weight: 1 };
+        let at = |w: &Way| w.at.map(|(at, _)| at.ip().to_string()).unwrap_or_default();
+        assert_eq!(at(&trunks.ways("01012345678", Mono(0), &mut rng)[0]), "", "not looked up yet");
+        trunks.located(0, 0, vec![found(1, 0), found(2, 1), found(3, 2)]);
+        let ways = trunks.ways("01012345678", Mono(0), &mut rng);
+        assert_eq!(ways.iter().map(at).collect::<Vec<_>>(), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        let patience: u32 = ways[..2].iter().map(|w| w.patience_ms).sum();
+        assert!(patience < 2000, "the third one is reached in time: {patience}");
+        trunks.failed(&ways[0], Mono(0));
+        let ways = trunks.ways("01012345678", Mono::from_ms(1), &mut rng);
+        assert_eq!(ways.iter().map(at).collect::<Vec<_>>(), ["192.0.2.2", "192.0.2.3", "192.0.2.1"]);
+        assert!(trunks.problems(Mono::from_ms(1))[0].contains("sip:gw (192.0.2.1:5060)"));
+        trunks.located(0, 0, vec![found(9, 0)]);
+        assert_eq!(trunks.health().len(), 0, "what is gone from the DNS is forgotten");
+    }
+
+    #[test]
     fn equals_share_the_calls_by_weight() {
         let trunks = Trunks::new(vec![trunk("a", 0, 3, &[("sip:a", 0, 1)]), trunk("b", 0, 1, &[("sip:b", 0, 1)])]);
         let mut rng = ChaCha8Rng::seed_from_u64(7);
@@ -377,12 +536,12 @@ mod tests {
     #[test]
     fn a_server_is_left_out_after_two_silent_options_and_taken_back_after_one_answer() {
         let trunks = Trunks::new(vec![trunk("a", 0, 1, &[("sip:a", 0, 1)])]);
-        trunks.heard(0, 0, None);
+        trunks.heard((0, 0, None), None);
         assert!(trunks.states(now())[0].well);
-        trunks.heard(0, 0, Some(503));
+        trunks.heard((0, 0, None), Some(503));
         assert!(!trunks.states(now())[0].well);
         assert!(trunks.problems(now())[0].contains("503"));
-        trunks.heard(0, 0, Some(404));
+        trunks.heard((0, 0, None), Some(404));
         assert!(trunks.states(now())[0].well && trunks.problems(now()).is_empty());
     }
 

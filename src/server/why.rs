@@ -1,6 +1,7 @@
 //! What the switchboard knows of a call's end that its machine does not: addresses, codecs, limits, what a leg answered.
 
 use super::line::Line;
+use super::outward::OUT;
 use super::switchboard::Switchboard;
 use super::time::{now, utc};
 use crate::call::why::of_status;
@@ -12,7 +13,7 @@ use crate::pii::{Pii, mask_number};
 use crate::sdp::{self, Capabilities};
 use crate::sip::DialogId;
 use crate::sip::trace::{Ending, Role, formats};
-use crate::store::{CallExtras, NewCall as NewCallRow, WriteJob};
+use crate::store::{CallExtras, NewCall as NewCallRow, Origin, WriteJob};
 use rand::RngExt;
 use std::net::SocketAddr;
 
@@ -34,6 +35,8 @@ pub(super) struct Knock<'a> {
     pub call_id: &'a str,
     /// The trunk it came by, if by one.
     pub trunk: Option<&'a str>,
+    /// What the network says of its origin.
+    pub origin: &'a Origin,
 }
 
 /// How many calls that were turned away have been written in this second.
@@ -97,7 +100,8 @@ impl Switchboard {
         let is_route = self.p.settings.routes.iter().any(|r| r.user == knock.to);
         if !is_route && !self.p.writer.is_behind() && self.away.admit(now()) {
             let (from, to, at) = (Pii::new(knock.from), knock.to.to_owned(), utc());
-            self.write(WriteJob::Begin(NewCallRow { id: call, from, to, sip_call_id: knock.call_id.into(), at }));
+            let (sip_call_id, origin) = (knock.call_id.into(), Box::new(knock.origin.clone()));
+            self.write(WriteJob::Begin(NewCallRow { id: call, from, to, sip_call_id, at, origin }));
             let at = now();
             let record = CallRecord {
                 offered: at,
@@ -153,7 +157,11 @@ impl Switchboard {
         let address = seat.user.strip_prefix("sip:").map(|a| a.split(['@', ';']).next().unwrap_or_default());
         let who = match (trunk, address) {
             (Some(trunk), _) => {
-                format!("{} by trunk {}", mask_number(seat.user.trim_start_matches("tel:")), trunk.name)
+                format!(
+                    "{} by trunk {}",
+                    mask_number(seat.user.trim_start_matches("tel:").trim_start_matches(OUT)),
+                    trunk.name
+                )
             }
             (None, Some(address)) => mask_number(address),
             (None, None) => format!("seat {}", seat.user),

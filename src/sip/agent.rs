@@ -7,6 +7,7 @@ use super::dialogs::{self, contact, insert, response_to, sdp_headers, text};
 use super::event::{DialogId, EndWhy, ReinviteId, SipError, SipEvent};
 use super::gate::{Gate, lock};
 use super::hub::{Addresses, Asked, Hub, Mend, Ports, Strays};
+use super::refer::ReferLimits;
 use super::refused::RefusedFor;
 use super::registrar::Contact;
 use super::settings::{Listeners, Served, SipSettings};
@@ -364,10 +365,10 @@ impl SipAgent {
 
     /// Where the call goes, with a connection open where it takes one.
     async fn way(&self, dial: &Dial) -> Result<Way, SipError> {
-        let mut way = sockets::resolve(&dial.to, dial.destination, dial.transport).await?;
-        if way.transport.is_stream() {
-            connected(&self.hub, &way).await?;
-        } else if !way.fixed && dial.sdp.len() + HEADERS > LONGEST_DATAGRAM {
+        let names = &self.hub.gate.settings.names;
+        let all = sockets::resolve_all(names, &dial.to, dial.destination, dial.transport).await?;
+        let mut way = first_connected(&self.hub, all).await?;
+        if !way.transport.is_stream() && !way.fixed && dial.sdp.len() + HEADERS > LONGEST_DATAGRAM {
             // RFC 3261 section 18.1.1: too long for a datagram that must not be cut. Who takes no TCP gets it anyway.
             let limit = Duration::from_secs(1);
             let connecting = stream::connect(&self.hub, way.peer, Transport::Tcp, &way.host);
@@ -430,7 +431,7 @@ impl SipAgent {
     /// Answers a re-INVITE of the other side: with a session description, or a code (488 ...).
     pub async fn answer_reinvite(&self, d: DialogId, request: ReinviteId, answer: Result<String, u16>) {
         let asked = self.hub.entry(d, |e| e.asked.remove(&request.0).map(|a| (a, e.dialog.clone()))).flatten();
-        let Some((Asked { reply, target, timer }, dialog)) = asked else { return };
+        let Some((Asked { reply, target, timer, source }, dialog)) = asked else { return };
         match answer {
             Ok(sdp) => {
                 inside::refresh(&dialog, target);
@@ -441,6 +442,7 @@ impl SipAgent {
             }
             Err(code) => {
                 let code = if (300..700).contains(&code) { code } else { 488 };
+                self.hub.count_refusal(code, None, source, "re-INVITE");
                 reply.respond(StatusCode::from(code), Vec::new(), None, &dialog).await;
             }
         }
@@ -460,6 +462,7 @@ impl SipAgent {
                     bump(&self.hub.gate.counters.not_allowed);
                 }
                 let code = if (300..700).contains(&code) { code } else { 403 };
+                self.hub.count_refusal(code, None, asked.source, "REFER");
                 asked.reply.respond(StatusCode::from(code), Vec::new(), None, &dialog).await;
             }
         }
@@ -479,9 +482,23 @@ impl SipAgent {
     /// Asks the other side to call `target` in our place (RFC 3515), waits up to a minute for what becomes of it, and
     /// hangs up when it is connected. An error: the call is still here; bridge it instead.
     pub async fn refer(&self, d: DialogId, target: &str) -> Result<(), SipError> {
-        refer::send(&self.hub, d, target).await?;
-        self.hangup(d).await;
+        match refer::send(&self.hub, d, target, ReferLimits::default(), |_| {}).await? {
+            200..=299 => self.hangup(d).await,
+            code => return Err(SipError::Refused(code)),
+        }
         Ok(())
+    }
+
+    /// The same with limits and with news of its progress (202: it was accepted; 100-199: what it tells then), and without the hang-up: the final status that the
+    /// other side tells. An error: it refused the REFER, or told nothing in time.
+    pub async fn ask_to_refer(
+        &self,
+        d: DialogId,
+        target: &str,
+        limits: ReferLimits,
+        progress: impl FnMut(u16),
+    ) -> Result<u16, SipError> {
+        refer::send(&self.hub, d, target, limits, progress).await
     }
 
     /// Sends a key as SIP INFO (`application/dtmf-relay`).
@@ -501,7 +518,19 @@ impl SipAgent {
 
     /// The same, at an address (`sip:host`, `sip:host:port;transport=tls`).
     pub async fn register_at(&self, to: &str, credential: &Credential, expires: u32) -> Result<u32, SipError> {
-        let way = sockets::resolve(to, None, None).await?;
+        let all = sockets::resolve_all(&self.hub.gate.settings.names, to, None, None).await?;
+        let mut last = Err(SipError::Timeout);
+        for way in all {
+            last = self.register_by(way, credential, expires).await;
+            // A server that answers has said what there is to say (RFC 3263 section 4.3).
+            if !matches!(last, Err(SipError::Timeout | SipError::Unreachable(..) | SipError::Refused(503))) {
+                break;
+            }
+        }
+        last
+    }
+
+    async fn register_by(&self, way: Way, credential: &Credential, expires: u32) -> Result<u32, SipError> {
         let server = way.peer;
         let hub = self.hub.clone();
         connected(&hub, &way).await?;
@@ -522,12 +551,13 @@ impl SipAgent {
             hub.gate.calls(|c| c.end(leg, now()));
             return granted;
         }
+        let least = hub.gate.settings.renew_least;
         let mut wait = granted.clone().unwrap_or(60);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     () = stop.cancelled() => break,
-                    () = tokio::time::sleep(Duration::from_secs(u64::from(wait / 2).max(5))) => {}
+                    () = tokio::time::sleep(Duration::from_secs(u64::from(wait / 2)).max(least)) => {}
                 }
                 match register_once(&hub, &mut registration, &way, expires).await {
                     Ok(seconds) => wait = seconds.max(10),
@@ -699,6 +729,18 @@ pub(super) async fn connected(hub: &Arc<Hub>, way: &Way) -> Result<(), SipError>
     }
     let opened = stream::connect(hub, way.peer, way.transport, &way.host).await;
     opened.map_err(|e| SipError::Unreachable(way.peer, way.transport.name(), e.to_string()))
+}
+
+/// The first of several ways that a connection can be opened by, where it takes one.
+async fn first_connected(hub: &Arc<Hub>, ways: Vec<Way>) -> Result<Way, SipError> {
+    let mut last = SipError::Timeout;
+    for way in ways {
+        match connected(hub, &way).await {
+            Ok(()) => return Ok(way),
+            Err(why) => last = why,
+        }
+    }
+    Err(last)
 }
 
 async fn register_once(

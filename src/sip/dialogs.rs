@@ -63,12 +63,12 @@ async fn new_call(hub: Arc<Hub>, mut tx: Transaction) {
         Some((call_id, tag, tx.original.cseq_header().ok()?.seq().ok()?))
     })();
     let Some((call_id, tag, number)) = ids else {
-        tx.reply(StatusCode::BadRequest).await.ok();
+        inside::refuse(&hub, tx, StatusCode::BadRequest, Vec::new()).await;
         return;
     };
     let Some((id, dialled, identity)) = hub.gate.calls(|c| c.adopt(&call_id, &tag, number)) else {
         // The same request by another road (RFC 3261 section 8.2.2.2).
-        tx.reply(StatusCode::LoopDetected).await.ok();
+        inside::refuse(&hub, tx, StatusCode::LoopDetected, Vec::new()).await;
         return;
     };
     match set_up(&hub, &mut tx, id, call_id, (dialled, identity)).await {
@@ -82,7 +82,7 @@ async fn new_call(hub: Arc<Hub>, mut tx: Transaction) {
         Err(code) => {
             let wait = Header::RetryAfter(retry_after(rand::random()).into());
             hub.gate.calls(|c| c.end(id, super::time::now()));
-            inside::refuse(tx, StatusCode::from(code), vec![wait]).await;
+            inside::refuse(&hub, tx, StatusCode::from(code), vec![wait]).await;
         }
     }
 }

@@ -527,7 +527,8 @@ impl Gate {
         }
         let user = request_user(wire).unwrap_or_default();
         let inside = seat.is_some() && state.registrar.has_account(&user);
-        if !inside && !lock(&self.served).serves(&user) {
+        let outside = seat.is_some() && self.settings.seats_dial_out && is_number(&user);
+        if !inside && !outside && !lock(&self.served).serves(&user) {
             bump(&self.counters.unknown_user);
             return Err(Refusal::new(404, "Not Found"));
         }
@@ -584,6 +585,12 @@ pub(super) fn retry_after(random: u64) -> String {
 fn branch_and_number(wire: &Wire) -> String {
     let branch = Via::all(wire).and_then(|v| v.first().map(|v| v.branch().to_string())).unwrap_or_default();
     format!("{branch} {} {}", wire.get("call-id").unwrap_or_default(), wire.get("cseq").unwrap_or_default())
+}
+
+/// Whether a user part is a telephone number.
+fn is_number(user: &str) -> bool {
+    let digits = user.strip_prefix('+').unwrap_or(user);
+    digits.len() >= 3 && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// User part of the Request-URI, escapes resolved.

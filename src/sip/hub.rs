@@ -3,6 +3,7 @@
 use super::counters::bump;
 use super::event::{DialogId, EndWhy, SipEvent};
 use super::gate::{Gate, Outcome, lock};
+use super::refused::RefusedFor;
 use super::stream::{Crowd, Flow};
 use super::time::now;
 use super::timed::Timed;
@@ -124,6 +125,8 @@ pub(super) struct Asked {
     pub reply: Reply,
     pub target: Option<Target>,
     pub timer: super::session_timer::Asked,
+    /// Where it came from.
+    pub source: Option<IpAddr>,
 }
 
 /// Shared by all tasks of an agent.
@@ -256,6 +259,13 @@ impl Hub {
                 bump(&self.gate.counters.panics);
                 false
             }
+        }
+    }
+
+    /// Counts a request that is refused with a status; `why` where the status alone does not tell.
+    pub fn count_refusal(&self, code: u16, why: Option<RefusedFor>, source: Option<IpAddr>, method: &str) {
+        if let (Some(why), Some(source)) = (why.or(RefusedFor::of_status(code)), source) {
+            self.gate.counters.refused.note(why, source, &format!("{method} answered {code}"), now());
         }
     }
 

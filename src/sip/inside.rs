@@ -7,6 +7,7 @@ use super::dialogs::{origin, text};
 use super::event::{DialogId, ReinviteId, SipEvent};
 use super::gate::retry_after;
 use super::hub::{Asked, Hub, Reply, Target, contact_of};
+use super::refused::RefusedFor;
 use super::uri::for_library;
 use super::{refer, sanity, timed};
 use rsipstack::dialog::DialogId as LibraryId;
@@ -33,7 +34,7 @@ pub(super) fn sort(hub: &Arc<Hub>, tx: Transaction) {
     let Some(inbox) = id.and_then(|id| hub.entry(id, |e| e.inbox.clone())) else { return unknown(hub, tx) };
     match inbox.try_send(Box::new(tx)) {
         Ok(()) => {}
-        Err(TrySendError::Full(tx)) => refuse_later(*tx, StatusCode::ServerInternalError),
+        Err(TrySendError::Full(tx)) => refuse_later(hub, *tx, StatusCode::ServerInternalError, RefusedFor::Behind),
         Err(TrySendError::Closed(tx)) => unknown(hub, *tx),
     }
 }
@@ -45,12 +46,19 @@ fn unknown(hub: &Arc<Hub>, mut tx: Transaction) {
         tokio::spawn(async move { tx.reply(StatusCode::OK).await.ok() });
     } else {
         super::counters::bump(&hub.gate.counters.no_dialog);
-        tokio::spawn(refuse(tx, StatusCode::CallTransactionDoesNotExist, Vec::new()));
+        spawn_refusal(hub, tx, StatusCode::CallTransactionDoesNotExist, None, Vec::new());
     }
 }
 
 /// Refuses a request. An INVITE's transaction lives on: it takes the ACK and repeats the answer until then.
-pub(super) async fn refuse(mut tx: Transaction, code: StatusCode, headers: Vec<Header>) {
+pub(super) async fn refuse(hub: &Hub, tx: Transaction, code: StatusCode, headers: Vec<Header>) {
+    refuse_for(hub, tx, code, None, headers).await;
+}
+
+/// The same, counted by a reason that the status does not tell.
+async fn refuse_for(hub: &Hub, mut tx: Transaction, code: StatusCode, why: Option<RefusedFor>, headers: Vec<Header>) {
+    let source = origin(&tx.original).map(|(_, at)| at.ip());
+    hub.count_refusal(code.code(), why, source, &tx.original.method.to_string());
     let sent = tx.reply_with(code, headers, None).await;
     // An answer that did not get out has no timer behind it.
     if sent.is_ok() && tx.original.method == Method::Invite {
@@ -59,9 +67,15 @@ pub(super) async fn refuse(mut tx: Transaction, code: StatusCode, headers: Vec<H
 }
 
 /// Refuses a request for now (RFC 3261 section 14.2).
-fn refuse_later(tx: Transaction, code: StatusCode) {
+fn refuse_later(hub: &Arc<Hub>, tx: Transaction, code: StatusCode, why: RefusedFor) {
     let wait = Header::RetryAfter(retry_after(rand::random()).into());
-    tokio::spawn(refuse(tx, code, vec![wait]));
+    spawn_refusal(hub, tx, code, Some(why), vec![wait]);
+}
+
+/// Nobody waits until it is out.
+fn spawn_refusal(hub: &Arc<Hub>, tx: Transaction, code: StatusCode, why: Option<RefusedFor>, headers: Vec<Header>) {
+    let hub = hub.clone();
+    tokio::spawn(async move { refuse_for(&hub, tx, code, why, headers).await });
 }
 
 /// Takes one request of a live dialog. `last` is the highest CSeq number so far.
@@ -74,13 +88,13 @@ pub(super) async fn take(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, la
     }
     let number = tx.original.cseq_header().ok().and_then(|c| c.seq().ok()).unwrap_or_default();
     if number < *last {
-        tokio::spawn(refuse(tx, StatusCode::ServerInternalError, Vec::new())); // RFC 3261 section 12.2.2
-        return;
+        // RFC 3261 section 12.2.2
+        return spawn_refusal(hub, tx, StatusCode::ServerInternalError, Some(RefusedFor::OldRequest), Vec::new());
     }
     *last = number;
     let over = hub.entry(id, |e| e.over).unwrap_or(true);
     match tx.original.method {
-        Method::Bye => drop(tokio::spawn(bye(dialog.clone(), tx))),
+        Method::Bye => drop(tokio::spawn(bye(hub.clone(), dialog.clone(), tx))),
         _ if over => unknown(hub, tx),
         Method::Invite | Method::Update => session(hub, id, dialog, tx).await,
         Method::PRack => prack(hub, id, dialog, tx).await,
@@ -89,7 +103,7 @@ pub(super) async fn take(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, la
         Method::Notify => refer::notified(hub, id, tx).await,
         Method::Message => message(hub, id, tx).await,
         Method::Options => answer(tx, StatusCode::OK, vec![Header::Allow(sanity::ALLOW.into())]).await,
-        _ => refuse(tx, StatusCode::MethodNotAllowed, vec![Header::Allow(sanity::ALLOW.into())]).await,
+        _ => refuse(hub, tx, StatusCode::MethodNotAllowed, vec![Header::Allow(sanity::ALLOW.into())]).await,
     }
 }
 
@@ -99,7 +113,7 @@ pub(super) async fn answer(mut tx: Transaction, code: StatusCode, headers: Vec<H
     }
 }
 
-async fn bye(dialog: InviteDialog, tx: Transaction) {
+async fn bye(hub: Arc<Hub>, dialog: InviteDialog, tx: Transaction) {
     // It can overtake the library's own bookkeeping of the 200 it follows.
     for wait_ms in [0u64, 10, 40, 100] {
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
@@ -108,19 +122,19 @@ async fn bye(dialog: InviteDialog, tx: Transaction) {
             return answer(tx, StatusCode::OK, Vec::new()).await;
         }
         if dialog.role() == TransactionRole::Server || state.is_confirmed() {
-            return handle(dialog, tx).await;
+            return handle(hub, dialog, tx).await;
         }
     }
-    refuse(tx, StatusCode::CallTransactionDoesNotExist, Vec::new()).await;
+    refuse(&hub, tx, StatusCode::CallTransactionDoesNotExist, Vec::new()).await;
 }
 
 /// Hands a request to the library, and answers it if the library does not.
-async fn handle(mut dialog: InviteDialog, mut tx: Transaction) {
+async fn handle(hub: Arc<Hub>, mut dialog: InviteDialog, mut tx: Transaction) {
     if let Err(error) = dialog.handle(&mut tx).await {
         tracing::debug!(%error, "a request inside a dialog failed");
     }
     if tx.last_response.is_none() && !tx.is_terminated() {
-        refuse(tx, StatusCode::ServerInternalError, Vec::new()).await;
+        refuse_for(&hub, tx, StatusCode::ServerInternalError, Some(RefusedFor::Library), Vec::new()).await;
     }
 }
 
@@ -142,10 +156,10 @@ async fn session(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, tx: Transa
             let request = tx.original.clone();
             asked(hub, id, dialog, request, Reply::Own(Box::new(tx))).await;
         }
-        true => drop(tokio::spawn(handle(dialog.clone(), tx))),
-        false if unanswered => refuse_later(tx, StatusCode::ServerInternalError),
+        true => drop(tokio::spawn(handle(hub.clone(), dialog.clone(), tx))),
+        false if unanswered => refuse_later(hub, tx, StatusCode::ServerInternalError, RefusedFor::Glare),
         // An offer of one side is still open: ours in the INVITE or the 200, or theirs until the ACK.
-        false => drop(tokio::spawn(refuse(tx, StatusCode::RequestPending, Vec::new()))),
+        false => spawn_refusal(hub, tx, StatusCode::RequestPending, None, Vec::new()),
     }
 }
 
@@ -157,7 +171,7 @@ async fn prack(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, tx: Transact
         named && hub.entry(id, |e| e.timed.acknowledged(rseq)).unwrap_or(false)
     };
     if !tx.original.rack_value().is_some_and(ours) {
-        return refuse(tx, StatusCode::CallTransactionDoesNotExist, Vec::new()).await;
+        return refuse(hub, tx, StatusCode::CallTransactionDoesNotExist, Vec::new()).await;
     }
     if tx.original.body.is_empty() {
         answer(tx, StatusCode::OK, Vec::new()).await;
@@ -180,7 +194,7 @@ pub(super) async fn asked(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, r
         let free = !e.over && !e.asking && e.asked.is_empty();
         if let Some(reply) = reply.take_if(|_| free) {
             let (target, timer) = (target_of(dialog, &request), timed::asked(&request));
-            e.asked.insert(number, Asked { reply, target, timer });
+            e.asked.insert(number, Asked { reply, target, timer, source: Some(source.ip()) });
         }
         free
     });
@@ -200,6 +214,7 @@ pub(super) async fn asked(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, r
         Some(_) => StatusCode::RequestPending,
         None => StatusCode::CallTransactionDoesNotExist,
     };
+    hub.count_refusal(code.code(), None, Some(source.ip()), &request.method.to_string());
     refused.respond(code, Vec::new(), None, dialog).await;
 }
 
@@ -225,13 +240,13 @@ pub(super) fn refresh(dialog: &InviteDialog, target: Option<Target>) {
 }
 
 /// SIP INFO: keys are taken from our answer on, even if the ACK is still under way.
-async fn info(hub: &Hub, id: DialogId, tx: Transaction) {
+async fn info(hub: &Arc<Hub>, id: DialogId, tx: Transaction) {
     if !hub.entry(id, |e| e.answered).unwrap_or(false) {
-        return refuse_later(tx, StatusCode::ServerInternalError);
+        return refuse_later(hub, tx, StatusCode::ServerInternalError, RefusedFor::Early);
     }
     let Ok(key) = key_of(&tx.original) else {
         let accept = vec![Header::Accept("application/dtmf-relay, application/dtmf".into())];
-        return refuse(tx, StatusCode::UnsupportedMediaType, accept).await;
+        return refuse(hub, tx, StatusCode::UnsupportedMediaType, accept).await;
     };
     answer(tx, StatusCode::OK, Vec::new()).await;
     hub.tell(SipEvent::Info { dialog: id, key }).await;
@@ -240,7 +255,7 @@ async fn info(hub: &Hub, id: DialogId, tx: Transaction) {
 /// A text inside a call: the gate has let only seats send one.
 async fn message(hub: &Hub, id: DialogId, tx: Transaction) {
     let Some(seat) = hub.gate.calls(|c| c.seat(id)) else {
-        return refuse(tx, StatusCode::Forbidden, Vec::new()).await;
+        return refuse(hub, tx, StatusCode::Forbidden, Vec::new()).await;
     };
     let to_user = tx.original.uri.auth.as_ref().map(|a| a.user.clone()).unwrap_or_default();
     let text = String::from_utf8_lossy(&tx.original.body).into_owned();

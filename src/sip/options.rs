@@ -4,6 +4,7 @@ use super::agent::SipAgent;
 use super::calls::Kind;
 use super::event::SipError;
 use super::hub::Hub;
+use super::locate::Found;
 use super::sockets::{self, Way};
 use super::time::now;
 use super::transport::Transport;
@@ -23,17 +24,40 @@ impl SipAgent {
     /// # Errors
     /// An address that cannot be read, found or connected to; [`SipError::Timeout`] without an answer within `limit`.
     pub async fn options(&self, to: &str, limit: Duration) -> Result<u16, SipError> {
+        self.options_at(to, None, limit).await
+    }
+
+    /// The same to one server of several that `to` has.
+    ///
+    /// # Errors
+    /// As [`SipAgent::options`].
+    pub async fn options_at(
+        &self,
+        to: &str,
+        at: Option<(SocketAddr, Transport)>,
+        limit: Duration,
+    ) -> Result<u16, SipError> {
         let asking = async {
-            let way = sockets::resolve(to, None, None).await?;
+            let (peer, transport) = at.unzip();
+            let way = sockets::resolve(&self.hub().gate.settings.names, to, peer, transport).await?;
             super::agent::connected(self.hub(), &way).await?;
             ask(self.hub(), to, &way).await
         };
         tokio::time::timeout(limit, asking).await.unwrap_or(Err(SipError::Timeout))
     }
 
+    /// Every server of `to` (RFC 3263): NAPTR and SRV for a name without a port, else its addresses. Empty when the name
+    /// is not found.
+    ///
+    /// # Errors
+    /// An address that cannot be read.
+    pub async fn servers_of(&self, to: &str) -> Result<Vec<Found>, SipError> {
+        sockets::servers_of(&self.hub().gate.settings.names, to).await
+    }
+
     /// Where messages for `to` go: its first server by SRV for a name without a port, else its address.
     pub async fn server_of(&self, to: &str) -> Result<(SocketAddr, Transport), SipError> {
-        sockets::resolve(to, None, None).await.map(|way| (way.peer, way.transport))
+        sockets::resolve(&self.hub().gate.settings.names, to, None, None).await.map(|way| (way.peer, way.transport))
     }
 }
 

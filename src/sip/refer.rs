@@ -62,22 +62,23 @@ fn referred_to(value: &str) -> Option<(String, Option<String>)> {
 /// A REFER inside a seat's call; the gate has let no other pass.
 pub(super) async fn came(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, tx: Transaction) {
     let Some(seat) = hub.gate.calls(|c| c.seat(id)).filter(|s| s.proved) else {
-        return refuse(tx, StatusCode::Forbidden, Vec::new()).await;
+        return refuse(hub, tx, StatusCode::Forbidden, Vec::new()).await;
     };
     let named = tx.original.header_value("Refer-To").and_then(|v| referred_to(&v));
     let Some((to_user, attended)) = named.filter(|_| dialog.state().is_confirmed()) else {
-        return refuse(tx, StatusCode::BadRequest, Vec::new()).await;
+        return refuse(hub, tx, StatusCode::BadRequest, Vec::new()).await;
     };
     let replaces = match attended {
         None => None,
         Some(value) => match replaced(hub, &value) {
             Some(other) if other != id => Some(other),
-            _ => return refuse(tx, StatusCode::CallTransactionDoesNotExist, Vec::new()).await,
+            _ => return refuse(hub, tx, StatusCode::CallTransactionDoesNotExist, Vec::new()).await,
         },
     };
     let number = NEXT.fetch_add(1, Relaxed);
     let timer = super::session_timer::Asked::default();
-    let mut asked = Some(Asked { reply: Reply::Own(Box::new(tx)), target: None, timer });
+    let source = super::dialogs::origin(&tx.original).map(|(_, at)| at.ip());
+    let mut asked = Some(Asked { reply: Reply::Own(Box::new(tx)), target: None, timer, source });
     hub.entry(id, |e| {
         if !e.over
             && e.asked.is_empty()
@@ -91,7 +92,10 @@ pub(super) async fn came(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, tx
             let (request, seat) = (ReinviteId(number), seat.user);
             hub.tell(SipEvent::Refer { dialog: id, request, seat, to_user, replaces }).await;
         }
-        Some(busy) => busy.reply.respond(StatusCode::RequestPending, Vec::new(), None, dialog).await,
+        Some(busy) => {
+            hub.count_refusal(491, None, busy.source, "REFER");
+            busy.reply.respond(StatusCode::RequestPending, Vec::new(), None, dialog).await;
+        }
     }
 }
 
@@ -119,7 +123,7 @@ pub(super) async fn notified(hub: &Hub, id: DialogId, tx: Transaction) {
     let event = tx.original.header_value("Event").unwrap_or_default();
     let refer = event.split(';').next().is_some_and(|e| e.trim().eq_ignore_ascii_case("refer"));
     let Some(waiting) = hub.entry(id, |e| e.referring.clone()).flatten().filter(|_| refer) else {
-        return refuse(tx, StatusCode::from(489), Vec::new()).await;
+        return refuse(hub, tx, StatusCode::from(489), Vec::new()).await;
     };
     let body = String::from_utf8_lossy(&tx.original.body).into_owned();
     let over = tx.original.header_value("Subscription-State").is_some_and(|s| s.trim_start().starts_with("terminated"));
@@ -131,34 +135,61 @@ pub(super) async fn notified(hub: &Hub, id: DialogId, tx: Transaction) {
     }
 }
 
-/// Sends a REFER and waits for its final NOTIFY.
-pub(super) async fn send(hub: &Arc<Hub>, d: DialogId, target: &str) -> Result<(), SipError> {
+/// How long one waits for what becomes of a REFER.
+#[derive(Debug, Clone, Copy)]
+pub struct ReferLimits {
+    /// For an answer to it, and then for the first NOTIFY.
+    pub silent: Duration,
+    /// For the final status.
+    pub whole: Duration,
+}
+
+impl Default for ReferLimits {
+    fn default() -> Self {
+        ReferLimits { silent: LONGEST, whole: LONGEST }
+    }
+}
+
+/// Sends a REFER and waits for its final NOTIFY: its status, 200 and above.
+pub(super) async fn send(
+    hub: &Arc<Hub>,
+    d: DialogId,
+    target: &str,
+    limits: ReferLimits,
+    mut progress: impl FnMut(u16),
+) -> Result<u16, SipError> {
     SipUri::parse(target).map_err(|_| SipError::BadAddress(target.into(), "not a SIP address"))?;
     let (news, mut heard) = mpsc::channel(8);
     let begin = |e: &mut super::hub::Entry| {
-        let free = !e.over && e.referring.is_none();
-        if free {
-            e.referring = Some(news);
+        if e.over {
+            return Err(SipError::Gone);
         }
-        free.then(|| e.dialog.clone())
+        if e.referring.is_some() {
+            return Err(SipError::Refused(491)); // one at a time
+        }
+        e.referring = Some(news);
+        Ok(e.dialog.clone())
     };
-    let dialog = hub.entry(d, begin).flatten().ok_or(SipError::Gone)?;
-    let limit = hub.gate.settings.t1 * 70;
+    let dialog = hub.entry(d, begin).unwrap_or(Err(SipError::Gone))?;
+    let limit = (hub.gate.settings.t1 * 70).min(limits.silent);
     let sent = tokio::time::timeout(limit, dialog.refer(format!("<{target}>").as_str(), None, None)).await;
     let ended = match outcome(sent) {
+        Err(SipError::Gone) => Err(SipError::Timeout), // the request got no answer
         Err(error) => Err(error),
-        Ok(_) => tokio::time::timeout(LONGEST, async {
-            while let Some(code) = heard.recv().await {
-                match code {
-                    100..=199 => {}
-                    200..=299 => return Ok(()),
-                    code => return Err(SipError::Refused(code)),
+        Ok(_) => {
+            progress(202);
+            let end = tokio::time::Instant::now() + limits.whole;
+            let mut due = end.min(tokio::time::Instant::now() + limits.silent);
+            loop {
+                match tokio::time::timeout_at(due, heard.recv()).await {
+                    Err(_) => break Err(SipError::Timeout),
+                    Ok(None) => break Err(SipError::Gone),
+                    Ok(Some(code @ 100..=199)) => progress(code),
+                    Ok(Some(code)) => break Ok(code),
                 }
+                due = end;
             }
-            Err(SipError::Gone)
-        })
-        .await
-        .unwrap_or(Err(SipError::Timeout)),
+        }
     };
     hub.entry(d, |e| e.referring = None);
     ended

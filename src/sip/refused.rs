@@ -85,6 +85,12 @@ reasons! {
     TooBrief: "too_brief", "a registration or session timer that is too short", "注册有效期或会话定时器过短";
     /// CSeq did not rise.
     OldRequest: "old_request", "an old request came after a newer one", "旧请求晚于新请求到达";
+    /// Both sides change the call at once.
+    Glare: "glare", "both sides changed the call at once", "双方同时修改通话";
+    /// Inside a call that is not answered yet.
+    Early: "early", "a request that came before the call was answered", "应答前收到通话内请求";
+    /// News of something that nobody asked for.
+    Unasked: "unasked", "news that nobody here asked for", "收到未订阅的通知";
     /// The SIP library would not have it.
     Library: "library", "the SIP library could not read it", "SIP 协议栈无法解析";
     /// Refused by the flow, a person, or for a reason that has no word.
@@ -107,6 +113,8 @@ impl RefusedFor {
             481 => RefusedFor::NoDialog,
             482 | 483 => RefusedFor::Loop,
             488 | 606 => RefusedFor::NoCodec,
+            489 => RefusedFor::Unasked,
+            491 => RefusedFor::Glare,
             503 => RefusedFor::Full,
             505 => RefusedFor::Version,
             _ => RefusedFor::Other,

@@ -147,6 +147,8 @@ pub struct SipSettings {
     pub trusted: Vec<Network>,
     /// Trunks: their requests are not counted, and what they assert of a caller is believed.
     pub trunks: Vec<TrunkPeer>,
+    /// Whether a seat that has proved itself may dial telephone numbers that are not served: the application judges them.
+    pub seats_dial_out: bool,
     /// Whether anybody may call the numbers served. Otherwise only trunks, loopback and registered phones may.
     pub open: bool,
     /// Requests outside dialogs an unknown source may send per 2 s.
@@ -170,6 +172,12 @@ pub struct SipSettings {
     pub session_min_s: u32,
     /// Where what is said in each call is kept, if anywhere.
     pub trace: Option<super::trace::TraceSettings>,
+    /// How often the files of a certificate are looked at. 5 s but in tests.
+    pub certificate_look: Duration,
+    /// The shortest pause before a registration of ours is refreshed. 5 s but in tests.
+    pub renew_least: Duration,
+    /// Who is asked where the hosts of addresses are.
+    pub names: super::Resolver,
 }
 
 impl Default for SipSettings {
@@ -187,6 +195,7 @@ impl Default for SipSettings {
             user_agent: concat!("zongji/", env!("CARGO_PKG_VERSION")).into(),
             trusted: Vec::new(),
             trunks: Vec::new(),
+            seats_dial_out: false,
             open: true,
             requests_per_2s: 16,
             tcp_connections: (1000, 20),
@@ -198,6 +207,9 @@ impl Default for SipSettings {
             session_expires_s: 1800,
             session_min_s: 90,
             trace: None,
+            certificate_look: Duration::from_secs(5),
+            renew_least: Duration::from_secs(5),
+            names: super::Resolver::default(),
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use super::event::SipError;
 use super::gate::local_ip_for;
+use super::locate::{Found, Resolver, in_order};
 use super::transport::Transport;
 use super::uri::{Host, SipUri};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
 
 /// Binds UDP and TCP to the same port.
@@ -72,12 +72,67 @@ pub(super) struct Way {
     pub fixed: bool,
 }
 
-/// Where to send for `to`.
+/// Where to send for `to`: the first server to try.
 pub(super) async fn resolve(
+    names: &Resolver,
     to: &str,
     given: Option<SocketAddr>,
     transport: Option<Transport>,
 ) -> Result<Way, SipError> {
+    let nowhere = || SipError::BadAddress(to.to_string(), NOT_FOUND);
+    resolve_all(names, to, given, transport).await?.into_iter().next().ok_or_else(nowhere)
+}
+
+const NOT_FOUND: &str = "its host cannot be found";
+
+/// Every server of `to`, in the order in which they are to be tried this time; at least one.
+pub(super) async fn resolve_all(
+    names: &Resolver,
+    to: &str,
+    given: Option<SocketAddr>,
+    transport: Option<Transport>,
+) -> Result<Vec<Way>, SipError> {
+    let Target { uri, asked } = target(to, transport)?;
+    let host = match &uri.host {
+        Host::Ip(ip) => ip.to_string(),
+        Host::Name(name) => name.clone(),
+    };
+    let way = |peer, transport| Way { peer, transport, host: host.clone(), fixed: asked.is_some() };
+    if let Some(at) = given {
+        return Ok(vec![way(at, asked.unwrap_or_default())]);
+    }
+    let found = servers(names, &uri, asked).await;
+    if found.is_empty() {
+        return Err(SipError::BadAddress(to.to_string(), NOT_FOUND));
+    }
+    let order = in_order(&found, &mut rand::rng());
+    Ok(order.into_iter().map(|f| way(f.at, f.transport)).collect())
+}
+
+/// Every server of `to` with its rank and weight.
+pub(super) async fn servers_of(names: &Resolver, to: &str) -> Result<Vec<Found>, SipError> {
+    let Target { uri, asked } = target(to, None)?;
+    Ok(servers(names, &uri, asked).await)
+}
+
+async fn servers(names: &Resolver, uri: &SipUri, asked: Option<Transport>) -> Vec<Found> {
+    match &uri.host {
+        Host::Ip(ip) => {
+            let transport = asked.unwrap_or_default();
+            let at = SocketAddr::new(*ip, uri.port.unwrap_or(transport.default_port()));
+            vec![Found { at, transport, rank: 0, weight: 1 }]
+        }
+        Host::Name(name) => names.locate(name, uri.port, asked).await,
+    }
+}
+
+/// An address to send to, and the transport it asks for.
+struct Target {
+    uri: SipUri,
+    asked: Option<Transport>,
+}
+
+fn target(to: &str, transport: Option<Transport>) -> Result<Target, SipError> {
     let bad = |why| SipError::BadAddress(to.to_string(), why);
     let uri = SipUri::parse(to).map_err(|_| bad("write it as sip:NUMBER@HOST or sip:NUMBER@HOST:PORT"))?;
     if !matches!(uri.scheme.as_str(), "sip" | "sips") {
@@ -94,40 +149,5 @@ pub(super) async fn resolve(
     };
     // `sips:` asks for TLS at every step (RFC 3261 section 26.2.2), whatever else it says.
     let asked = transport.or(if uri.scheme == "sips" { Some(Transport::Tls) } else { named });
-    let host = match &uri.host {
-        Host::Ip(ip) => ip.to_string(),
-        Host::Name(name) => name.clone(),
-    };
-    let way = |peer, transport| Way { peer, transport, host, fixed: asked.is_some() };
-    let transport = asked.unwrap_or_default();
-    if let Some(at) = given {
-        return Ok(way(at, transport));
-    }
-    match uri.host {
-        Host::Ip(ip) => Ok(way(SocketAddr::new(ip, uri.port.unwrap_or(transport.default_port())), transport)),
-        Host::Name(name) => {
-            let found = locate(&name, uri.port, asked).await.ok_or_else(|| bad("its host cannot be found"))?;
-            Ok(way(found.0, found.1))
-        }
-    }
-}
-
-/// The first server of a name: by NAPTR and SRV where they say more than its address (RFC 3263).
-async fn locate(name: &str, port: Option<u16>, asked: Option<Transport>) -> Option<(SocketAddr, Transport)> {
-    let limit = Duration::from_secs(3);
-    if port.is_none() && name != "localhost" {
-        let resolver = rsipstack::resolver::SipResolver::default();
-        let secure = asked.is_some_and(Transport::is_secure);
-        let domain = name.to_string().into();
-        let lookup = resolver.lookup(&domain, None, asked.map(Transport::library), secure);
-        if let Ok(Ok(all)) = tokio::time::timeout(limit, lookup).await
-            && let Some(first) = all.first()
-        {
-            return Some((first.addr, Transport::from_library(first.transport)?));
-        }
-    }
-    let transport = asked.unwrap_or_default();
-    let host = (name.to_string(), port.unwrap_or(transport.default_port()));
-    let mut all = tokio::time::timeout(limit, tokio::net::lookup_host(host)).await.ok()?.ok()?;
-    all.next().map(|at| (at, transport))
+    Ok(Target { uri, asked })
 }

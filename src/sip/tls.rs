@@ -11,7 +11,7 @@ use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -21,8 +21,6 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-/// How often the certificate's files are looked at.
-const LOOK: Duration = Duration::from_secs(5);
 /// Where Debian and its kin, and Red Hat and its kin, keep the certificates that everybody trusts.
 const SYSTEM: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
@@ -139,7 +137,7 @@ pub(super) async fn watch(hub: Arc<Hub>) {
     loop {
         tokio::select! {
             () = hub.token.cancelled() => return,
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(hub.gate.settings.certificate_look) => {}
         }
         let hub = hub.clone();
         tokio::task::spawn_blocking(move || hub.tls.renew()).await.ok();

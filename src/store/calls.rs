@@ -24,6 +24,19 @@ pub struct NewCall {
     pub sip_call_id: String,
     /// When the INVITE came.
     pub at: UtcMs,
+    /// Where it comes from, as the network tells it.
+    pub origin: Box<Origin>,
+}
+
+/// What a call's row says of its origin.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Origin {
+    /// A seat calls outside; else somebody calls us.
+    pub outward: bool,
+    /// The number that was dialled first and forwarded to us, and why it was (`no-answer`, `user-busy`).
+    pub diverted: Option<(Pii, Option<String>)>,
+    /// The caller asks that the number be shown to nobody.
+    pub private: bool,
 }
 
 /// What is known of a call besides its record.
@@ -194,18 +207,26 @@ pub(super) async fn ensure(c: &mut SqliteConnection, id: CallId) -> Result<(), S
 }
 
 pub(super) async fn begin(c: &mut SqliteConnection, call: &NewCall) -> Result<(), StoreError> {
+    let origin = &call.origin;
     sqlx::query(
-        "INSERT INTO call (id, sip_call_id, from_number, to_number, started_at, customer_id)
-         VALUES (?, ?, ?, ?, ?, (SELECT customer_id FROM contact_point WHERE kind = 'phone' AND value = ?))
+        "INSERT INTO call (id, sip_call_id, from_number, to_number, started_at, customer_id, direction, diverted_from,
+           diverted_why, private)
+         VALUES (?, ?, ?, ?, ?, (SELECT customer_id FROM contact_point WHERE kind = 'phone' AND value = ?), ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET sip_call_id = excluded.sip_call_id, from_number = excluded.from_number,
-           to_number = excluded.to_number, started_at = excluded.started_at, customer_id = excluded.customer_id",
+           to_number = excluded.to_number, started_at = excluded.started_at, customer_id = excluded.customer_id,
+           direction = excluded.direction, diverted_from = excluded.diverted_from, diverted_why = excluded.diverted_why,
+           private = excluded.private",
     )
     .bind(call.id.to_string())
     .bind(&call.sip_call_id)
     .bind(call.from.expose())
     .bind(&call.to)
     .bind(call.at.0)
-    .bind(normalise_phone(call.from.expose()))
+    .bind(normalise_phone(if origin.outward { &call.to } else { call.from.expose() }))
+    .bind(if origin.outward { "out" } else { "in" })
+    .bind(origin.diverted.as_ref().map(|(number, _)| number.expose()))
+    .bind(origin.diverted.as_ref().and_then(|(_, why)| why.as_deref()))
+    .bind(origin.private)
     .execute(c)
     .await?;
     Ok(())

@@ -17,7 +17,7 @@ mod tickets;
 mod writer;
 
 pub use act::ActionOutcome;
-pub use calls::{CallExtras, CallMedia, NewCall, NewTransfer};
+pub use calls::{CallExtras, CallMedia, NewCall, NewTransfer, Origin};
 pub use error::StoreError;
 pub use json::{from_json, to_json};
 pub use open::{Store, make_private_folder, open_to_others};

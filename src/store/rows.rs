@@ -53,6 +53,15 @@ pub struct CallRow {
     pub from: Pii,
     /// Number dialled.
     pub to: String,
+    /// `in`: somebody called us; `out`: a seat called outside.
+    pub direction: String,
+    /// The number that was dialled first and forwarded to us.
+    #[serde(serialize_with = "masked_if_any")]
+    pub diverted_from: Option<Pii>,
+    /// Why, as the network says: `no-answer`, `user-busy`.
+    pub diverted_why: Option<String>,
+    /// The caller asked that the number be shown to nobody.
+    pub private: bool,
     /// The caller's name, when known.
     #[serde(serialize_with = "masked_if_any")]
     pub customer: Option<Pii>,

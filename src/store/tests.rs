@@ -31,7 +31,14 @@ pub(super) fn call_id(n: u128) -> CallId {
 }
 
 pub(super) fn new_call(id: CallId) -> NewCall {
-    NewCall { id, from: Pii::new(format!("+86{WANG}")), to: "400".into(), sip_call_id: format!("{id}@x"), at: NOON }
+    NewCall {
+        id,
+        from: Pii::new(format!("+86{WANG}")),
+        to: "400".into(),
+        sip_call_id: format!("{id}@x"),
+        at: NOON,
+        origin: Box::default(),
+    }
 }
 
 pub(super) fn record(outcome: Outcome) -> CallRecord {

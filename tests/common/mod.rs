@@ -105,6 +105,7 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         max_call_s: 600,
         write_queue: 4096,
         min_free_mb: 0,
+        names: zongji::sip::Resolver::default(),
         trace: Some(TraceSettings { dir: data.path().join("traces"), calls: 1000, bytes: 50 << 20 }),
         hold_music: None,
         answer_delay_ms: 0,

@@ -17,6 +17,7 @@ fn inputs() -> Vec<CallInput> {
         CallInput::PromptFailed { prompt: PromptId(1), why: "x".into() },
         CallInput::ActionDone { request: RequestId(1), outcome: "ok".into(), data: Value::Null },
         CallInput::TicketDone { request: RequestId(1), ticket: None },
+        CallInput::TakenOver,
         CallInput::CallerLost,
         CallInput::Terminate,
     ];

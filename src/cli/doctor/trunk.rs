@@ -21,7 +21,7 @@ pub enum Asked {
 
 /// Servers of all trunks: `sip:host:port…`.
 pub fn servers(config: &Config) -> Vec<(String, String)> {
-    config.trunks.iter().flat_map(|t| t.servers.iter().map(|s| (t.name.clone(), s.clone()))).collect()
+    config.trunks.iter().flat_map(|t| t.servers.iter().map(|s| (t.line.name.clone(), s.clone()))).collect()
 }
 
 /// What that says.

@@ -174,7 +174,8 @@ impl Shard {
         let told = slot.app.speak(at, Leg::Caller);
         let sounds = slot.early && slot.seat.as_ref().is_some_and(|s| s.rtp.stats().last_packet.is_some());
         let told = from_seat.filter(|_| sounds).map_or(told, |early| AudioFrame { at: told.at, ..*early });
-        if slot.answered && slot.established && slot.app.has_voice() {
+        // A caller who is not answered yet hears what was passed on as early media.
+        if slot.answered && slot.established && slot.app.has_voice() || sounds {
             self.send(&mut slot.caller, &told);
         }
         if let Some(seat) = &mut slot.seat {
