@@ -78,6 +78,8 @@ pub enum Signal {
     Hold,
     /// A key.
     Key,
+    /// The seat pauses the recording or lets it go on.
+    Record,
     /// An utterance was understood, or not.
     Heard,
     /// Sound of a prompt, or none.
@@ -98,7 +100,7 @@ pub enum Signal {
 
 impl Signal {
     /// All of them.
-    pub const ALL: [Signal; 19] = [
+    pub const ALL: [Signal; 20] = [
         Signal::Accepted,
         Signal::Established,
         Signal::SeatRinging,
@@ -110,6 +112,7 @@ impl Signal {
         Signal::SeatLeft,
         Signal::Hold,
         Signal::Key,
+        Signal::Record,
         Signal::Heard,
         Signal::Prompt,
         Signal::Done,
@@ -289,7 +292,7 @@ const fn transferring(stage: Stage, signal: Signal) -> Step {
 const fn bridged(signal: Signal) -> Step {
     match signal {
         Signal::SeatLeft | Signal::SeatFailed => Step::Back,
-        Signal::Hold | Signal::Key | Signal::Done | Signal::HandedOn => Step::Take,
+        Signal::Hold | Signal::Key | Signal::Record | Signal::Done | Signal::HandedOn => Step::Take,
         Signal::CallerLeft => Step::End(Close::CallerLeft),
         Signal::CallerLost => Step::End(Close::Lost),
         Signal::Terminate => Step::End(Close::Terminated),

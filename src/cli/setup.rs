@@ -240,6 +240,7 @@ pub fn settings(c: &Config) -> HotlineSettings {
             bytes: u64::from(c.trace.max_mb) << 20,
         }),
         hold_music: c.media.hold_music.clone(),
+        notices: c.notices.clone(),
         answer_delay_ms: 0,
     }
 }

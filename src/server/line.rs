@@ -2,6 +2,7 @@
 
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
+use super::routes::RouteKind;
 use super::seats::Reach;
 use super::secure::{Secured, place};
 use super::shard::{App, ShardHandle};
@@ -51,6 +52,9 @@ pub(super) struct Line {
     pub answered: Option<Mono>,
     pub recording: Option<PathBuf>,
     pub hotline: bool,
+    /// A notice instead of the hotline; it is played only to who is known to be where he says.
+    pub notice: bool,
+    pub known: bool,
     pub recorded_route: bool,
     pub flow_set: String,
     pub seat: Option<SeatLine>,
@@ -142,7 +146,9 @@ impl Line {
             since,
             answered: None,
             recording: None,
-            hotline: route.is_none(),
+            hotline: route.is_none_or(|r| r.kind == RouteKind::Notice),
+            notice: route.is_some_and(|r| r.kind == RouteKind::Notice),
+            known: false,
             recorded_route: route.is_some_and(|r| r.record),
             flow_set: String::new(),
             seat: None,

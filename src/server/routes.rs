@@ -24,6 +24,8 @@ pub enum RouteKind {
     Bridge,
     /// Calls a seat for another seat, and answers when it does.
     Inside,
+    /// Plays a prompt once as early media, and refuses the call then: nobody is charged for it.
+    Notice,
     /// Answers and stays silent.
     Silent,
     /// Sounds a tone of its own beside what it hears, and answers each key with its tones: a line check can measure
@@ -64,6 +66,10 @@ pub fn made_prompt() -> Vec<i16> {
 
 /// A route's call is ended after this long.
 const LONGEST_CALL: Duration = Duration::from_secs(4 * 3600);
+/// Samples of silence between the end of a notice and the refusal.
+const AFTER: usize = 2400;
+/// A notice is cut off after this long: the caller's network would do it soon.
+const LONGEST_NOTICE: Duration = Duration::from_secs(90);
 /// Longest piece of speech a route hands to the recogniser, in frames.
 const LONGEST: u32 = 250;
 /// Frames in a chunk.
@@ -111,10 +117,12 @@ pub struct RouteParts {
 impl Route {
     /// A call on a route; it answers at once, but for a call inside.
     pub fn new(parts: RouteParts, now: Mono) -> Self {
-        let inside = parts.kind == RouteKind::Inside;
+        let kind = parts.kind;
         let mut route = Self::begun(parts, now);
-        if inside {
-            route.dial();
+        match kind {
+            RouteKind::Inside => route.dial(),
+            RouteKind::Notice if route.prompt.len() < FRAME_SAMPLES => route.end(now, &CallInput::Terminate),
+            _ => {}
         }
         route
     }
@@ -136,9 +144,13 @@ impl Route {
             chunk: Vec::new(),
             turn: TurnId(0),
             listen,
-            outputs: VecDeque::from([if kind == RouteKind::Inside { CallOutput::Ring } else { CallOutput::Answer }]),
+            outputs: VecDeque::from([match kind {
+                RouteKind::Inside => CallOutput::Ring,
+                RouteKind::Notice => CallOutput::Progress,
+                _ => CallOutput::Answer,
+            }]),
             began: now,
-            answered: (kind != RouteKind::Inside).then_some(now),
+            answered: (!matches!(kind, RouteKind::Inside | RouteKind::Notice)).then_some(now),
             bridged: false,
             over: false,
         }
@@ -198,6 +210,14 @@ impl Route {
         }
         let other = |cause, by, english, chinese| EndReason::other(cause, by, english, chinese);
         let (outcome, reason) = match input {
+            CallInput::Terminate if self.kind == RouteKind::Notice => {
+                let words = "refused with 480 after the notice that stands in the hotline's place ([[notice]])";
+                (Outcome::Failed, other(31, HungUpBy::Us, words, "播放通知后以 480 拒绝（[[notice]]）"))
+            }
+            CallInput::HungUp(Leg::Caller) if self.kind == RouteKind::Notice => {
+                let words = "the caller hung up during the notice that stands in the hotline's place ([[notice]])";
+                (Outcome::Abandoned, other(16, HungUpBy::Caller, words, "主叫在播放通知时挂机（[[notice]]）"))
+            }
             CallInput::HungUp(Leg::Caller) => {
                 (Outcome::Resolved, other(16, HungUpBy::Caller, "test route", "测试路由"))
             }
@@ -282,7 +302,7 @@ impl Route {
     }
 
     /// A frame for a leg.
-    pub fn speak(&mut self, _now: Mono, leg: Leg) -> AudioFrame {
+    pub fn speak(&mut self, now: Mono, leg: Leg) -> AudioFrame {
         let mut frame = AudioFrame::silence(0);
         if leg != Leg::Caller {
             return frame;
@@ -290,6 +310,7 @@ impl Route {
         match self.kind {
             RouteKind::Echo => return self.echo.pop_front().unwrap_or(frame),
             RouteKind::Line => return self.line_check(),
+            RouteKind::Notice => return self.notice(now),
             RouteKind::Loop | RouteKind::Barge if self.playing && self.prompt.len() >= FRAME_SAMPLES => {
                 if self.position + FRAME_SAMPLES > self.prompt.len() {
                     self.position = 0;
@@ -298,6 +319,19 @@ impl Route {
                 self.position += FRAME_SAMPLES;
             }
             _ => {}
+        }
+        frame
+    }
+
+    /// The prompt once, and a moment in which the network delivers its end.
+    fn notice(&mut self, now: Mono) -> AudioFrame {
+        let mut frame = AudioFrame::silence(0);
+        let rest = self.prompt.get(self.position..).unwrap_or_default();
+        let part = &rest[..rest.len().min(FRAME_SAMPLES)];
+        frame.pcm[..part.len()].copy_from_slice(part);
+        self.position += FRAME_SAMPLES;
+        if self.position > self.prompt.len() + AFTER {
+            self.end(now, &CallInput::Terminate);
         }
         frame
     }
@@ -321,7 +355,7 @@ impl Route {
 
     /// When the call is ended at the latest.
     pub fn deadline(&self) -> Mono {
-        self.began + LONGEST_CALL
+        self.began + if self.kind == RouteKind::Notice { LONGEST_NOTICE } else { LONGEST_CALL }
     }
 
     /// What is to be carried out.
@@ -399,6 +433,27 @@ mod tests {
         let mut busy = route(RouteKind::Inside);
         busy.handle(Mono(0), CallInput::SeatFailed(LegFailure::Busy));
         assert!(std::iter::from_fn(|| busy.poll_output()).any(|o| o == CallOutput::Reject(486)));
+    }
+
+    #[test]
+    fn a_notice_is_heard_once_before_any_answer_and_the_call_is_refused() {
+        let mut r = route(RouteKind::Notice);
+        let (mut frames, mut outputs) = (0, Vec::new());
+        while !outputs.iter().any(|o| matches!(o, CallOutput::Finished(_))) {
+            let frame = r.speak(Mono(0), Leg::Caller);
+            assert_eq!(frame.pcm[0], if frames < 2 { 7 } else { 0 });
+            frames += 1;
+            outputs.extend(std::iter::from_fn(|| r.poll_output()));
+            assert!(frames < 30);
+        }
+        assert_eq!(outputs[..2], [CallOutput::Progress, CallOutput::Reject(480)]);
+        let mut hasty = route(RouteKind::Notice);
+        hasty.handle(Mono(0), CallInput::HungUp(Leg::Caller));
+        let record = std::iter::from_fn(|| hasty.poll_output()).find_map(|o| match o {
+            CallOutput::Finished(record) => Some(record.outcome),
+            _ => None,
+        });
+        assert_eq!(record, Some(Outcome::Abandoned));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::mos::MosFigures;
 use super::outbound::Outbound;
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
-use super::routes::{Listening, Route, RouteParts};
+use super::routes::{Listening, Route, RouteKind, RouteParts};
 use super::seats::Roster;
 use super::secure::{self, Secured};
 use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle, ShardReport};
@@ -215,7 +215,7 @@ impl Switchboard {
                 let agent = self.p.agent.clone();
                 tokio::spawn(async move { agent.answer_reinvite(dialog, request, answer).await });
             }
-            SipEvent::Info { dialog, key: Some(key) } => match self.dialogs.get(&dialog) {
+            SipEvent::Info { dialog, key: Some(key), .. } => match self.dialogs.get(&dialog) {
                 Some(&(call, leg @ (Leg::Caller | Leg::Supervisor))) => self.tell(call, CallInput::Key { leg, key }),
                 Some(&(call, leg @ Leg::Seat)) => self.tell_seat(call, CallInput::Key { leg, key }),
                 None => {}
@@ -231,7 +231,12 @@ impl Switchboard {
             }
             SipEvent::Answered { dialog, sdp } => self.seat_answered(dialog, sdp.as_deref()),
             SipEvent::Failed { dialog, code, .. } => self.seat_failed(dialog, code),
-            SipEvent::Info { key: None, .. } | SipEvent::Registered { .. } => {}
+            SipEvent::Info { dialog, record: Some(on), .. } => {
+                if let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) {
+                    self.tell_seat(call, CallInput::Record(on));
+                }
+            }
+            SipEvent::Info { .. } | SipEvent::Registered { .. } => {}
         }
     }
 
@@ -313,7 +318,7 @@ impl Switchboard {
             }
         };
         let route = self.p.settings.routes.iter().find(|r| r.user == to).cloned();
-        let route = route.or_else(|| seat.and_then(|_| self.inside(to)));
+        let route = route.or_else(|| self.instead(seat, to));
         let call = CallId::new(utc().0, self.p.rng.random());
         let plan = agreed.plan.clone();
         self.dialogs.insert(dialog, (call, Leg::Caller));
@@ -322,15 +327,19 @@ impl Switchboard {
         let mut line = Line::new(dialog, shard, ends, (caps, agreed), route.as_ref(), now());
         line.hops = hops;
         line.seat_calling = seat.map(String::from);
+        line.known = knock.trunk.is_some() || transport != crate::sip::Transport::Udp;
         (line.side, line.secured) = (side, secured);
+        let hotline = line.hotline;
         self.lines.insert(call, line);
         seat.into_iter().for_each(|s| self.roster.engage(s));
+        if hotline {
+            let (number, to, sip_call_id) = (Pii::new(from), to.into(), call_id.into());
+            self.write(WriteJob::Begin(NewCallRow { id: call, from: number, to, sip_call_id, at: utc() }));
+        }
         match route {
             Some(route) => self.begin_route(call, &route, sockets, plan, source.ip()),
             None => {
                 self.waiting.insert(call, (sockets, plan, source.ip()));
-                let (number, to, sip_call_id) = (Pii::new(from), to.into(), call_id.into());
-                self.write(WriteJob::Begin(NewCallRow { id: call, from: number, to, sip_call_id, at: utc() }));
                 self.look_up(call, from.to_owned());
             }
         }
@@ -388,7 +397,19 @@ impl Switchboard {
         plan: Option<MediaPlan>,
         signalling: IpAddr,
     ) {
-        let prompt = self.p.prompts.get(&route.file).cloned().unwrap_or_default();
+        let mut prompt = self.p.prompts.get(&route.file).cloned().unwrap_or_default();
+        if route.kind == RouteKind::Notice {
+            let Some(plan) = &plan else {
+                // Our offer could only go out in an answer.
+                self.waiting.insert(call, (sockets, None, signalling));
+                return self.end_early(call, Why::NotTaken);
+            };
+            // Before the ACK a datagram's sender may have written anybody's address into the description.
+            let known = self.lines.get(&call).is_some_and(|l| l.known) || plan.remote.ip() == signalling;
+            if !known {
+                prompt = Arc::default();
+            }
+        }
         let flows = self.p.flows.read().map(|f| f.clone()).ok();
         let listen = match (route.listening, &flows) {
             (Listening::Speech, Some(f)) => Some(Arc::new(super::hotline::opening_question(f))),
@@ -433,7 +454,13 @@ impl Switchboard {
     ) {
         let seed = self.p.rng.random();
         let Some(line) = self.lines.get_mut(&call) else { return };
-        let recorded = if line.hotline { self.p.settings.record } else { line.recorded_route };
+        let recorded = if line.notice {
+            false
+        } else if line.hotline {
+            self.p.settings.record
+        } else {
+            line.recorded_route
+        };
         let tap = self.p.recorder.as_ref().filter(|r| recorded && !r.is_halted()).map(|r| r.open(call, today()));
         line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
         let begun = line.recording.as_ref().filter(|_| line.hotline).map(|p| p.display().to_string());
@@ -605,6 +632,7 @@ impl Switchboard {
     async fn report(&mut self, report: ShardReport) {
         match report {
             ShardReport::Output { call, output } => self.output(call, output).await,
+            ShardReport::Toned { call, order, tone } => self.toned(call, order, tone),
             ShardReport::Released { call, ports, last, seat } => {
                 for port in ports {
                     self.rest_port(port);
@@ -632,6 +660,10 @@ impl Switchboard {
         let dialog = line.dialog;
         match output {
             CallOutput::Ring if line.our_offer.is_none() => self.p.agent.ring(dialog).await,
+            CallOutput::Progress => {
+                let answer = line.answer.clone();
+                self.p.agent.progress(dialog, answer).await;
+            }
             CallOutput::Answer => {
                 if line.our_offer.is_none() {
                     let answer = line.answer.clone();
