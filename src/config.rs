@@ -52,6 +52,8 @@ pub struct Config {
     pub outbound: Vec<Outbound>,
     /// `[[supervisor]]`
     pub supervisors: Vec<Supervisor>,
+    /// `[[notice]]`
+    pub notices: Vec<crate::server::notices::Notice>,
     /// `[[test_route]]`
     pub test_routes: Vec<TestRoute>,
 }
@@ -416,6 +418,7 @@ impl Default for Config {
             trunks: Vec::new(),
             outbound: Vec::new(),
             supervisors: Vec::new(),
+            notices: Vec::new(),
             test_routes: Vec::new(),
         }
     }

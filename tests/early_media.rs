@@ -5,7 +5,10 @@ use crate::common::{self, STRANGER, hang_up};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::UdpSocket;
+use zongji::audio::{Law, Tone, ToneGenerator};
+use zongji::rtp::RtpView;
 use zongji::server::hotline::TestRoute;
+use zongji::server::notices::Notice;
 use zongji::server::phone::{Phone, PhoneNews, PhoneSettings};
 use zongji::server::routes::{Listening, RouteKind};
 
@@ -71,4 +74,70 @@ async fn a_colour_ring_of_the_called_address_is_heard_and_a_refusal_after_it_end
     let loud = result.heard.iter().filter(|s| s.unsigned_abs() > 8000).count();
     assert!(loud > 8000 / 2, "{loud} loud samples of {} heard", result.heard.len());
     running.settle().await;
+}
+
+/// Plays a WAV file to `400` at all times.
+async fn closed(file: &std::path::Path) -> common::Running {
+    let mut wav = Vec::new();
+    let mut pcm = vec![0; 12_000];
+    ToneGenerator::new(Tone::sine(700.0, 6000.0)).fill(&mut pcm);
+    zongji::audio::wav::write(std::io::Cursor::new(&mut wav), 8000, &pcm).unwrap();
+    std::fs::write(file, wav).unwrap();
+    let notice = Notice { numbers: vec!["400".into()], open: vec![], file: file.into() };
+    common::start(|s| s.notices = vec![notice]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_is_heard_before_the_answer_that_never_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = closed(&folder.path().join("closed.wav")).await;
+    let caller = Client::new(running.sip).await;
+    let media = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let offer = OFFER.replace("40000", &media.local_addr().unwrap().port().to_string());
+    caller.send(&caller.request("INVITE", "400", "closed", 1, "", "", &offer)).await;
+    let mut heard = Vec::new();
+    let listens = async {
+        let mut packet = [0u8; 2048];
+        while let Ok(Ok((len, _))) = tokio::time::timeout(Duration::from_secs(2), media.recv_from(&mut packet)).await {
+            if let Ok(view) = RtpView::parse(&packet[..len]) {
+                heard.extend(view.payload().iter().map(|&c| Law::A.decode_sample(c)));
+            }
+        }
+    };
+    let signals = async {
+        let mut progress = String::new();
+        loop {
+            let text = caller.hear().await;
+            if text.starts_with("SIP/2.0 183") {
+                progress = text;
+            } else if !text.starts_with("SIP/2.0 1") {
+                return (progress, text);
+            }
+        }
+    };
+    let (_, (progress, last)) = tokio::join!(listens, signals);
+    assert!(progress.contains("m=audio "), "{progress}");
+    assert!(last.starts_with("SIP/2.0 480"), "{last}");
+    caller.send(&caller.request("ACK", "400", "closed", 1, &tag_of(&last), "", "")).await;
+    let loud = heard.iter().filter(|s| s.unsigned_abs() > 2000).count();
+    assert!((8000..12_800).contains(&heard.iter().rposition(|s| s.unsigned_abs() > 2000).unwrap()), "once");
+    assert!(loud > 8000, "{loud} loud samples of {}", heard.len());
+    running.settle().await;
+    let call = running.hotline.store().calls(1).await.unwrap().remove(0);
+    assert!(call.answered_at.is_none() && call.reason.as_deref().is_some_and(|r| r.contains("[[notice]]")), "{call:?}");
+    assert!(call.recording.is_none());
+}
+
+/// Over UDP anybody can write any address into a description: nothing is sent to another than the one who asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_is_not_sent_to_somebody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = closed(&folder.path().join("closed.wav")).await;
+    let caller = Client::new(running.sip).await;
+    let victim = UdpSocket::bind("127.0.0.3:0").await.unwrap();
+    let port = victim.local_addr().unwrap().port().to_string();
+    let offer = OFFER.replace("40000", &port).replace("c=IN IP4 127.0.0.1", "c=IN IP4 127.0.0.3");
+    caller.send(&caller.request("INVITE", "400", "aimed", 1, "", "", &offer)).await;
+    assert!(caller.final_answer().await.starts_with("SIP/2.0 480"));
+    assert!(tokio::time::timeout(Duration::from_millis(500), victim.recv_from(&mut [0; 99])).await.is_err());
 }

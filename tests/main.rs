@@ -24,6 +24,8 @@ mod line_doctor;
 mod load_tool;
 mod lossy_speech;
 mod media_security;
+mod progress_tones;
+mod recording_pauses;
 mod seats_calling_out;
 mod simulated_calls;
 mod sip_dialogs;

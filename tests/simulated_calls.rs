@@ -13,12 +13,13 @@ const SHIPPED_CALLS: u64 = 6_000;
 const THREADS: u64 = 2;
 
 /// Everything that the simulation must have seen to mean anything.
-const MUST_SEE: [&str; 31] = [
+const MUST_SEE: [&str; 32] = [
     "utterance",
     "utterance void",
     "turn by speech",
     "turn by keys",
     "recorded",
+    "recording paused or resumed",
     "no input",
     "speech ignored",
     "prompt interrupted",

@@ -179,7 +179,7 @@ async fn two_agents_ring_reliably_over_udp_and_tcp() {
         assert_eq!(a.next().await, SipEvent::Answered { dialog: out, sdp: Some(ANSWER.into()) });
         assert_eq!(b.next().await, SipEvent::Ack { dialog: into, sdp: None });
         a.agent.info_dtmf(out, '5').await.unwrap();
-        assert_eq!(b.next().await, SipEvent::Info { dialog: into, key: Some('5') });
+        assert_eq!(b.next().await, SipEvent::Info { dialog: into, key: Some('5'), record: None });
         a.agent.hangup(out).await;
         assert_eq!(b.next().await, SipEvent::Bye { dialog: into });
         a.settled().await;

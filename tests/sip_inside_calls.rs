@@ -58,7 +58,7 @@ async fn requests_before_the_answer_and_before_the_ack_are_answered_and_end_noth
     assert!(ask("INVITE", 5, "", OFFER).await.starts_with("SIP/2.0 491"));
     let key = c.request("INFO", "400", "hasty", 6, &tag, "Content-Type: application/dtmf\r\n", "");
     c.send(&(key.replace("Content-Length: 0", "Content-Length: 1") + "7")).await;
-    assert_eq!(b.next().await, SipEvent::Info { dialog, key: Some('7') });
+    assert_eq!(b.next().await, SipEvent::Info { dialog, key: Some('7'), record: None });
     c.send(&c.request("ACK", "400", "hasty", 1, &tag, "", "")).await;
     assert_eq!(b.next().await, SipEvent::Ack { dialog, sdp: None });
     assert!(ask("BYE", 7, "", "").await.starts_with("SIP/2.0 200"));
@@ -82,7 +82,7 @@ async fn keys_come_in_the_order_they_were_sent() {
     }
     for i in 0..20u32 {
         let key = char::from_digit(i % 10, 10);
-        assert_eq!(b.next().await, SipEvent::Info { dialog, key });
+        assert_eq!(b.next().await, SipEvent::Info { dialog, key, record: None });
     }
     b.agent.hangup(dialog).await;
 }

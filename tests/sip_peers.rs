@@ -28,9 +28,9 @@ async fn two_agents_call_hold_resume_send_keys_and_hang_up() {
             }
         }
         a.agent.info_dtmf(out, '5').await.unwrap();
-        assert_eq!(b.next().await, SipEvent::Info { dialog: into, key: Some('5') });
+        assert_eq!(b.next().await, SipEvent::Info { dialog: into, key: Some('5'), record: None });
         b.agent.info_dtmf(into, '#').await.unwrap();
-        assert_eq!(a.next().await, SipEvent::Info { dialog: out, key: Some('#') });
+        assert_eq!(a.next().await, SipEvent::Info { dialog: out, key: Some('#'), record: None });
         a.agent.hangup(out).await;
         assert_eq!(a.next().await, SipEvent::Ended { dialog: out, why: EndWhy::HungUp });
         assert_eq!(b.next().await, SipEvent::Bye { dialog: into });
@@ -176,7 +176,7 @@ async fn a_late_offer_is_made_in_the_200_and_answered_in_the_ack() {
     info = info.replace("Content-Length: 0", "Content-Length: 1") + "9";
     c.send(&info).await;
     assert!(c.final_answer().await.starts_with("SIP/2.0 200"));
-    assert_eq!(b.next().await, SipEvent::Info { dialog, key: Some('9') });
+    assert_eq!(b.next().await, SipEvent::Info { dialog, key: Some('9'), record: None });
     c.send(&c.request("BYE", "400", "late", 3, &tag_of(&ok), "", "")).await;
     assert!(c.final_answer().await.starts_with("SIP/2.0 200"));
     assert_eq!(b.next().await, SipEvent::Bye { dialog });

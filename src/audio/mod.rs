@@ -6,6 +6,7 @@ pub mod detect;
 pub mod dtmf;
 #[cfg(test)]
 mod dtmf_tests;
+pub mod echo;
 pub mod fax;
 pub mod frame;
 pub mod g711;
@@ -26,6 +27,7 @@ pub use codec::{Coding, Decoded, Decoder, Encoder, EncoderOptions};
 pub use conceal::Concealer;
 pub use detect::tone_power;
 pub use dtmf::DtmfDetector;
+pub use echo::EchoGuard;
 pub use fax::{FaxDetector, FaxTone};
 pub use frame::{AudioFrame, FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE};
 pub use g711::Law;

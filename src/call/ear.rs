@@ -1,6 +1,6 @@
 //! The caller's sound: where utterances begin and end, and their samples in chunks for a recogniser.
 
-use crate::audio::{AudioFrame, FRAME_SAMPLES};
+use crate::audio::{AudioFrame, EchoGuard, FRAME_SAMPLES};
 use crate::speech::{EndpointRule, Endpointer, Mark, Vad};
 
 /// Frames kept from before the onset (300 ms), so that no first syllable is clipped, and those of the onset itself.
@@ -13,6 +13,10 @@ pub struct Ear {
     vad: Box<dyn Vad>,
     endpoint: Endpointer,
     listening: bool,
+    /// Knows our own voice when it comes back; none before anything was played.
+    guard: Option<Box<EchoGuard>>,
+    /// Probability from which a frame may be speech.
+    release: f32,
     pre_roll: Box<[[i16; FRAME_SAMPLES]; PRE_ROLL]>,
     pre_next: usize,
     pre_len: usize,
@@ -27,6 +31,8 @@ impl Ear {
             vad,
             endpoint: Endpointer::new(EndpointRule::default()),
             listening: false,
+            guard: None,
+            release: EndpointRule::default().release,
             pre_roll: Box::new([[0; FRAME_SAMPLES]; PRE_ROLL]),
             pre_next: 0,
             pre_len: 0,
@@ -42,6 +48,7 @@ impl Ear {
     /// Begins to listen. Speech that is already going on begins now, with its pre-roll.
     pub fn open(&mut self, rule: EndpointRule) {
         self.listening = true;
+        self.release = rule.release;
         self.endpoint.restart(rule);
         self.vad.reset();
         self.buffer.clear();
@@ -58,8 +65,22 @@ impl Ear {
         self.endpoint.voiced_ms()
     }
 
+    /// What the leg is sent in the tick whose frame was heard last: what comes back of it is not the caller.
+    pub fn played(&mut self, frame: &AudioFrame) {
+        if self.guard.is_some() || frame.pcm.iter().any(|s| *s != 0) {
+            self.guard.get_or_insert_default().play(&frame.pcm);
+        }
+    }
+
+    /// Frames were sent that it was not told of.
+    pub fn missed_some(&mut self) {
+        self.guard.iter_mut().for_each(|g| g.forget_sound());
+    }
+
     /// Takes a frame. When it does not listen, it only keeps the frame as pre-roll.
     pub fn hear(&mut self, frame: &AudioFrame) -> Option<Mark> {
+        let (frame, probability) = self.judge(frame);
+        let frame = &frame;
         let was_in_speech = self.listening && self.endpoint.in_speech();
         if !was_in_speech {
             self.pre_roll[self.pre_next] = frame.pcm;
@@ -69,7 +90,7 @@ impl Ear {
         if !self.listening {
             return None;
         }
-        let mark = self.endpoint.push(frame.at, self.vad.speech(frame));
+        let mark = self.endpoint.push(frame.at, probability);
         if was_in_speech {
             self.buffer.extend_from_slice(&frame.pcm);
         }
@@ -79,6 +100,23 @@ impl Ear {
             _ => {}
         }
         mark
+    }
+
+    /// The frame without our own voice, and the probability that the caller speaks in it.
+    fn judge(&mut self, frame: &AudioFrame) -> (AudioFrame, f32) {
+        if !self.listening {
+            return (*frame, 0.0);
+        }
+        let Some(guard) = self.guard.as_mut().filter(|g| g.is_active()) else {
+            return (*frame, self.vad.speech(frame));
+        };
+        let cleaned = AudioFrame { pcm: guard.clean(&frame.pcm), ..*frame };
+        let probability = self.vad.speech(&cleaned);
+        if probability < self.release || !guard.is_echo() {
+            return (cleaned, probability);
+        }
+        let rest = if guard.is_learnt() { cleaned } else { AudioFrame::silence(frame.at) };
+        (rest, 0.0)
     }
 
     /// The next chunk of the utterance: a full one, or with `all` whatever is left.

@@ -80,6 +80,15 @@ pub enum CallEvent {
         /// Held, or resumed.
         held: bool,
     },
+    /// The recording is silent from here, or goes on.
+    Recording {
+        /// It goes on.
+        on: bool,
+        /// Who wanted it silent: a seat; none: the flow, which asked for what is not to be kept.
+        by: Option<Leg>,
+        /// Where in the file, in milliseconds.
+        at_ms: u64,
+    },
     /// A supervisor takes part in this way from now on.
     Supervisor {
         /// His user.

@@ -37,6 +37,8 @@ pub enum CallInput {
         /// Which.
         key: char,
     },
+    /// The seat pauses the recording of its talk with the caller (`false`), or lets it go on.
+    Record(bool),
     /// An utterance was recognised and understood, or could not be.
     Heard {
         /// The turn it was asked for; an old one is dropped.

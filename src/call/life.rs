@@ -80,6 +80,8 @@ pub enum Signal {
     Hold,
     /// A key.
     Key,
+    /// The seat pauses the recording or lets it go on.
+    Record,
     /// An utterance was understood, or not.
     Heard,
     /// Sound of a prompt, or none.
@@ -100,7 +102,7 @@ pub enum Signal {
 
 impl Signal {
     /// All of them.
-    pub const ALL: [Signal; 20] = [
+    pub const ALL: [Signal; 21] = [
         Signal::Accepted,
         Signal::Established,
         Signal::SeatRinging,
@@ -113,6 +115,7 @@ impl Signal {
         Signal::SeatLeft,
         Signal::Hold,
         Signal::Key,
+        Signal::Record,
         Signal::Heard,
         Signal::Prompt,
         Signal::Done,
@@ -298,7 +301,7 @@ const fn transferring(stage: Stage, signal: Signal) -> Step {
 const fn bridged(signal: Signal) -> Step {
     match signal {
         Signal::SeatLeft | Signal::SeatFailed => Step::Back,
-        Signal::Hold | Signal::Key | Signal::Done | Signal::HandedOn => Step::Take,
+        Signal::Hold | Signal::Key | Signal::Record | Signal::Done | Signal::HandedOn => Step::Take,
         Signal::CallerLeft => Step::End(Close::CallerLeft),
         Signal::CallerLost => Step::End(Close::Lost),
         Signal::Terminate => Step::End(Close::Terminated),

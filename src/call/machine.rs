@@ -8,6 +8,7 @@ use super::ear::Ear;
 use super::life::{self, Close, Signal, State, Step};
 use super::mouth::{Mouth, Role, Said};
 use super::settings::{CallSettings, ms, secs};
+use super::shade::Shade;
 use super::timer::{Timer, Timers};
 use super::tone::Tone;
 use super::transfer::Transfer;
@@ -56,6 +57,7 @@ pub struct Call {
     pub(super) tickets: Vec<(RequestId, String)>,
     pub(super) tally: Tally,
     pub(super) transfer: Option<Transfer>,
+    pub(super) shade: Shade,
     pub(super) held: Held,
     /// Whether the legs are joined.
     pub(super) joined: bool,
@@ -65,6 +67,8 @@ pub struct Call {
     pub(super) tone_frames: u64,
     /// The caller's media clock at the last frame, in milliseconds.
     pub(super) caller_ms: u64,
+    /// Whether there was one.
+    pub(super) heard_any: bool,
     pub(super) flow_steps: u32,
     /// Caller steps used, by the last trace.
     pub(super) steps: u8,
@@ -99,11 +103,13 @@ impl Call {
             place: Default::default(),
             tally: Tally::new(now),
             transfer: None,
+            shade: Shade::default(),
             held: Held::default(),
             joined: false,
             talk_until: now,
             tone_frames: 0,
             caller_ms: 0,
+            heard_any: false,
             flow_steps: 0,
             steps: 0,
             last_prompt: PromptId(0),
@@ -201,6 +207,7 @@ impl Call {
             return;
         }
         self.caller_ms = frame.at_ms();
+        self.heard_any = true;
         let live = matches!(self.state, State::Talking | State::Transferring(_) | State::Bridged | State::Ending);
         if live && self.settings.no_media_s > 0 && !self.held.caller {
             self.timers.set(Timer::Media, now + secs(self.settings.no_media_s));
@@ -241,7 +248,14 @@ impl Call {
 
     fn caller_frame(&mut self, now: Mono, at: u64) -> AudioFrame {
         match self.state {
-            State::Talking | State::Ending => self.mouth.speak(now, at),
+            State::Talking => {
+                let frame = self.mouth.speak(now, at);
+                if self.settings.speech {
+                    self.ear.played(&frame);
+                }
+                frame
+            }
+            State::Ending => self.mouth.speak(now, at),
             State::Transferring(_) if self.mouth.busy() => self.mouth.speak(now, at),
             State::Transferring(life::Stage::Dialling | life::Stage::Ringing) => self.tone(Tone::Ringback, at),
             State::Transferring(life::Stage::Briefing) => self.tone(Tone::Waiting, at),
@@ -299,7 +313,7 @@ impl Call {
 
     /// Enters a state and starts its deadline.
     pub(super) fn enter(&mut self, now: Mono, state: State) {
-        self.timers.clear_except(&[Timer::State, Timer::Media, Timer::Hold]);
+        self.timers.clear_except(&[Timer::State, Timer::Media, Timer::Hold, Timer::Shade]);
         self.state = state;
         self.close_ear();
         match state {
@@ -313,6 +327,7 @@ impl Call {
                 self.put(CallOutput::Answer);
             }
             State::Talking => {
+                self.ear.missed_some();
                 self.timers.set(Timer::State, self.talk_until);
                 if self.settings.no_media_s > 0 && !self.held.caller {
                     self.timers.set(Timer::Media, now + secs(self.settings.no_media_s));
@@ -364,12 +379,14 @@ impl Call {
             CallInput::Key { leg, key } => match (self.state, leg) {
                 (State::Talking, Leg::Caller) => self.key(now, key),
                 (State::Transferring(stage), _) => self.key_in_transfer(now, stage, leg, key),
+                (State::Bridged, Leg::Seat) => self.key_of_seat(now, key),
                 _ => {}
             },
             CallInput::Heard { turn, heard } => self.heard(now, turn, heard),
             CallInput::ActionDone { request, outcome, data } => self.action_done(now, request, outcome, data),
             CallInput::TicketDone { request, ticket } => self.ticket_done(now, request, ticket),
             CallInput::HandOn(order) => self.hand_on(now, *order),
+            CallInput::Record(on) => self.shade_by_seat(now, on),
             CallInput::Established
             | CallInput::SeatRinging
             | CallInput::SeatAnswered
@@ -417,6 +434,7 @@ impl Call {
             Timer::Tail => self.apply(now, Signal::Drained, None),
             Timer::Media => self.apply(now, Signal::NoMedia, None),
             Timer::Hold => self.apply(now, Signal::HeldTooLong, None),
+            Timer::Shade => {} // settled after every timer
             _ if self.state == State::Talking => self.on_turn_timer(now, timer),
             _ => {}
         }
@@ -440,6 +458,7 @@ impl Call {
                 break;
             }
         }
+        self.settle_shade(now);
     }
 
     fn drain_mouths(&mut self, now: Mono) {
@@ -578,6 +597,7 @@ pub(super) const fn signal_of(input: &CallInput) -> Signal {
         CallInput::HungUp(Leg::Seat | Leg::Supervisor) => Signal::SeatLeft,
         CallInput::Hold { .. } => Signal::Hold,
         CallInput::Key { .. } => Signal::Key,
+        CallInput::Record(_) => Signal::Record,
         CallInput::Heard { .. } => Signal::Heard,
         CallInput::PromptAudio { .. } | CallInput::PromptFailed { .. } => Signal::Prompt,
         CallInput::ActionDone { .. } | CallInput::TicketDone { .. } => Signal::Done,

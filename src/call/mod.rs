@@ -22,6 +22,7 @@ pub mod machine;
 pub mod mouth;
 pub mod output;
 pub mod settings;
+pub mod shade;
 pub mod supervise;
 mod talk;
 #[cfg(test)]

@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub enum CallOutput {
     /// Send 180.
     Ring,
+    /// Send 183 with our answer: the caller hears us before the call is answered.
+    Progress,
     /// Send 200 with our answer.
     Answer,
     /// Refuse the INVITE with this status.
@@ -71,6 +73,8 @@ pub enum CallOutput {
     },
     /// Join caller and seat (`true`) or part them.
     Bridge(bool),
+    /// The call's recording goes on (`true`), or is silent on both sides until it does.
+    Record(bool),
     /// Something for records and consoles.
     Event(CallEvent),
     /// The call is over; nothing follows.

@@ -143,7 +143,7 @@ impl Call {
             Timer::Act => self.act_timed_out(now),
             Timer::Filler => self.filler(now),
             Timer::Record => self.end_recording(now, 0),
-            Timer::State | Timer::Tail | Timer::Media | Timer::Hold => {}
+            Timer::State | Timer::Tail | Timer::Media | Timer::Hold | Timer::Shade => {}
         }
     }
 

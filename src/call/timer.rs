@@ -25,11 +25,13 @@ pub enum Timer {
     Filler,
     /// The longest recording.
     Record,
+    /// The call's recording goes on after a silence.
+    Shade,
 }
 
 impl Timer {
     /// All of them.
-    pub const ALL: [Timer; 10] = [
+    pub const ALL: [Timer; 11] = [
         Timer::State,
         Timer::Tail,
         Timer::Media,
@@ -40,6 +42,7 @@ impl Timer {
         Timer::Act,
         Timer::Filler,
         Timer::Record,
+        Timer::Shade,
     ];
 }
 

@@ -25,13 +25,15 @@ pub struct Transfer {
     warm: bool,
     decided: Mono,
     bridged: Option<Mono>,
+    /// No seat has spoken with the caller before.
+    first: bool,
 }
 
 impl Call {
     /// The flow wants a person.
     pub(super) fn begin_transfer(&mut self, now: Mono, order: TransferOrder) {
         self.turn.awaiting = Awaiting::Person;
-        self.transfer = Some(Transfer { warm: order.warm, decided: now, bridged: None });
+        self.transfer = Some(Transfer { warm: order.warm, decided: now, bridged: None, first: !self.tally.bridged });
         if !self.mouth.busy() {
             let text = self.settings.phrases.prompt(&self.settings.phrases.connecting, false);
             self.say(now, Leg::Caller, text, Role::Answer);
@@ -112,14 +114,18 @@ impl Call {
 
     /// The way to the seat is over: the flow is told and talks on.
     pub(super) fn come_back(&mut self, now: Mono, why: Option<&CallInput>) {
+        // Also after an answer: it may have been a machine's, with a busy tone after it.
+        let nobody = matches!(why, Some(CallInput::SeatFailed(_)));
         let bridged = self.transfer.take().and_then(|t| {
-            let stage = if t.bridged.is_some() { TransferStage::Returned } else { TransferStage::Failed };
+            let spoke = t.bridged.is_some() && !nobody;
+            let stage = if spoke { TransferStage::Returned } else { TransferStage::Failed };
             self.event(CallEvent::Transfer { stage, ms: now.ms_since(t.decided) as u32 });
+            self.tally.bridged &= !(nobody && t.first);
             t.bridged
         });
         let result = match why {
-            _ if bridged.is_some() => TransferResult::Connected,
             Some(CallInput::SeatFailed(failure)) => result_of(*failure),
+            _ if bridged.is_some() => TransferResult::Connected,
             Some(CallInput::HungUp(_)) => TransferResult::Busy,
             Some(CallInput::Key { .. }) => TransferResult::Cancelled,
             _ => TransferResult::Timeout,

@@ -217,6 +217,7 @@ mod tests {
             max_speech_ms: 10_000,
             pause: Pause::Normal,
             secret: false,
+            unrecorded: false,
         }
     }
 

@@ -204,6 +204,26 @@ impl EndReason {
             why: Why::Leg,
         }
     }
+
+    /// The same for a leg on which only a tone was heard, of a busy line or of a network without a way through; before
+    /// an answer or after one.
+    pub fn of_tone(who: &str, busy: bool, answered: bool) -> EndReason {
+        let (cause, english, chinese) = match busy {
+            true => (17, "a busy tone was heard: that line is engaged", "听到忙音，对方占线"),
+            false => (42, "a congestion tone was heard: the network had no way through", "听到拥塞音，网络无法接通"),
+        };
+        let (before, zh_before) = match answered {
+            true => ("answered, but nobody was there: ", "已应答但无人通话："),
+            false => ("did not take the call: ", "未接通："),
+        };
+        EndReason {
+            cause,
+            by: HungUpBy::Us,
+            sentence: format!("{who} {before}{english}"),
+            zh: format!("{who} {zh_before}{chinese}"),
+            why: Why::Leg,
+        }
+    }
 }
 
 const fn cause_of(why: Why) -> (u16, HungUpBy) {

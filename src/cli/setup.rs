@@ -241,6 +241,7 @@ pub fn settings(c: &Config) -> HotlineSettings {
         }),
         names: crate::sip::Resolver::default(),
         hold_music: c.media.hold_music.clone(),
+        notices: c.notices.clone(),
         answer_delay_ms: 0,
     }
 }

@@ -4,6 +4,7 @@ use super::{
     Config, ConfigProblem, Direction, Outbound, RecogniserChoice, RouteKind, Seat, Secret, Supervisor, TestRoute, Trunk,
 };
 use crate::sdp::{Codec, SrtpPolicy};
+use crate::server::notices::Notice;
 use crate::server::outbound::Role;
 use crate::server::trunks::TransferBy;
 use std::collections::BTreeMap;
@@ -226,6 +227,7 @@ pub(super) fn config(text: &str, problems: &mut Problems<'_>) -> Config {
     top.sections("trunk", |s| c.trunks.push(trunk(s)));
     top.sections("outbound", |s| c.outbound.push(outbound(s)));
     top.sections("supervisor", |s| c.supervisors.push(supervisor(s)));
+    top.sections("notice", |s| c.notices.push(notice(s)));
     top.sections("test_route", |s| c.test_routes.push(test_route(s)));
     top.finish();
     c
@@ -399,6 +401,19 @@ fn supervisor(s: &mut Section<'_, '_, '_>) -> Supervisor {
     s.need("user");
     s.need("password");
     Supervisor { user, password: Secret::new(password) }
+}
+
+/// What callers hear instead of the hotline.
+fn notice(s: &mut Section<'_, '_, '_>) -> Notice {
+    let mut n = Notice { numbers: Vec::new(), open: Vec::new(), file: PathBuf::new() };
+    s.texts("numbers", &mut n.numbers);
+    let wanted = "a list of days and hours in China time, such as [\"mon-fri 09:00-18:00\", \"sat 10:00-16:00\"]";
+    s.items("open", &mut n.open, wanted, |t| t.parse().ok());
+    let mut file = None;
+    s.maybe_path("file", &mut file);
+    s.need("file");
+    n.file = file.unwrap_or_default();
+    n
 }
 
 fn test_route(s: &mut Section<'_, '_, '_>) -> TestRoute {

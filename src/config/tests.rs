@@ -72,7 +72,7 @@ fn every_problem_is_reported_at_once_where_it_stands() {
             "zongji.toml:8:14: speech.recogniser must be one of auto, bundled, whisper, none; did you mean bundled?",
             "zongji.toml:9:7: speech.vad must be true or false",
             "zongji.toml:11:7: data.dir must be a path in quotes",
-            "zongji.toml:12:2: nobody knows the key telephony; known are sip, rtp, media, http, data, models, dialplans, speech, record, trace, limits, seat, trunk, outbound, supervisor, test_route",
+            "zongji.toml:12:2: nobody knows the key telephony; known are sip, rtp, media, http, data, models, dialplans, speech, record, trace, limits, seat, trunk, outbound, supervisor, notice, test_route",
         ]
     );
 }

@@ -199,6 +199,8 @@ pub enum PiiKind {
     Address,
     /// A name.
     Name,
+    /// A PIN, a password, a security code.
+    Secret,
 }
 
 /// A slot.
@@ -216,6 +218,8 @@ pub struct SlotDef {
     pub pii: PiiKind,
     /// Whether it may stay empty.
     pub optional: bool,
+    /// Whether the call's recording may hold it.
+    pub recorded: bool,
 }
 
 /// A node: what all kinds share, and its kind.

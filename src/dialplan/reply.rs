@@ -186,6 +186,8 @@ pub struct Listen {
     pub pause: Pause,
     /// The answer is personal data: records and screens show none of it.
     pub secret: bool,
+    /// The answer is not to be heard later either: the call's recording is silent while it is awaited.
+    pub unrecorded: bool,
 }
 
 /// The kind of answer a node awaits.

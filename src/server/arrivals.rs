@@ -121,7 +121,7 @@ impl Switchboard {
             }
         };
         let route = self.p.settings.routes.iter().find(|r| r.user == to).cloned();
-        let route = route.or_else(|| seat.and_then(|_| self.inside(to))).or(outward);
+        let route = route.or_else(|| self.instead(seat, to)).or(outward);
         let seat_out = seat.filter(|_| route.as_ref().is_some_and(|r| r.kind == RouteKind::Outside));
         if let Some(away) = seat_out.and_then(|seat| self.let_out(seat, to).err()) {
             self.rest(Some(sockets));
@@ -138,6 +138,7 @@ impl Switchboard {
         line.hotline |= line.outward;
         let recorded = line.hotline;
         line.seat_calling = seat.map(String::from);
+        line.known = knock.trunk.is_some() || transport != crate::sip::Transport::Udp;
         (line.side, line.secured) = (side, secured);
         self.lines.insert(call, line);
         seat.into_iter().for_each(|s| self.roster.engage(s));
@@ -199,7 +200,19 @@ impl Switchboard {
         plan: Option<MediaPlan>,
         signalling: IpAddr,
     ) {
-        let prompt = self.p.prompts.get(&route.file).cloned().unwrap_or_default();
+        let mut prompt = self.p.prompts.get(&route.file).cloned().unwrap_or_default();
+        if route.kind == RouteKind::Notice {
+            let Some(plan) = &plan else {
+                // Our offer could only go out in an answer.
+                self.waiting.insert(call, (sockets, None, signalling));
+                return self.end_early(call, Why::NotTaken);
+            };
+            // Before the ACK a datagram's sender may have written anybody's address into the description.
+            let known = self.lines.get(&call).is_some_and(|l| l.known) || plan.remote.ip() == signalling;
+            if !known {
+                prompt = Arc::default();
+            }
+        }
         let flows = self.p.flows.read().map(|f| f.clone()).ok();
         let listen = match (route.listening, &flows) {
             (Listening::Speech, Some(f)) => Some(Arc::new(super::hotline::opening_question(f))),
@@ -244,7 +257,11 @@ impl Switchboard {
     ) {
         let seed = self.p.rng.random();
         let Some(line) = self.lines.get_mut(&call) else { return };
-        let recorded = if line.hotline { self.p.settings.record } else { line.recorded_route };
+        let recorded = match line.notice {
+            true => false,
+            false if line.hotline => self.p.settings.record,
+            false => line.recorded_route,
+        };
         let tap = self.p.recorder.as_ref().filter(|r| recorded && !r.is_halted()).map(|r| r.open(call, today()));
         line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
         let begun = line.recording.as_ref().filter(|_| line.hotline).map(|p| p.display().to_string());

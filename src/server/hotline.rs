@@ -5,6 +5,7 @@ use super::disk::DiskWatch;
 use super::inference::Inference;
 use super::metrics::MetricsText;
 use super::mos::MosFigures;
+use super::notices::{self, Notice};
 use super::outbound::{Outbound, Rule};
 use super::ports::PortPool;
 use super::recorder::Recorder;
@@ -135,6 +136,8 @@ pub struct HotlineSettings {
     pub trace: Option<TraceSettings>,
     /// Heard by who is held or waits for a seat: a WAV file; a made chime without one.
     pub hold_music: Option<PathBuf>,
+    /// What callers hear instead of the hotline, before an answer.
+    pub notices: Vec<Notice>,
     /// How long a call rings before it is answered, in milliseconds.
     pub answer_delay_ms: u32,
 }
@@ -215,7 +218,8 @@ impl Hotline {
         flows: Arc<FlowSet>,
         engines: Engines,
     ) -> Result<Hotline, StartError> {
-        let prompts = route_prompts(&settings.routes)?;
+        let routes: Vec<_> = settings.routes.iter().cloned().chain(notices::routes(&settings.notices)).collect();
+        let prompts = route_prompts(&routes)?;
         let hold_music = hold_music(settings.hold_music.as_deref())?;
         // Else every call would be refused, one by one.
         std::net::UdpSocket::bind((settings.rtp_bind, 0)).map_err(|e| {
@@ -576,7 +580,7 @@ fn route_prompts(routes: &[TestRoute]) -> Result<HashMap<Option<PathBuf>, Arc<[i
         let pcm = match &route.file {
             Some(file) => super::sound::read(file).map_err(|e| {
                 StartError::Io(
-                    format!("test route {}: set its file to a WAV file", route.user),
+                    format!("test route or notice {}: set its file to a WAV file", route.user),
                     std::io::Error::other(e),
                 )
             })?,

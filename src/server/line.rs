@@ -3,6 +3,7 @@
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
 use super::referring::Referring;
+use super::routes::RouteKind;
 use super::seats::Reach;
 use super::secure::{Secured, place};
 use super::shard::{App, ShardHandle};
@@ -59,6 +60,9 @@ pub(super) struct Line {
     pub progressed: bool,
     /// What the network says of its origin.
     pub origin: Origin,
+    /// A notice instead of the hotline; it is played only to who is known to be where he says.
+    pub notice: bool,
+    pub known: bool,
     pub recorded_route: bool,
     pub flow_set: String,
     pub seat: Option<SeatLine>,
@@ -156,7 +160,9 @@ impl Line {
             since,
             answered: None,
             recording: None,
-            hotline: route.is_none(),
+            hotline: route.is_none_or(|r| r.kind == RouteKind::Notice),
+            notice: route.is_some_and(|r| r.kind == RouteKind::Notice),
+            known: false,
             outward: false,
             progressed: false,
             origin: Origin::default(),

@@ -60,8 +60,8 @@ impl Recorder {
     /// Opens a call's recording and gives the shard's end of it.
     pub fn open(&self, call: CallId, day: (i32, u8, u8)) -> Tap {
         let path = self.root.join(format!("{:04}-{:02}-{:02}", day.0, day.1, day.2)).join(format!("{call}.wav"));
-        let mut tap =
-            Tap { call, path, recorder: self.clone(), unopened: true, lost: 0, left: batch(), right: batch() };
+        let (left, right) = (batch(), batch());
+        let mut tap = Tap { call, path, recorder: self.clone(), unopened: true, lost: 0, left, right, silent: false };
         tap.begin();
         tap
     }
@@ -109,6 +109,8 @@ pub struct Tap {
     lost: usize,
     left: Vec<i16>,
     right: Vec<i16>,
+    /// Both sides are silent in the file, whatever is said.
+    silent: bool,
 }
 
 fn batch() -> Vec<i16> {
@@ -118,11 +120,18 @@ fn batch() -> Vec<i16> {
 impl Tap {
     /// One tick: what the caller said (left), what the caller was told (right).
     pub fn add(&mut self, caller: &AudioFrame, told: &AudioFrame) {
-        self.left.extend_from_slice(&caller.pcm);
-        self.right.extend_from_slice(&told.pcm);
+        let nothing = [0; FRAME_SAMPLES];
+        let (left, right) = if self.silent { (&nothing, &nothing) } else { (&caller.pcm, &told.pcm) };
+        self.left.extend_from_slice(left);
+        self.right.extend_from_slice(right);
         if self.left.len() >= BATCH_FRAMES * FRAME_SAMPLES {
             self.flush();
         }
+    }
+
+    /// From here the file holds silence, as long as what is said; or what is said again.
+    pub fn silence(&mut self, silent: bool) {
+        self.silent = silent;
     }
 
     /// Where the file lies.

@@ -26,6 +26,8 @@ pub enum RouteKind {
     Inside,
     /// Calls a number outside for a seat: what comes from there is passed on, the answer too.
     Outside,
+    /// Plays a prompt once as early media, and refuses the call then: nobody is charged for it.
+    Notice,
     /// Answers and sends nothing.
     Silent,
     /// Sounds a tone of its own beside what it hears, and answers each key with its tones: a line check can measure
@@ -68,6 +70,10 @@ pub fn made_prompt() -> Vec<i16> {
 const LONGEST_RING: Duration = Duration::from_secs(120);
 /// A route's call is ended after this long.
 const LONGEST_CALL: Duration = Duration::from_secs(4 * 3600);
+/// Samples of silence between the end of a notice and the refusal.
+const AFTER: usize = 2400;
+/// A notice is cut off after this long: the caller's network would do it soon.
+const LONGEST_NOTICE: Duration = Duration::from_secs(90);
 /// Longest piece of speech a route hands to the recogniser, in frames.
 const LONGEST: u32 = 250;
 /// Frames in a chunk.
@@ -115,10 +121,12 @@ pub struct RouteParts {
 impl Route {
     /// A call on a route; it answers at once, but for a call inside.
     pub fn new(parts: RouteParts, now: Mono) -> Self {
-        let dials = matches!(parts.kind, RouteKind::Inside | RouteKind::Outside);
+        let kind = parts.kind;
         let mut route = Self::begun(parts, now);
-        if dials {
-            route.dial();
+        match kind {
+            RouteKind::Inside | RouteKind::Outside => route.dial(),
+            RouteKind::Notice if route.prompt.len() < FRAME_SAMPLES => route.end(now, &CallInput::Terminate),
+            _ => {}
         }
         route
     }
@@ -143,10 +151,11 @@ impl Route {
             outputs: VecDeque::from([match kind {
                 RouteKind::Inside => CallOutput::Ring,
                 RouteKind::Outside => CallOutput::Event(CallEvent::Offered),
+                RouteKind::Notice => CallOutput::Progress,
                 _ => CallOutput::Answer,
             }]),
             began: now,
-            answered: (!matches!(kind, RouteKind::Inside | RouteKind::Outside)).then_some(now),
+            answered: (!matches!(kind, RouteKind::Inside | RouteKind::Outside | RouteKind::Notice)).then_some(now),
             bridged: false,
             over: false,
         }
@@ -230,6 +239,14 @@ impl Route {
         let waited = self.answered.is_none() && now.since(self.began) >= LONGEST_RING;
         let (outcome, reason) = match input {
             _ if self.kind == RouteKind::Outside => outside_end(self.answered.is_some(), waited, input),
+            CallInput::Terminate if self.kind == RouteKind::Notice => {
+                let words = "refused with 480 after the notice that stands in the hotline's place ([[notice]])";
+                (Outcome::Failed, other(31, HungUpBy::Us, words, "播放通知后以 480 拒绝（[[notice]]）"))
+            }
+            CallInput::HungUp(Leg::Caller) if self.kind == RouteKind::Notice => {
+                let words = "the caller hung up during the notice that stands in the hotline's place ([[notice]])";
+                (Outcome::Abandoned, other(16, HungUpBy::Caller, words, "主叫在播放通知时挂机（[[notice]]）"))
+            }
             CallInput::HungUp(Leg::Caller) => {
                 (Outcome::Resolved, other(16, HungUpBy::Caller, "test route", "测试路由"))
             }
@@ -327,7 +344,7 @@ impl Route {
     }
 
     /// A frame for a leg.
-    pub fn speak(&mut self, _now: Mono, leg: Leg) -> AudioFrame {
+    pub fn speak(&mut self, now: Mono, leg: Leg) -> AudioFrame {
         let mut frame = AudioFrame::silence(0);
         if leg != Leg::Caller {
             return frame;
@@ -335,6 +352,7 @@ impl Route {
         match self.kind {
             RouteKind::Echo => return self.echo.pop_front().unwrap_or(frame),
             RouteKind::Line => return self.line_check(),
+            RouteKind::Notice => return self.notice(now),
             RouteKind::Loop | RouteKind::Barge if self.playing && self.prompt.len() >= FRAME_SAMPLES => {
                 if self.position + FRAME_SAMPLES > self.prompt.len() {
                     self.position = 0;
@@ -343,6 +361,19 @@ impl Route {
                 self.position += FRAME_SAMPLES;
             }
             _ => {}
+        }
+        frame
+    }
+
+    /// The prompt once, and a moment in which the network delivers its end.
+    fn notice(&mut self, now: Mono) -> AudioFrame {
+        let mut frame = AudioFrame::silence(0);
+        let rest = self.prompt.get(self.position..).unwrap_or_default();
+        let part = &rest[..rest.len().min(FRAME_SAMPLES)];
+        frame.pcm[..part.len()].copy_from_slice(part);
+        self.position += FRAME_SAMPLES;
+        if self.position > self.prompt.len() + AFTER {
+            self.end(now, &CallInput::Terminate);
         }
         frame
     }
@@ -366,10 +397,12 @@ impl Route {
 
     /// When the call is ended at the latest.
     pub fn deadline(&self) -> Mono {
-        if self.answered.is_none() {
-            return self.began + LONGEST_RING;
-        }
-        self.began + LONGEST_CALL
+        self.began
+            + match self.kind {
+                RouteKind::Notice => LONGEST_NOTICE,
+                _ if self.answered.is_none() => LONGEST_RING,
+                _ => LONGEST_CALL,
+            }
     }
 
     /// What is to be carried out.
@@ -494,6 +527,27 @@ mod tests {
         let said =
             |o: &CallOutput| matches!(o, CallOutput::Finished(r) if r.reason.sentence.contains("did not answer"));
         assert!(ended.iter().any(said) && ended.contains(&CallOutput::Reject(480)), "{ended:?}");
+    }
+
+    #[test]
+    fn a_notice_is_heard_once_before_any_answer_and_the_call_is_refused() {
+        let mut r = route(RouteKind::Notice);
+        let (mut frames, mut outputs) = (0, Vec::new());
+        while !outputs.iter().any(|o| matches!(o, CallOutput::Finished(_))) {
+            let frame = r.speak(Mono(0), Leg::Caller);
+            assert_eq!(frame.pcm[0], if frames < 2 { 7 } else { 0 });
+            frames += 1;
+            outputs.extend(std::iter::from_fn(|| r.poll_output()));
+            assert!(frames < 30);
+        }
+        assert_eq!(outputs[..2], [CallOutput::Progress, CallOutput::Reject(480)]);
+        let mut hasty = route(RouteKind::Notice);
+        hasty.handle(Mono(0), CallInput::HungUp(Leg::Caller));
+        let record = std::iter::from_fn(|| hasty.poll_output()).find_map(|o| match o {
+            CallOutput::Finished(record) => Some(record.outcome),
+            _ => None,
+        });
+        assert_eq!(record, Some(Outcome::Abandoned));
     }
 
     #[test]

@@ -428,11 +428,12 @@ impl Switchboard {
         };
         seat.caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
         seat.answered = true;
+        let outside = seat.way.is_some() || is_address(&seat.user);
         let signalling = seat.source.unwrap_or(plan.remote.ip());
         match seat.sockets.take() {
             Some(sockets) => {
                 let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured });
-                line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg, early: false });
+                line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg, early: false, outside });
             }
             // It had early media: its leg is there, and the answer may describe another place.
             None => {
@@ -462,7 +463,7 @@ impl Switchboard {
         line.shard.send(match seat.sockets.take() {
             Some(sockets) => {
                 let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured: None });
-                ShardCommand::SeatLeg { call, order, leg, early: true }
+                ShardCommand::SeatLeg { call, order, leg, early: true, outside: true }
             }
             // Another branch of the call sounds now.
             None => ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling: Some(signalling), secured: None },
@@ -513,7 +514,7 @@ impl Switchboard {
     }
 
     /// A seat whose dialog is over or never was: the next one, or the call is told.
-    fn seat_lost(&mut self, call: CallId, why: LegFailure) {
+    pub(super) fn seat_lost(&mut self, call: CallId, why: LegFailure) {
         let Some(mut seat) = self.lines.get_mut(&call).and_then(|l| l.seat.take()) else { return };
         if seat.sockets.is_none()
             && let Some(line) = self.lines.get(&call)

@@ -194,7 +194,7 @@ impl Switchboard {
                 let agent = self.p.agent.clone();
                 tokio::spawn(async move { agent.answer_reinvite(dialog, request, answer).await });
             }
-            SipEvent::Info { dialog, key: Some(key) } => match self.dialogs.get(&dialog) {
+            SipEvent::Info { dialog, key: Some(key), .. } => match self.dialogs.get(&dialog) {
                 Some(&(call, leg @ (Leg::Caller | Leg::Supervisor))) => self.tell(call, CallInput::Key { leg, key }),
                 Some(&(call, leg @ Leg::Seat)) => self.tell_seat(call, CallInput::Key { leg, key }),
                 None => {}
@@ -210,7 +210,12 @@ impl Switchboard {
             }
             SipEvent::Answered { dialog, sdp } => self.seat_answered(dialog, sdp.as_deref()),
             SipEvent::Failed { dialog, code, .. } => self.seat_failed(dialog, code),
-            SipEvent::Info { key: None, .. } | SipEvent::Registered { .. } => {}
+            SipEvent::Info { dialog, record: Some(on), .. } => {
+                if let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) {
+                    self.tell_seat(call, CallInput::Record(on));
+                }
+            }
+            SipEvent::Info { .. } | SipEvent::Registered { .. } => {}
         }
     }
 
@@ -243,6 +248,7 @@ impl Switchboard {
     async fn report(&mut self, report: ShardReport) {
         match report {
             ShardReport::Output { call, output } => self.output(call, output).await,
+            ShardReport::Toned { call, order, tone } => self.toned(call, order, tone),
             ShardReport::Released { call, ports, last, seat } => {
                 for port in ports {
                     self.rest_port(port);
@@ -270,6 +276,10 @@ impl Switchboard {
         let dialog = line.dialog;
         match output {
             CallOutput::Ring if line.our_offer.is_none() && !line.progressed => self.p.agent.ring(dialog).await,
+            CallOutput::Progress => {
+                let answer = line.answer.clone();
+                self.p.agent.progress(dialog, answer).await;
+            }
             CallOutput::Answer => {
                 if line.our_offer.is_none() {
                     let answer = line.answer.clone();

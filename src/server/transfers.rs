@@ -124,7 +124,7 @@ impl Switchboard {
         let Some(line) = self.lines.get_mut(&call) else { return Err(481) };
         let Some(before) = line.seat.take() else { return Err(481) };
         let leg = Box::new(NewLeg { sockets, plan, signalling: source, seed, secured });
-        line.shard.send(ShardCommand::SeatLeg { call, order: orders, leg, early: false });
+        line.shard.send(ShardCommand::SeatLeg { call, order: orders, leg, early: false, outside: false });
         line.seat = Some(SeatLine {
             user: user.clone(),
             dialog: Some(dialog),

@@ -149,8 +149,13 @@ impl Switchboard {
         }
     }
 
-    /// A leg that we called failed: the call's events say so, whatever becomes of the call.
+    /// A leg that we called failed with a status: the call's events say so, whatever becomes of the call.
     pub(super) fn leg_failed(&mut self, call: CallId, code: u16) {
+        self.leg_failed_as(call, |who| EndReason::of_leg(who, code));
+    }
+
+    /// The same for any reason, which is told who was called.
+    pub(super) fn leg_failed_as(&mut self, call: CallId, why: impl FnOnce(&str) -> EndReason) {
         let Some(line) = self.lines.get_mut(&call) else { return };
         let Some(seat) = line.seat.as_ref() else { return };
         let trunk = seat.way.as_ref().and_then(|w| self.p.trunks.get(w.trunk));
@@ -166,7 +171,7 @@ impl Switchboard {
             (None, Some(address)) => mask_number(address),
             (None, None) => format!("seat {}", seat.user),
         };
-        let reason = EndReason::of_leg(&who, code);
+        let reason = why(&who);
         tracing::info!(%call, "{}", reason.sentence);
         line.leg_failure = Some(reason.clone());
         self.event(call, CallEvent::LegFailed { leg: Leg::Seat, reason });

@@ -53,6 +53,7 @@ impl RandomFlow {
             max_speech_ms: d.between(0, 4000) as u32,
             pause: *d.pick(&[Pause::Short, Pause::Normal, Pause::Digits, Pause::Long]),
             secret: d.chance(300),
+            unrecorded: d.chance(200),
         }
     }
 

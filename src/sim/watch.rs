@@ -28,6 +28,8 @@ pub struct Watch {
     seat: bool,
     seat_answered: bool,
     bridged: bool,
+    /// The recording is silent.
+    shaded: bool,
     answered: bool,
     prompt: bool,
     ordered: BTreeSet<PromptId>,
@@ -131,7 +133,12 @@ impl Watch {
             }
             CallOutput::Event(event) => self.event(now, event)?,
             CallOutput::Finished(record) => self.finished(record)?,
-            CallOutput::Ring | CallOutput::Hangup(Leg::Caller) => {}
+            CallOutput::Record(on) => {
+                must(*on == self.shaded, "the recording is paused twice")?;
+                self.shaded = !*on;
+                self.saw("recording paused or resumed");
+            }
+            CallOutput::Ring | CallOutput::Progress | CallOutput::Hangup(Leg::Caller) => {}
             CallOutput::Hangup(Leg::Supervisor) => must(false, "the machine knows of no supervisor")?,
             CallOutput::SpeechStart { .. }
             | CallOutput::SpeechAudio { .. }

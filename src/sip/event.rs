@@ -99,6 +99,8 @@ pub enum SipEvent {
         dialog: DialogId,
         /// The key (`0-9 * # A-D`), when it carried one.
         key: Option<char>,
+        /// Whether the call is to be recorded, when it said so (`Record: on`, `Record: off`, as desk phones send).
+        record: Option<bool>,
     },
     /// A call we placed rings or has early media (180-199).
     Progress {

@@ -248,8 +248,9 @@ async fn info(hub: &Arc<Hub>, id: DialogId, tx: Transaction) {
         let accept = vec![Header::Accept("application/dtmf-relay, application/dtmf".into())];
         return refuse(hub, tx, StatusCode::UnsupportedMediaType, accept).await;
     };
+    let record = record_of(&tx.original);
     answer(tx, StatusCode::OK, Vec::new()).await;
-    hub.tell(SipEvent::Info { dialog: id, key }).await;
+    hub.tell(SipEvent::Info { dialog: id, key, record }).await;
 }
 
 /// A text inside a call: the gate has let only seats send one.
@@ -275,6 +276,15 @@ fn key_of(request: &Request) -> Result<Option<char>, ()> {
         Some("application/dtmf") => Ok(plain_key(&body)),
         _ if request.body.is_empty() => Ok(None),
         _ => Err(()),
+    }
+}
+
+/// `Record: on` or `off`: the record key of desk phones.
+fn record_of(request: &Request) -> Option<bool> {
+    match request.header_value("Record")?.to_ascii_lowercase().as_str() {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) const OLD_TAG: &str = ";tag=zj-rfc2543";
 pub(super) const RSEQ: &str = "X-Reliable";
 
 /// Headers the SIP library needs; the rest stays outside.
-const PASSED: [&str; 20] = [
+const PASSED: [&str; 21] = [
     "call-id",
     "cseq",
     "max-forwards",
@@ -35,6 +35,7 @@ const PASSED: [&str; 20] = [
     "event",
     "subscription-state",
     "replaces",
+    "record",
 ];
 
 /// Builds the answer to `wire`. `tag` is our To-tag, put where the request had none.

@@ -450,6 +450,9 @@ pub(super) fn describe(event: &CallEvent) -> (&'static str, Json) {
             };
             ("hold", json!({"leg": leg, "held": held}))
         }
+        CallEvent::Recording { on, by, at_ms } => {
+            ("recording", json!({"on": on, "by": by.map_or("flow", |_| "seat"), "at_ms": at_ms}))
+        }
         CallEvent::LegFailed { reason: r, .. } => {
             ("leg_failed", json!({"cause": r.cause, "reason": r.sentence, "reason_zh": r.zh}))
         }

@@ -503,6 +503,7 @@ async fn every_kind_of_event_is_written_under_its_own_word() {
         CallEvent::Hold { leg: Leg::Seat, held: true },
         CallEvent::Trouble("no voice".into()),
         CallEvent::Ended(record(Outcome::Resolved).reason),
+        CallEvent::Recording { on: false, by: None, at_ms: 4020 },
     ];
     for (i, e) in events.iter().enumerate() {
         store.write_event(id, 20 * i as u64, e).await.expect("written");

@@ -41,9 +41,11 @@ impl WriteJob {
         }
     }
 
-    /// The answer is no mere event: its time stands in the call's row.
+    /// The answer is no mere event: its time stands in the call's row. Nor is a pause of the recording: somebody may
+    /// have to prove it.
     const fn may_be_lost(&self) -> bool {
-        !matches!(self, WriteJob::Event(_, _, CallEvent::Answered)) && matches!(self, WriteJob::Event(..))
+        let kept = matches!(self, WriteJob::Event(_, _, CallEvent::Answered | CallEvent::Recording { .. }));
+        !kept && matches!(self, WriteJob::Event(..))
     }
 }
 

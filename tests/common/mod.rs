@@ -108,6 +108,7 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         names: zongji::sip::Resolver::default(),
         trace: Some(TraceSettings { dir: data.path().join("traces"), calls: 1000, bytes: 50 << 20 }),
         hold_music: None,
+        notices: Vec::new(),
         answer_delay_ms: 0,
     }
 }

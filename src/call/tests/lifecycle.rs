@@ -19,6 +19,7 @@ fn inputs() -> Vec<CallInput> {
         CallInput::TicketDone { request: RequestId(1), ticket: None },
         CallInput::TakenOver,
         CallInput::CallerLost,
+        CallInput::Record(false),
         CallInput::Terminate,
     ];
     for leg in [Leg::Caller, Leg::Seat, Leg::Supervisor] {

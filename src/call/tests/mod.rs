@@ -81,6 +81,7 @@ fn ask() -> Listen {
         max_speech_ms: 10_000,
         pause: Pause::Normal,
         secret: false,
+        unrecorded: false,
     }
 }
 

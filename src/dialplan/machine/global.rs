@@ -193,6 +193,7 @@ impl Run {
             max_speech_ms: 6000,
             pause: Pause::Short,
             secret: false,
+            unrecorded: false,
         }
     }
 }

@@ -52,12 +52,15 @@ impl Run {
             Kind::Ask { slot } => {
                 if let Some(def) = flow.slot(&slot.text) {
                     self.ask_listen(&mut listen, &def.kind);
+                    listen.unrecorded = !def.recorded;
                 }
                 listen.secret = self.set.is_personal(&slot.text);
                 listen.slot = Some(slot.text.clone());
             }
             Kind::Confirm => {
                 let slots = node.prompt.as_ref().map_or_else(Vec::new, mentioned_slots);
+                // Read back, and perhaps said again.
+                listen.unrecorded = slots.iter().filter_map(|s| flow.slot(s)).any(|def| !def.recorded);
                 if let Some(def) = slots.iter().find_map(|s| flow.slot(s)) {
                     listen.choices = self.slot_choices(&def.kind);
                     listen.choices.iter_mut().for_each(|c| c.key = None);

@@ -168,11 +168,28 @@ fn slots(r: &mut Reader<'_>, t: &Tree) -> Vec<SlotDef> {
         if given.as_deref().is_some_and(|f| !["caller", "session", "crm"].contains(&f)) {
             r.wrong(value.at, "`from` must be caller, session or crm", "");
         }
-        let pii = pii(r, &mut b);
+        let mut pii = pii(r, &mut b);
         let optional = r.flag(&mut b, "optional", false);
+        let free = kind == Some(SlotType::Record);
+        let kept = free || !matches!(pii, PiiKind::Bank | PiiKind::Id | PiiKind::Secret);
+        let recorded = r.flag(&mut b, "recorded", kept);
+        if free && !recorded {
+            r.wrong(key.at, "a slot of type record is the recording", "leave `recorded` out");
+        }
+        if !recorded && pii == PiiKind::None {
+            pii = PiiKind::Secret; // what may not be heard may not be read either
+        }
         r.done(b);
         let Some(kind) = kind else { continue };
-        found.push(SlotDef { name: key.name.clone(), at: key.at, kind, given: given.is_some(), pii, optional });
+        found.push(SlotDef {
+            name: key.name.clone(),
+            at: key.at,
+            kind,
+            given: given.is_some(),
+            pii,
+            optional,
+            recorded,
+        });
     }
     found
 }
@@ -240,12 +257,17 @@ fn pii(r: &mut Reader<'_>, b: &mut Block<'_>) -> PiiKind {
         ("id", PiiKind::Id),
         ("address", PiiKind::Address),
         ("name", PiiKind::Name),
+        ("secret", PiiKind::Secret),
     ];
     let name = r.text(t, "`pii`").unwrap_or_default();
     match kinds.iter().find(|k| k.0 == name) {
         Some(k) => k.1,
         None => {
-            r.wrong(t.at, format!("`{name}` is no kind of personal data"), "none, phone, bank, id, address, name");
+            r.wrong(
+                t.at,
+                format!("`{name}` is no kind of personal data"),
+                "none, phone, bank, id, address, name, secret",
+            );
             PiiKind::None
         }
     }

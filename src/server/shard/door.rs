@@ -1,5 +1,6 @@
 //! The door of a media shard: what it is told, what it tells, and the handle that both pass through.
 
+use crate::audio::Progress;
 use crate::browser::Agreed;
 use crate::call::{Call, CallEvent, CallInput, CallOutput, Supervision};
 use crate::dialplan::FlowSet;
@@ -84,6 +85,8 @@ pub enum ShardCommand {
         leg: Box<NewLeg>,
         /// Before the seat answered (early media).
         early: bool,
+        /// Called by a trunk or at another exchange: the network may play a tone on it in place of a person.
+        outside: bool,
     },
     /// The leg of a seat that will not answer goes; another one is tried.
     SeatGone {
@@ -140,6 +143,15 @@ pub enum ShardReport {
         call: CallId,
         /// What it asks for.
         output: CallOutput,
+    },
+    /// The network plays a tone on the leg that was called for an order: nobody is there.
+    Toned {
+        /// Which call.
+        call: CallId,
+        /// Which of its `DialSeat` orders.
+        order: u32,
+        /// What the tone means.
+        tone: Progress,
     },
     /// Media is gone; its ports may rest.
     Released {
@@ -237,9 +249,13 @@ pub struct ShardSettings {
 /// Whether a report may be lost when the switchboard is far behind: an event that no record is made of.
 pub(super) fn is_news(report: &ShardReport) -> bool {
     match report {
-        ShardReport::Output { output: CallOutput::Event(event), .. } => {
-            !matches!(event, CallEvent::TurnDone(_) | CallEvent::Transfer { .. } | CallEvent::Supervisor { .. })
-        }
+        ShardReport::Output { output: CallOutput::Event(event), .. } => !matches!(
+            event,
+            CallEvent::TurnDone(_)
+                | CallEvent::Transfer { .. }
+                | CallEvent::Supervisor { .. }
+                | CallEvent::Recording { .. }
+        ),
         _ => false,
     }
 }

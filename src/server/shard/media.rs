@@ -14,6 +14,9 @@ use crate::server::time::now;
 use rustix::event::epoll;
 use std::sync::atomic::Ordering;
 
+/// How long after its answer a leg is still listened to for tones, in milliseconds: three bursts of the slowest.
+const TONES_MS: u64 = 10_000;
+
 impl Shard {
     /// Reads one datagram. True if it was a stranger's or forged: then the next one may be the peer's.
     pub(super) fn receive(&mut self, slot: &mut Slot, leg: Leg, control: bool) -> bool {
@@ -83,6 +86,20 @@ impl Shard {
         }
     }
 
+    /// Busy and congestion tones in place of a person, while nobody has answered and in the first seconds after.
+    fn progress(&mut self, slot: &mut Slot, at: Mono, frame: &AudioFrame) {
+        let (call, early) = (slot.call, slot.early);
+        let Some(seat) = &mut slot.seat else { return };
+        if !early && at.ms_since(seat.since) > TONES_MS {
+            seat.progress = None;
+        }
+        let heard = seat.progress.as_mut().and_then(|detector| detector.push(frame)).filter(|p| p.is_failure());
+        if let (Some(tone), Some(order)) = (heard, slot.order.current()) {
+            seat.progress = None;
+            self.report(ShardReport::Toned { call, order, tone });
+        }
+    }
+
     /// A packet of a bridged leg, sound or key, goes to the other leg at once when the two agreed on the same; else
     /// sound goes with the tick and a key is pressed anew.
     pub(super) fn relay(&mut self, slot: &mut Slot, at: Mono, from: Leg, received: Received, bytes: &[u8]) {
@@ -140,6 +157,9 @@ impl Shard {
                 self.tones(slot, at, leg, frame);
             }
         }
+        if let Some(frame) = &from_seat {
+            self.progress(slot, at, frame);
+        }
         let told = if slot.bridged {
             let seat = from_seat.unwrap_or_else(|| AudioFrame::silence(heard.at));
             self.serve_supervisor(slot, &heard, &seat);
@@ -175,7 +195,7 @@ impl Shard {
         let sounds = slot.early && slot.seat.as_ref().is_some_and(|s| s.rtp.stats().last_packet.is_some());
         let told = from_seat.filter(|_| sounds).map_or(told, |early| AudioFrame { at: told.at, ..*early });
         // A caller who is not answered yet hears what was passed on as early media.
-        if slot.answered && slot.established && slot.app.has_voice() || sounds {
+        if slot.answered && slot.established && slot.app.has_voice() || sounds || slot.sounding {
             self.send(&mut slot.caller, &told);
         }
         if let Some(seat) = &mut slot.seat {

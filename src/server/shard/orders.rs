@@ -42,9 +42,13 @@ impl Shard {
                     shard.told(slot, input);
                 }
             }),
-            ShardCommand::SeatLeg { call, order, leg, early } => {
+            ShardCommand::SeatLeg { call, order, leg, early, outside } => {
                 self.seat_leg(call, order, *leg);
-                self.with(call, |_, slot| slot.early = early && slot.order.is(order) && slot.seat.is_some());
+                self.with(call, |_, slot| {
+                    let Some(seat) = slot.seat.as_mut().filter(|_| slot.order.is(order)) else { return };
+                    slot.early = early;
+                    seat.progress = outside.then(Box::default);
+                });
             }
             ShardCommand::SeatGone { call, order } => self.with(call, |shard, slot| {
                 if slot.order.is(order) {
@@ -111,6 +115,7 @@ impl Shard {
             bridged: false,
             early: false,
             answered: false,
+            sounding: false,
             established: false,
             holed: None,
             finished: false,
@@ -187,6 +192,7 @@ impl Shard {
             other_codec: false,
             keys: Keys::default(),
             tones: None,
+            progress: None,
         });
         leg.listen_for_tones();
         Some(leg)
@@ -241,6 +247,7 @@ impl Shard {
             // Making a prompt takes milliseconds: what is no longer wanted is dropped by the machine.
             CallOutput::StopSynthesis(_) => {}
             CallOutput::Bridge(on) => self.bridge(slot, on),
+            CallOutput::Record(on) => slot.tap.iter_mut().for_each(|tap| tap.silence(!on)),
             CallOutput::Hangup(Leg::Seat) => {
                 slot.order.end();
                 self.report(ShardReport::Output { call: slot.call, output: CallOutput::Hangup(Leg::Seat) });
@@ -252,6 +259,7 @@ impl Shard {
             }
             output => {
                 slot.answered |= output == CallOutput::Answer;
+                slot.sounding |= output == CallOutput::Progress;
                 slot.finished |= matches!(output, CallOutput::Finished(_));
                 self.report(ShardReport::Output { call: slot.call, output });
             }

@@ -2,7 +2,7 @@
 
 use super::App;
 use super::supervise::Supervisor;
-use crate::audio::{AudioFrame, DtmfDetector};
+use crate::audio::{AudioFrame, DtmfDetector, ProgressDetector};
 use crate::browser::Transport;
 use crate::call::CallInput;
 use crate::clock::Mono;
@@ -31,6 +31,8 @@ pub(super) struct MediaLeg {
     pub keys: Keys,
     /// Listens for keys in the sound, where they come in no other way.
     pub tones: Option<Box<DtmfDetector>>,
+    /// Listens for what a network plays in place of a person, until a while after the answer.
+    pub progress: Option<Box<ProgressDetector>>,
 }
 
 impl MediaLeg {
@@ -62,6 +64,11 @@ impl SeatOrder {
         self.wanted = false;
     }
 
+    /// The one in force.
+    pub(super) fn current(&self) -> Option<u32> {
+        self.wanted.then_some(self.count)
+    }
+
     pub(super) fn is(&self, order: u32) -> bool {
         self.wanted && self.count == order
     }
@@ -80,6 +87,8 @@ pub(super) struct Slot {
     /// The seat's leg is there before its answer: the caller hears what comes from it.
     pub early: bool,
     pub answered: bool,
+    /// The caller hears us before an answer.
+    pub sounding: bool,
     /// The caller acknowledged our answer. Before that the address in the description may be anybody's, and nothing is
     /// sent there.
     pub established: bool,
