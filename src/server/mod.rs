@@ -25,6 +25,7 @@ pub mod phone;
 pub mod ports;
 pub mod probe;
 pub mod recorder;
+pub mod relays;
 pub mod routes;
 mod seats;
 mod secure;
