@@ -756,6 +756,21 @@ mod tests {
     }
 
     #[test]
+    fn no_line_break_of_another_kind_smuggles_a_header_in() {
+        let good = message("INVITE", "400", 1, "");
+        assert_eq!(send(&gate(9), &good, 0), 0);
+        let places = ["CSeq: 1 INVITE", "branch=z9hG4bK1", "Call-ID: call1", "sip:a@h", "tag=f1", "sip:400@h SIP"];
+        for place in places {
+            for smuggled in ["\nX-Mine: 1", "\rX-Mine: 1", "\r\n folded\nX-Mine: 1", "\r\n\tfolded\rX-Mine: 1\r\n more"]
+            {
+                let text = good.replacen(place, &format!("{place}{smuggled}"), 1);
+                let outcome = gate(9).inspect(text.as_bytes(), FAR.parse().unwrap(), Transport::Udp, Mono(0), 4);
+                assert_ne!(code(outcome), 0, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_challenge_of_a_stranger_loses_its_teeth() {
         let g = gate(9);
         let pin = crate::sip::calls::Pin { server: "192.0.2.1".parse().unwrap(), realm: None, secret: true };
