@@ -127,10 +127,11 @@ fn fuzz_sdp() {
             Ok((answer, plan)) => {
                 let answer = answer.to_string();
                 assert!(answer.len() <= 2 * bytes.len() + 2048, "{} bytes to answer {}", answer.len(), bytes.len());
-                if let Ok(read) = sdp::parse(answer.as_bytes()) {
-                    assert_eq!(read.media.len(), session.media.len(), "each stream is answered (RFC 3264)");
-                } else {
-                    assert!(grew, "our answer is none: {answer}");
+                match sdp::parse(answer.as_bytes()) {
+                    Ok(read) => assert_eq!(read.media.len(), session.media.len(), "each stream is answered (RFC 3264)"),
+                    // Of an offer that was near the limits.
+                    Err(SdpError::TooLong(_) | SdpError::TooManyLines) => {}
+                    Err(e) => panic!("our answer is none ({e}): {answer}"),
                 }
                 Some((plan.codec.name(), plan.we_send, plan.we_receive, plan.ptime_ms, plan.dtmf_pt.is_some()))
             }
