@@ -14,6 +14,8 @@ KEEP ?=
 # make fuzz FUZZ_CASES=1000000 FUZZ="rtp:: sdp::"
 FUZZ_CASES ?= 100000
 FUZZ ?=
+# make fuzz FUZZ_SECONDS=1800 FUZZ=fuzz_sip
+FUZZ_SECONDS ?= 300
 # make soak SOAK_MINUTES=60
 SOAK_MINUTES ?= 10
 # make bench-peers IVRLOAD=folder/of/ivrload.c
@@ -74,9 +76,10 @@ soak: ## Long tests, then calls in a loop against a release build, watching its 
 	@$(MAKE) --no-print-directory release
 	@scripts/soak.sh $(SOAK_MINUTES)
 
-fuzz: ## Every property test of parsers and state machines with FUZZ_CASES random inputs (100000)
+fuzz: ## Every property test with FUZZ_CASES random inputs (100000), every fuzz target for FUZZ_SECONDS (300)
 	@scripts/setup.sh test
-	PROPTEST_RNG_SEED=$$(date +%s%N) PROPTEST_CASES=$(FUZZ_CASES) cargo test --release --locked --lib $(FLAGS) -- $(FUZZ)
+	PROPTEST_RNG_SEED=$$(date +%s%N) PROPTEST_CASES=$(FUZZ_CASES) \
+	    ZONGJI_FUZZ_SEED=$$(date +%s%N) ZONGJI_FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --release --locked --lib $(FLAGS) -- $(FUZZ)
 
 fmt: ## Format the code
 	cargo fmt

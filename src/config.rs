@@ -30,6 +30,8 @@ pub struct Config {
     pub media: Media,
     /// `[http]`
     pub http: Http,
+    /// `[browser]`
+    pub browser: Browser,
     /// `[data]`
     pub data: Data,
     /// `[models]`
@@ -177,6 +179,19 @@ pub struct Media {
 pub struct Http {
     /// Address; `None` (written as "off") for no HTTP at all.
     pub bind: Option<SocketAddr>,
+}
+
+/// What browsers of seats are told over HTTP (`GET /ice-servers`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Browser {
+    /// STUN servers: `stun:host:port`.
+    pub stun: Vec<String>,
+    /// TURN servers: `turn:host:port?transport=udp`, `turns:host:port`.
+    pub turn: Vec<String>,
+    /// The TURN servers' secret (coturn's `static-auth-secret`), of which passwords that end are made.
+    pub turn_secret: Secret,
+    /// How long such a password holds, in seconds.
+    pub turn_ttl_s: u32,
 }
 
 /// Where the hotline keeps what it must not lose.
@@ -407,6 +422,7 @@ impl Default for Config {
                 srtp: SrtpPolicy::Optional,
             },
             http: Http { bind: Some(SocketAddr::from(([127, 0, 0, 1], 8080))) },
+            browser: Browser { stun: Vec::new(), turn: Vec::new(), turn_secret: Secret::default(), turn_ttl_s: 3600 },
             data: Data { dir: "./data".into(), demo: true },
             models: Models { dir: None, whisper: None },
             dialplans: Dialplans { dir: None },

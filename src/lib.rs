@@ -61,3 +61,7 @@ pub mod web;
 #[cfg(test)]
 #[path = "../tests/common/skip.rs"]
 mod skip;
+
+#[cfg(test)]
+#[path = "../tests/fuzz/mod.rs"]
+mod fuzz;

@@ -1,8 +1,8 @@
 //! Calls with SRTP: between phones of our own, a bridge to a plain one, forged packets, and another maker's phone.
 
+use crate::common::baresip::{Baresip, TONE};
 use crate::common::wire::Caller;
-use crate::common::{self, ONE_ORDER, Running, hang_up, keys, skipped, tone};
-use std::path::Path;
+use crate::common::{self, ONE_ORDER, Running, hang_up, keys, tone};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use zongji::audio::detect::{power, tone_power};
@@ -187,45 +187,6 @@ async fn soak_calls_under_forged_packets() {
     assert_eq!((calls.len(), by_caller), (100, 100));
 }
 
-/// The folder of a baresip that calls with this kind of encryption, plays a tone and keeps what it hears.
-fn baresip_folder(mediaenc: &str) -> Option<tempfile::TempDir> {
-    let modules =
-        ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules"].into_iter().find(|m| Path::new(m).exists());
-    let Some(modules) = modules else {
-        skipped("no modules of baresip: install Debian's baresip-core");
-        return None;
-    };
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = |name: &str| folder.path().join(name);
-    let spec =
-        hound::WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
-    let mut wav = hound::WavWriter::create(file("tone.wav"), spec).expect("a file");
-    tone(700.0, 30).into_iter().for_each(|s| wav.write_sample(s).expect("a sample"));
-    wav.finalize().expect("a file");
-    let config = format!(
-        "sip_listen 127.0.0.1:0\nmodule_path {modules}\nmodule g711.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\nmodule srtp.so\n\
-         module_tmp account.so\nmodule_app menu.so\naudio_source aufile,{}\naudio_player aubridge,nobody\nsnd_path {}\n\
-         audio_channels 1-1\naudio_srate 8000\nrtp_stats yes\n",
-        file("tone.wav").display(),
-        folder.path().display()
-    );
-    std::fs::write(file("config"), config).expect("a file");
-    let account = format!("<sip:me@127.0.0.1>;regint=0;audio_codecs=PCMA/8000/1;mediaenc={mediaenc}\n");
-    std::fs::write(file("accounts"), account).expect("a file");
-    std::fs::write(file("contacts"), "").expect("a file");
-    Some(folder)
-}
-
-/// What the phone heard: the longest of the files that its module of sound files wrote of what it decoded.
-fn heard_by(folder: &Path) -> Vec<i16> {
-    let files = std::fs::read_dir(folder).expect("a folder").filter_map(|e| Some(e.ok()?.path()));
-    let dumps = files.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().ends_with("dec.wav")));
-    let read = |p: std::path::PathBuf| -> Vec<i16> {
-        hound::WavReader::open(p).map(|mut w| w.samples::<i16>().map_while(Result::ok).collect()).unwrap_or_default()
-    };
-    dumps.map(read).max_by_key(Vec::len).unwrap_or_default()
-}
-
 /// libre's SRTP, not ours: a tone goes to the echo route and comes back, encrypted both ways.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn baresip_hears_its_own_voice_come_back_encrypted() {
@@ -243,24 +204,11 @@ async fn baresip_hears_its_own_voice_come_back_encrypted() {
     })
     .await;
     for mediaenc in ["srtp", "srtp-mand", "srtp-mandf"] {
-        let Some(folder) = baresip_folder(mediaenc) else { return };
-        let dial = format!("/dial sip:echo@{}", running.sip);
-        let run = tokio::process::Command::new("baresip")
-            .args(["-4", "-f"])
-            .arg(folder.path())
-            .args(["-e", &dial, "-t", "7"])
-            .current_dir(folder.path())
-            .kill_on_drop(true)
-            .output();
-        let output = match tokio::time::timeout(Duration::from_secs(30), run).await {
-            Ok(Ok(output)) => output,
-            Ok(Err(e)) => return skipped(format_args!("baresip cannot be run ({e}); install Debian's baresip-core")),
-            Err(_) => panic!("baresip did not end"),
-        };
-        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        let heard = heard_by(folder.path());
+        let account = format!("audio_codecs=PCMA/8000/1;mediaenc={mediaenc}");
+        let phone = Baresip { modules: &["g711", "srtp"], account: &account, rate: 8000, more: "" };
+        let Some((heard, said)) = phone.call(&format!("sip:echo@{}", running.sip), 7).await else { return };
         let loudest = loudest_second(&heard);
-        let (own, all) = (tone_power(loudest, 700.0), power(loudest));
+        let (own, all) = (tone_power(loudest, TONE), power(loudest));
         eprintln!(
             "baresip, {mediaenc}: {} samples heard, {:.0} % of the loudest second is the tone",
             heard.len(),

@@ -1,10 +1,12 @@
 //! Strangers at a call's media: they are not heard, and nothing is sent to them.
 
 use crate::common::wire::Caller;
-use crate::common::{self, ONE_ORDER, tone};
+use crate::common::{self, ONE_ORDER, skipped, tone};
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UdpSocket;
+use tokio::process::ChildStdout;
 use zongji::audio::Law;
 use zongji::audio::detect::tone_power;
 
@@ -93,4 +95,127 @@ async fn nothing_is_sent_to_an_address_before_its_owner_confirmed_the_call() {
     caller.ack().await;
     assert!(caller.packets(Duration::from_millis(700)).await > 10);
     caller.bye().await;
+}
+
+/// A network namespace with a cable to this one, in which somebody else lives.
+struct Elsewhere {
+    name: String,
+    here: std::net::IpAddr,
+    there: std::net::IpAddr,
+}
+
+impl Elsewhere {
+    /// None, with a word, where namespaces may not be made.
+    fn new() -> Option<Elsewhere> {
+        let id = std::process::id() % 10_000;
+        let (name, near, far) = (format!("zj-else-{id}"), format!("zjn{id}"), format!("zjf{id}"));
+        let (third, fourth) = ((id / 250 % 250) as u8, (id % 62 * 4) as u8);
+        let (here, there) = ([10, 213, third, fourth + 1].into(), [10, 213, third, fourth + 2].into());
+        let made = Elsewhere { name: name.clone(), here, there };
+        let steps = [
+            format!("netns add {name}"),
+            format!("link add {near} type veth peer name {far} netns {name}"),
+            format!("addr add {here}/30 dev {near}"),
+            format!("link set {near} up"),
+            format!("-n {name} addr add {there}/30 dev {far}"),
+            format!("-n {name} link set {far} up"),
+        ];
+        for step in steps {
+            let done = std::process::Command::new("ip").args(step.split(' ')).output();
+            if !done.as_ref().is_ok_and(|o| o.status.success()) {
+                skipped(format_args!("no network namespace (ip {step}: {done:?}): nobody attacks from another host"));
+                return None;
+            }
+        }
+        Some(made)
+    }
+
+    /// This test binary over there, doing one of its hidden tests.
+    fn run(&self, test: &str, what: &str) -> tokio::process::Child {
+        tokio::process::Command::new("ip")
+            .args(["netns", "exec", &self.name])
+            .arg(std::env::current_exe().expect("this binary"))
+            .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
+            .env("ZONGJI_ATTACK", what)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("ip ran before")
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        // Its end of the cable goes with it, and with that ours.
+        let _gone = std::process::Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+/// Sprays every port of a range with bursts of sound and reports, for some seconds, and tells what came back.
+#[tokio::test]
+#[ignore = "started by its parent test"]
+#[allow(clippy::print_stdout)] // its parent reads it
+async fn attacker() {
+    let task = std::env::var("ZONGJI_ATTACK").expect("what to do");
+    let [at, first, last, burst, seconds] = task.split(' ').collect::<Vec<_>>()[..] else { panic!("{task}") };
+    let number = |text: &str| text.parse::<u16>().expect("a number");
+    let mut stranger = Stranger::at("0.0.0.0:0").await;
+    let end = tokio::time::Instant::now() + Duration::from_secs(number(seconds).into());
+    let mut clock = tokio::time::interval(Duration::from_millis(100));
+    println!("begins");
+    while tokio::time::Instant::now() < end {
+        clock.tick().await;
+        for port in number(first)..=number(last) {
+            stranger.send(SocketAddr::new(at.parse().expect("an address"), port), number(burst).into()).await;
+        }
+    }
+    let mut came_back = 0;
+    let mut buffer = [0; 2048];
+    while stranger.socket.try_recv(&mut buffer).is_ok() {
+        came_back += 1;
+    }
+    println!("sent {} came back {came_back}", stranger.packet);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sprays_all_ports_from_another_host_before_and_during_a_call_gets_and_changes_nothing() {
+    let Some(elsewhere) = Elsewhere::new() else { return };
+    let mut ports = 0..=0;
+    let running = common::start(|s| {
+        s.sip = (elsewhere.here, 0).into();
+        s.rtp_bind = elsewhere.here;
+        // Few, so that each is hit often.
+        s.rtp_ports = *s.rtp_ports.start()..=*s.rtp_ports.start() + 15;
+        ports = s.rtp_ports.clone();
+    })
+    .await;
+    for burst in [1, 5, 50] {
+        let what = format!("{} {} {} {burst} 4", elsewhere.here, ports.start(), ports.end());
+        let mut attack = elsewhere.run("media_security::attacker", &what);
+        let mut lines = BufReader::new(attack.stdout.take().expect("its words")).lines();
+        let said = async |lines: &mut Lines<BufReader<ChildStdout>>, what: &str| loop {
+            let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.expect("it goes on");
+            let line = line.expect("readable").unwrap_or_else(|| panic!("it ended without \"{what}\""));
+            if line.contains(what) {
+                return line;
+            }
+        };
+        said(&mut lines, "begins").await;
+        let mut caller = Caller::new(running.sip, ONE_ORDER).await;
+        caller.establish().await;
+        let sound = tone(CALLER, 2);
+        let (heard, ()) = tokio::join!(caller.hear(Duration::from_millis(2000)), caller.say(&sound));
+        assert!(heard.len() > 12_000, "{burst}: the caller hears on: {} samples", heard.len());
+        assert!(tone_power(&heard, STRANGER) < 1e4, "{burst}: the stranger is heard");
+        caller.bye().await;
+        let line = said(&mut lines, "came back").await;
+        eprintln!("from {}, bursts of {burst}: {line}", elsewhere.there);
+        assert!(line.ends_with("came back 0"), "{line}");
+        running.settle().await;
+        let call = running.hotline.store().calls(1).await.unwrap().remove(0);
+        let heard = callers_side(&call.recording.expect("it is recorded"));
+        let (own, foreign) = (tone_power(&heard, CALLER), tone_power(&heard, STRANGER));
+        assert!(own > 0.0 && foreign < own / 1000.0, "{burst}: {foreign} of a stranger beside {own} of the caller");
+    }
 }

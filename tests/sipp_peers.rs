@@ -54,6 +54,148 @@ async fn the_built_in_caller_is_answered_twenty_times_over_udp_and_tcp() {
     assert!(calls.iter().all(|c| c.outcome.is_some()));
 }
 
+/// A message of a scenario that goes to the hotline within the call; INSIDE stands for its head.
+fn inside(text: &str) -> String {
+    text.replace(
+        "INSIDE",
+        "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+    From: <sip:13511112222@[local_ip]:[local_port]>;tag=[pid]p[call_number]
+    To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]
+    Call-ID: [call_id]
+    Contact: <sip:caller@[local_ip]:[local_port]>
+    Max-Forwards: 70",
+    )
+}
+
+/// A caller who insists on reliable answers (RFC 3262), plays a file of sound, holds by re-INVITE, resumes by UPDATE (RFC
+/// 3311) and hangs up.
+const BUSY_CALL: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
+<scenario name="prack, sound, re-INVITE, UPDATE">
+  <send retrans="500"><![CDATA[
+    INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+    Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+    From: <sip:13511112222@[local_ip]:[local_port]>;tag=[pid]p[call_number]
+    To: <sip:[service]@[remote_ip]:[remote_port]>
+    Call-ID: [call_id]
+    CSeq: 1 INVITE
+    Contact: <sip:caller@[local_ip]:[local_port]>
+    Max-Forwards: 70
+    Require: 100rel
+    Content-Type: application/sdp
+    Content-Length: [len]
+
+    v=0
+    o=- 1 1 IN IP4 [local_ip]
+    s=-
+    c=IN IP4 [media_ip]
+    t=0 0
+    m=audio [rtpstream_audio_port] RTP/AVP 8
+    a=rtpmap:8 PCMA/8000
+  ]]></send>
+  <recv response="100" optional="true"></recv>
+  <recv response="180">
+    <action><ereg regexp="[0-9]+" search_in="hdr" header="RSeq:" assign_to="rseq"/></action>
+  </recv>
+  <send retrans="500"><![CDATA[
+    PRACK sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+    INSIDE
+    CSeq: 2 PRACK
+    RAck: [$rseq] 1 INVITE
+    Content-Length: 0
+
+  ]]></send>
+  <recv response="200" rtd="true"></recv>
+  <recv response="200"></recv>
+  <send><![CDATA[
+    ACK sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+    INSIDE
+    CSeq: 1 ACK
+    Content-Length: 0
+
+  ]]></send>
+  <nop><action><exec rtp_stream="TONE,1,8,PCMA/8000"/></action></nop>
+  <pause milliseconds="2500"/>
+  <send retrans="500"><![CDATA[
+    INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+    INSIDE
+    CSeq: 3 INVITE
+    Content-Type: application/sdp
+    Content-Length: [len]
+
+    v=0
+    o=- 1 2 IN IP4 [local_ip]
+    s=-
+    c=IN IP4 [media_ip]
+    t=0 0
+    m=audio [rtpstream_audio_port] RTP/AVP 8
+    a=rtpmap:8 PCMA/8000
+    a=sendonly
+  ]]></send>
+  <recv response="100" optional="true"></recv>
+  <recv response="200">
+    <action><ereg regexp="a=recvonly" search_in="body" check_it="true" assign_to="held"/></action>
+  </recv>
+  <send><![CDATA[
+    ACK sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+    INSIDE
+    CSeq: 3 ACK
+    Content-Length: 0
+
+  ]]></send>
+  <pause milliseconds="300"/>
+  <send retrans="500"><![CDATA[
+    UPDATE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+    INSIDE
+    CSeq: 4 UPDATE
+    Content-Type: application/sdp
+    Content-Length: [len]
+
+    v=0
+    o=- 1 3 IN IP4 [local_ip]
+    s=-
+    c=IN IP4 [media_ip]
+    t=0 0
+    m=audio [rtpstream_audio_port] RTP/AVP 8
+    a=rtpmap:8 PCMA/8000
+    a=sendrecv
+  ]]></send>
+  <recv response="200">
+    <action><ereg regexp="m=audio [1-9][0-9]* RTP/AVP 8" search_in="body" check_it="true" assign_to="back"/></action>
+  </recv>
+  <pause milliseconds="300"/>
+  <send retrans="500"><![CDATA[
+    BYE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+    INSIDE
+    CSeq: 5 BYE
+    Content-Length: 0
+
+  ]]></send>
+  <recv response="200"></recv>
+  <Reference variables="held,back"/>
+</scenario>
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_with_reliable_answers_sound_a_re_invite_and_an_update_is_served_and_heard() {
+    use zongji::audio::detect::{power, tone_power};
+    let running = common::start(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (sound, scenario) = (folder.path().join("tone.al"), folder.path().join("busy.xml"));
+    let mut coded = Vec::new();
+    zongji::audio::Law::A.encode(&common::tone(700.0, 2), &mut coded);
+    std::fs::write(&sound, coded).unwrap();
+    std::fs::write(&scenario, inside(BUSY_CALL).replace("TONE", &path(&sound))).unwrap();
+    let Some(output) = sipp(&["-sf", &path(&scenario), "-m", "1"], &running.sip.to_string()).await else { return };
+    assert!(output.status.success(), "{}", shown(&output));
+    running.settle().await;
+    let call = running.hotline.store().calls(1).await.unwrap().remove(0);
+    let mut wav = hound::WavReader::open(call.recording.expect("a recording")).unwrap();
+    let heard: Vec<i16> = wav.samples::<i16>().step_by(2).map(Result::unwrap).collect();
+    let loudest = heard.chunks_exact(8000).max_by(|a, b| power(a).total_cmp(&power(b))).unwrap_or(&[]);
+    let (own, all) = (tone_power(loudest, 700.0), power(loudest));
+    assert!(all > 1e6 && own > 0.9 * all, "{own} of {all} is what sipp played");
+}
+
 /// A caller who plays the captures named in the place of KEYS.
 const DIGIT_CALL: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
 <scenario name="digits">

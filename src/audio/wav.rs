@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 
 /// Longest sound accepted, in seconds: prompts, music and test callers are far shorter.
 pub const MAX_SECONDS: u32 = 3600;
+/// Rates accepted, in Hz: below them nothing is understood, above them nothing is recorded.
+const RATES: std::ops::RangeInclusive<u32> = 4_000..=768_000;
 /// Longest file accepted, in bytes.
 const MAX_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -88,6 +90,9 @@ pub fn read_native(mut from: impl Read) -> Result<(u32, Vec<i16>), WavError> {
 fn check(channels: u16, rate: u32, moments: u32) -> Result<(), WavError> {
     if channels == 0 || rate == 0 {
         return Err(WavError::Format("it claims no channels or no sample rate".into()));
+    }
+    if !RATES.contains(&rate) {
+        return Err(WavError::Unsupported(format!("a rate of {rate} Hz")));
     }
     match moments / rate {
         seconds if seconds > MAX_SECONDS => Err(WavError::TooLong(seconds)),

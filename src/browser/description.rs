@@ -1,4 +1,4 @@
-//! What a browser's description says beside its codecs, and what ours answers: ICE (RFC 8839), DTLS (RFC 8842, 8122),
+//! What a browser's description, or that of a phone with DTLS-SRTP, says beside its codecs, and what ours answers: ICE (RFC 8839), DTLS (RFC 8842, 8122),
 //! one port for all (RFC 5761, 8843). Codecs and directions are left to [`crate::sdp`], to which a stream of a browser is
 //! shown as a plain one.
 
@@ -24,6 +24,10 @@ pub struct Agreed {
     pub(super) both: Generation,
     pub(super) role: Role,
     pub(super) remotes: Vec<Remote>,
+    /// Where the peer is, of one that does no ICE.
+    pub(super) described: Option<SocketAddr>,
+    /// Where its signalling comes from.
+    pub(super) signalling: Option<IpAddr>,
     /// We say hello (RFC 8842, 5.3).
     pub(super) is_client: bool,
     pub(super) fingerprints: Vec<String>,
@@ -42,6 +46,9 @@ pub struct Negotiator {
     remote: Option<Credentials>,
     role: Option<Role>,
     is_client: Option<bool>,
+    /// The peer does ICE, as far as we know.
+    ice: bool,
+    signalling: Option<IpAddr>,
 }
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, NegotiationError> {
@@ -52,7 +59,23 @@ impl Negotiator {
     /// For a leg whose socket is reached at these addresses.
     pub fn new(identity: &Arc<Identity>, addresses: Vec<SocketAddr>) -> Negotiator {
         let (identity, local) = (identity.clone(), identity.credentials());
-        Negotiator { identity, addresses, local, remote: None, role: None, is_client: None }
+        Negotiator {
+            identity,
+            addresses,
+            local,
+            remote: None,
+            role: None,
+            is_client: None,
+            ice: true,
+            signalling: None,
+        }
+    }
+
+    /// The same, of a peer whose signalling comes from there. One without ICE may be there, too: what it says of its own
+    /// address is often not what others see (as with plain RTP).
+    pub fn signalled_from(mut self, source: IpAddr) -> Negotiator {
+        self.signalling = Some(source.to_canonical());
+        self
     }
 
     /// Makes a plain offer of ours one to a browser.
@@ -125,6 +148,7 @@ impl Negotiator {
     /// Takes over what the peer says. `role` is ours if roles are decided now: whoever offers decides (RFC 8445, 6.1.1).
     fn agree(&mut self, theirs: Theirs, is_client: bool, role: Role) -> Agreed {
         let begun = self.remote.is_some();
+        self.ice = theirs.described.is_none();
         let restarted = begun && self.remote.as_ref() != Some(&theirs.credentials);
         if restarted {
             self.local = self.identity.credentials();
@@ -139,6 +163,8 @@ impl Negotiator {
             both: Generation { local: self.local.clone(), remote: theirs.credentials },
             role: self.role.unwrap_or(role),
             remotes: theirs.candidates,
+            described: theirs.described,
+            signalling: self.signalling,
             is_client,
             fingerprints: theirs.fingerprints,
             restarted,
@@ -150,18 +176,22 @@ impl Negotiator {
         media.protocol = protocol.to_owned();
         media.attributes.retain(|a| a.name != "rtcp" && a.name != "crypto");
         let mut add = |name: &str, value: String| media.attributes.push(Attribute::new(name, value));
-        add("ice-ufrag", self.local.ufrag.clone());
-        add("ice-pwd", self.local.pwd.clone());
+        if self.ice {
+            add("ice-ufrag", self.local.ufrag.clone());
+            add("ice-pwd", self.local.pwd.clone());
+        }
         add("fingerprint", format!("sha-256 {}", self.identity.fingerprint));
         add("setup", setup.to_owned());
         // Scripts look for the track's stream by this name (RFC 8830).
         add("msid", "zongji voice".to_owned());
-        for (i, addr) in self.addresses.iter().enumerate() {
+        for (i, addr) in self.addresses.iter().enumerate().filter(|_| self.ice) {
             let priority = HOST_PRIORITY - ((i as u32) << 8);
             add("candidate", format!("{} 1 UDP {priority} {} {} typ host", i + 1, addr.ip(), addr.port()));
         }
         media.attributes.push(Attribute::flag("rtcp-mux"));
-        media.attributes.push(Attribute::flag("end-of-candidates"));
+        if self.ice {
+            media.attributes.push(Attribute::flag("end-of-candidates"));
+        }
     }
 }
 
@@ -184,6 +214,8 @@ pub fn with_mapped(offer: &str, mapped: SocketAddr) -> String {
 struct Theirs {
     credentials: Credentials,
     candidates: Vec<Remote>,
+    /// Of a peer that does no ICE: the address its stream names.
+    described: Option<SocketAddr>,
     fingerprints: Vec<String>,
     setup: String,
     is_lite: bool,
@@ -193,12 +225,20 @@ impl Theirs {
     fn of(session: &Session, index: usize) -> Result<Theirs, NegotiationError> {
         let Some(media) = session.media.get(index) else { return refuse("there is no such stream") };
         let value = |name: &str| media.attribute(name).or_else(|| session.attribute(name));
-        let (Some(ufrag), Some(pwd)) = (value("ice-ufrag"), value("ice-pwd")) else {
-            return refuse("there is no a=ice-ufrag and a=ice-pwd");
+        let (ufrag, pwd, described) = match (value("ice-ufrag"), value("ice-pwd")) {
+            (Some(ufrag), Some(pwd)) => {
+                if !CREDENTIAL_LENGTHS.0.contains(&ufrag.len()) || !CREDENTIAL_LENGTHS.1.contains(&pwd.len()) {
+                    return refuse("a=ice-ufrag or a=ice-pwd is too short or too long");
+                }
+                (ufrag, pwd, None)
+            }
+            (None, None) => {
+                let place = media.connection.as_ref().or(session.connection.as_ref()).and_then(Connection::ip);
+                let Some(ip) = place else { return refuse("there is neither ICE nor a numeric address") };
+                ("", "", Some(SocketAddr::new(ip, media.port)))
+            }
+            _ => return refuse("of a=ice-ufrag and a=ice-pwd one is missing"),
         };
-        if !CREDENTIAL_LENGTHS.0.contains(&ufrag.len()) || !CREDENTIAL_LENGTHS.1.contains(&pwd.len()) {
-            return refuse("a=ice-ufrag or a=ice-pwd is too short or too long");
-        }
         if media.attribute("rtcp-mux").is_none() {
             return refuse("a=rtcp-mux is missing: RTCP on a port of its own is not supported here");
         }
@@ -210,6 +250,7 @@ impl Theirs {
         Ok(Theirs {
             credentials: Credentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() },
             candidates: candidates.filter_map(|a| candidate(a.value.as_deref()?)).take(MAX_REMOTE).collect(),
+            described,
             fingerprints,
             // RFC 4145, 4: without one it connects.
             setup: value("setup").unwrap_or("active").trim().to_ascii_lowercase(),

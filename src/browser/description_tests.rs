@@ -132,3 +132,30 @@ fn keys_in_descriptions_are_for_others_whatever_the_policy() {
     assert!(plan.srtp.is_none() && !answer.to_string().contains("a=crypto"));
     assert!(ours.accept(&offer, &answer).unwrap().0.srtp.is_none());
 }
+
+/// A phone's, as baresip writes it.
+const PHONE: &str = "v=0\r\no=- 46 2 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\na=setup:actpass\r\n\
+a=fingerprint:SHA-256 AA:BB\r\nm=audio 7286 UDP/TLS/RTP/SAVPF 8 101\r\na=rtpmap:8 PCMA/8000\r\n\
+a=rtpmap:101 telephone-event/8000\r\na=rtcp-mux\r\na=sendrecv\r\n";
+
+#[test]
+fn a_phone_without_ice_is_where_its_description_says_and_is_answered_without_ice() {
+    let mut side = side();
+    let (answer, plan, agreed) = side.answer(&parsed(PHONE), &caps()).unwrap();
+    assert_eq!((plan.codec, plan.remote), (Codec::Pcma, THROUGH));
+    assert_eq!(agreed.described, Some("192.0.2.9:7286".parse().unwrap()));
+    let audio = &answer.media[0];
+    let of = |name| audio.attribute(name);
+    assert_eq!((of("setup"), of("rtcp-mux")), (Some("passive"), Some("")));
+    assert_eq!((of("ice-ufrag"), of("ice-pwd"), of("candidate"), of("end-of-candidates")), (None, None, None, None));
+    let again = side.offer(sdp::offer(&caps()));
+    assert_eq!(again.media[0].attribute("ice-ufrag"), None, "nor does a later offer of ours speak of it");
+    let held = PHONE.replace("c=IN IP4 192.0.2.9", "c=IN IP4 0.0.0.0");
+    let (_, _, agreed) = side.answer(&parsed(&held), &caps()).unwrap();
+    assert!(!agreed.restarted);
+    for wrong in [PHONE.replace("a=rtcp-mux\r\n", ""), PHONE.replace("192.0.2.9\r\nt=", "phone.example\r\nt=")] {
+        assert!(side.answer(&parsed(&wrong), &caps()).is_err(), "{wrong}");
+    }
+    let half = PHONE.replace("a=setup", "a=ice-ufrag:Abcd\r\na=setup");
+    assert!(side.answer(&parsed(&half), &caps()).is_err());
+}

@@ -6,18 +6,25 @@
 //! STUN, DTLS and SRTP are those of the `rtc` crates; the ICE agent is our own, because a leg has one socket, one component
 //! and an adversary.
 //!
+//! A phone that does DTLS-SRTP without ICE (RFC 5763) is a leg of this kind too: it is taken to be where its description
+//! says. It must share one port for RTP and RTCP, as browsers do.
+//!
 //! Without the cargo feature `webrtc` the same names are there and no leg of a browser can be made.
 
 #[cfg(feature = "webrtc")]
 mod description;
 #[cfg(feature = "webrtc")]
 mod dtls;
+#[cfg(all(test, feature = "webrtc"))]
+mod fuzz;
 #[cfg(feature = "webrtc")]
 mod ice;
 #[cfg(feature = "webrtc")]
 mod identity;
 #[cfg(not(feature = "webrtc"))]
 mod off;
+#[cfg(feature = "webrtc")]
+mod path;
 #[cfg(feature = "webrtc")]
 mod srtp;
 #[cfg(feature = "webrtc")]

@@ -46,6 +46,11 @@ impl Negotiator {
     }
 
     /// Never called.
+    pub fn signalled_from(self, _source: std::net::IpAddr) -> Negotiator {
+        match self {}
+    }
+
+    /// Never called.
     pub fn offer(&self, _offer: Session) -> Session {
         match *self {}
     }

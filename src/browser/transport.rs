@@ -3,8 +3,8 @@
 
 use super::description::Agreed;
 use super::dtls::Dtls;
-use super::ice::Agent;
 use super::identity::Identity;
+use super::path::Path;
 use super::srtp::Srtp;
 use super::{Arrived, Dropped, TransportStats};
 use crate::clock::Mono;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// either send what [`Transport::poll`] gives. What the leg's RTP writes goes through [`Transport::seal`].
 pub struct Transport {
     identity: Arc<Identity>,
-    agent: Agent,
+    path: Path,
     dtls: Dtls,
     /// What the association belongs to: another fingerprint or role is another association (RFC 8842, 4).
     peer: (Vec<String>, bool),
@@ -31,20 +31,20 @@ pub struct Transport {
 
 impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Transport({:?}, {:?}, {:?})", self.agent.selected(), self.dtls, self.srtp)
+        write!(f, "Transport({:?}, {:?}, {:?})", self.path.selected(), self.dtls, self.srtp)
     }
 }
 
 impl Transport {
     /// As agreed. None when the system gives no cipher, which it did for the certificate.
     pub fn new(agreed: Agreed, now: Mono) -> Option<Transport> {
-        let Agreed { identity, both, role, remotes, is_client, fingerprints, .. } = agreed;
+        let path = Path::new(agreed.identity.clone(), &agreed, now);
+        let Agreed { identity, is_client, fingerprints, .. } = agreed;
         let dtls = Dtls::new(identity.clone(), is_client, &fingerprints)?;
-        let agent = Agent::new(identity.clone(), role, both, &remotes, now);
         let peer = (fingerprints, is_client);
         Some(Transport {
             identity,
-            agent,
+            path,
             dtls,
             peer,
             waiting: VecDeque::new(),
@@ -56,9 +56,9 @@ impl Transport {
     /// How it does at `now`.
     pub fn stats(&self, now: Mono) -> TransportStats {
         TransportStats {
-            selected: self.agent.selected(),
-            moves: self.agent.moves(),
-            consented: self.agent.destination(now).is_some(),
+            selected: self.path.selected(),
+            moves: self.path.moves(),
+            consented: self.path.destination(now).is_some(),
             secured: self.srtp.is_some(),
             dropped: self.dropped,
         }
@@ -66,11 +66,8 @@ impl Transport {
 
     /// A new agreement within the call: ICE begins anew if it was restarted, and so does DTLS if the peer is another.
     pub fn agree(&mut self, agreed: Agreed, now: Mono) {
-        let Agreed { both, role, remotes, is_client, fingerprints, restarted, .. } = agreed;
-        match restarted {
-            true => self.agent.restart(both, role, &remotes, now),
-            false => self.agent.add(&remotes, now),
-        }
+        self.path.agree(&self.identity, &agreed, now);
+        let Agreed { is_client, fingerprints, .. } = agreed;
         let peer = (fingerprints, is_client);
         if peer != self.peer
             && let Some(dtls) = Dtls::new(self.identity.clone(), peer.1, &peer.0)
@@ -84,9 +81,9 @@ impl Transport {
     pub fn receive(&mut self, now: Mono, from: SocketAddr, datagram: &[u8], plain: &mut Vec<u8>) -> Arrived {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let outcome = match datagram.first() {
-            Some(0..=3) => self.agent.receive(now, from, datagram).map(|()| Arrived::Handled),
-            Some(20..=63 | 128..=191) if !self.agent.admits(from) => Err(Dropped::Stranger),
-            Some(20..=63) => self.handshake(now, datagram),
+            Some(0..=3) => self.path.receive(now, from, datagram).map(|()| Arrived::Handled),
+            Some(20..=63 | 128..=191) if !self.path.admits(from) => Err(Dropped::Stranger),
+            Some(20..=63) => self.handshake(now, from, datagram),
             Some(128..=191) => self.open(now, from, datagram, plain),
             _ => Err(Dropped::Malformed),
         };
@@ -98,7 +95,10 @@ impl Transport {
         })
     }
 
-    fn handshake(&mut self, now: Mono, datagram: &[u8]) -> Result<Arrived, Dropped> {
+    fn handshake(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Result<Arrived, Dropped> {
+        if self.srtp.is_none() {
+            self.path.greeted(from);
+        }
         let outcome = self.dtls.receive(now, datagram);
         self.dtls.hand_out(&mut self.waiting);
         if let Some(keys) = outcome? {
@@ -112,21 +112,21 @@ impl Transport {
         if !srtp.open(datagram, is_rtcp(datagram), plain) {
             return Err(Dropped::Forged);
         }
-        self.agent.media(now, from);
+        self.path.media(now, from);
         Ok(Arrived::Media)
     }
 
     /// Encrypts a packet of RTP or RTCP into `out`; gives where to send it, or none: nobody has proved to be the peer, no
     /// keys are agreed on, or the peer does not consent any more.
     pub fn seal(&mut self, now: Mono, packet: &[u8], out: &mut Vec<u8>) -> Option<SocketAddr> {
-        let to = self.agent.destination(now)?;
+        let to = self.path.destination(now)?;
         self.srtp.as_mut()?.seal(packet, is_rtcp(packet), out).then_some(to)
     }
 
     /// What is due at `now`.
     pub fn timeout(&mut self, now: Mono) {
-        self.agent.timeout(now);
-        if self.agent.destination(now).is_some() {
+        self.path.timeout(now);
+        if self.path.destination(now).is_some() {
             self.dtls.begin(now);
         }
         self.dtls.timeout(now);
@@ -135,10 +135,10 @@ impl Transport {
 
     /// The next datagram to send at `now`, and where.
     pub fn poll(&mut self, now: Mono) -> Option<(SocketAddr, BytesMut)> {
-        if let Some((to, datagram)) = self.agent.poll() {
+        if let Some((to, datagram)) = self.path.poll() {
             return Some((to, BytesMut::from(datagram.as_slice())));
         }
-        let to = self.agent.destination(now).or_else(|| self.agent.answering())?;
+        let to = self.path.destination(now).or_else(|| self.path.answering())?;
         Some((to, self.waiting.pop_front()?))
     }
 }

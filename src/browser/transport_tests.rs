@@ -42,10 +42,25 @@ struct Net {
 
 impl Net {
     fn new() -> Net {
+        Net::of(|offer| offer)
+    }
+
+    /// Two ends that do no ICE.
+    fn of_phones() -> Net {
+        Net::of(|offer| {
+            let of_ice = ["a=ice", "a=candidate", "a=end-of"];
+            let kept = offer.to_string();
+            let kept = kept.lines().filter(|l| !of_ice.iter().any(|start| l.starts_with(start)));
+            let text: String = kept.map(|l| format!("{l}\r\n")).collect();
+            sdp::parse(text.as_bytes()).unwrap()
+        })
+    }
+
+    fn of(change: impl Fn(sdp::Session) -> sdp::Session) -> Net {
         let places = [at(A), at(B)];
         let mut sides = places.map(|p| Negotiator::new(&identity(), vec![p]));
         let now = Mono::from_ms(200_000);
-        let offer = sides[0].offer(sdp::offer(&caps(places[0])));
+        let offer = change(sides[0].offer(sdp::offer(&caps(places[0]))));
         let (answer, _, b) = sides[1].answer(&offer, &caps(places[1])).unwrap();
         let (_, a) = sides[0].accept(&offer, &answer).unwrap();
         let ends = [a, b].map(|agreed| Transport::new(agreed, now).unwrap());
@@ -107,6 +122,27 @@ fn two_ends_agree_on_keys_and_hear_each_other() {
     let stats = net.ends[0].stats(net.now);
     assert!(stats.secured && stats.consented, "{:?}", net.ends);
     assert!(net.says(0, 1) && net.says(1, 1));
+}
+
+#[test]
+fn two_ends_without_ice_find_each_other_where_their_descriptions_say() {
+    let mut net = Net::of_phones();
+    net.run(1_500);
+    assert!(net.ends.iter().all(|e| e.stats(net.now).secured), "{:?}", net.ends);
+    assert!(net.says(0, 1) && net.says(1, 1));
+    // The port of one is translated anew: what is authentic says so.
+    net.places[0] = at("192.0.2.1:4999");
+    assert!(net.says(0, 2) && net.says(1, 2), "{:?}", net.ends);
+    assert_eq!(net.ends[1].stats(net.now).moves, 1);
+    // Neither a stranger's hello nor a forged packet from the right host moves it.
+    let sound = [0x80, 8, 0, 9, 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3, 4];
+    let hello = [22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+    let (mut plain, now) = (Vec::new(), net.now);
+    let mut says = |from: &str, bytes: &[u8]| net.ends[1].receive(now, at(from), bytes, &mut plain);
+    assert_eq!(says("203.0.113.9:9", &hello), Arrived::Dropped(Dropped::Stranger));
+    assert_eq!(says("192.0.2.1:9", &sound), Arrived::Dropped(Dropped::Forged));
+    assert_eq!(says("192.0.2.1:4999", &[0, 1, 0, 0]), Arrived::Dropped(Dropped::Unproven));
+    assert!(net.says(1, 3));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! `zongji serve`: the hotline in the foreground.
 
 use super::{Context, out, setup};
+use crate::config::Config;
 use crate::server::Hotline;
+use crate::server::relays::{RelaySettings, Relayed, Relays};
+use crate::sip::Account;
 use crate::web::{EngineHealth, Health, HealthState, Status, Web};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +24,8 @@ pub struct Watched {
     pub calls_max: u32,
     /// Its data folder.
     pub data: PathBuf,
+    /// What browsers of seats are told; none: nothing is configured.
+    pub relays: Option<Relays>,
 }
 
 impl Watched {
@@ -52,6 +57,23 @@ impl Status for Watched {
     fn metrics(&self) -> String {
         self.hotline.metrics()
     }
+
+    fn ice_servers(&self, authorization: Option<&str>, source: IpAddr) -> Option<Relayed> {
+        Some(self.relays.as_ref()?.ask(authorization, ("GET", "/ice-servers"), source))
+    }
+}
+
+/// The STUN and TURN servers of the configuration, told to its seats.
+fn relays(config: &Config) -> Option<Relays> {
+    let b = &config.browser;
+    let (stun, turn) = (b.stun.clone(), b.turn.clone());
+    if stun.is_empty() && turn.is_empty() {
+        return None;
+    }
+    let seats: Vec<Account> =
+        config.seats.iter().map(|s| Account { user: s.user.clone(), password: s.password.expose().into() }).collect();
+    let settings = RelaySettings { stun, turn, secret: b.turn_secret.expose().into(), ttl_s: b.turn_ttl_s };
+    Some(Relays::new(settings, &config.sip.realm, &seats))
 }
 
 /// Every role there is, also one that nothing fills: callers are then heard by keys, or hear a tone.
@@ -75,6 +97,7 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
     let dir = setup::dialplan_dir(&config);
     let calls_max = config.sip.max_calls;
     let drain_s = config.limits.drain_s;
+    let relays = relays(&config);
     let seats: Vec<String> = config.seats.iter().map(|s| s.user.clone()).collect();
     // Taken before the hotline opens, so that a taken port stops the start.
     let web = match config.http.bind {
@@ -91,7 +114,8 @@ async fn serve(context: &Context, args: Args) -> anyhow::Result<bool> {
     let Some(started) = setup::start(context, &args.over, config).await? else { return Ok(false) };
     let hotline = Arc::new(started.hotline);
     let (stop_web, web_stopped) = tokio::sync::oneshot::channel::<()>();
-    let watched: Arc<dyn Status> = Arc::new(Watched { hotline: hotline.clone(), calls_max, data: started.data });
+    let watched: Arc<dyn Status> =
+        Arc::new(Watched { hotline: hotline.clone(), calls_max, data: started.data, relays });
     let problems = watched.health().problems;
     let web = tokio::spawn(async move {
         let stop = async {

@@ -35,7 +35,21 @@ pub(super) fn check(c: &Config, problems: &mut Problems<'_>) {
     users(c, problems);
     routes(c, problems);
     tls(c, problems);
+    browser(c, problems);
     trunks(c, problems);
+}
+
+fn browser(c: &Config, problems: &mut Problems<'_>) {
+    let b = &c.browser;
+    if !b.turn.is_empty() && b.turn_secret.expose().is_empty() {
+        let what = "browser.turn needs browser.turn_secret: the static-auth-secret of these servers";
+        problems.add_for("browser.turn", what);
+    }
+    for (key, servers) in [("browser.stun", &b.stun), ("browser.turn", &b.turn)] {
+        if !servers.is_empty() && c.http.bind.is_none() {
+            problems.add_for(key, format!("{key} is told over HTTP, and http.bind is \"off\""));
+        }
+    }
 }
 
 fn tls(c: &Config, problems: &mut Problems<'_>) {

@@ -278,6 +278,27 @@ fn network(top: &mut Section<'_, '_, '_>, c: &mut Config) {
     top.section("http", |s| {
         s.read("bind", &mut c.http.bind, listener);
     });
+    top.section("browser", |s| {
+        let of = |schemes: &'static [&str]| {
+            move |text: &str| {
+                let (scheme, rest) = text.split_once(':')?;
+                (schemes.contains(&scheme) && !rest.is_empty() && !rest.contains(char::is_whitespace))
+                    .then(|| text.into())
+            }
+        };
+        s.items(
+            "stun",
+            &mut c.browser.stun,
+            "STUN servers, such as [\"stun:stun.example.com:3478\"]",
+            of(&["stun", "stuns"]),
+        );
+        let turn = "TURN servers, such as [\"turn:turn.example.com:3478?transport=udp\"]";
+        s.items("turn", &mut c.browser.turn, turn, of(&["turn", "turns"]));
+        let mut secret = String::new();
+        s.text("turn_secret", &mut secret);
+        c.browser.turn_secret = Secret::new(secret);
+        s.number("turn_ttl_s", &mut c.browser.turn_ttl_s, 60..=86_400);
+    });
 }
 
 /// An address to listen on, or "off".

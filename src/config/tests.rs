@@ -72,7 +72,7 @@ fn every_problem_is_reported_at_once_where_it_stands() {
             "zongji.toml:8:14: speech.recogniser must be one of auto, bundled, whisper, none; did you mean bundled?",
             "zongji.toml:9:7: speech.vad must be true or false",
             "zongji.toml:11:7: data.dir must be a path in quotes",
-            "zongji.toml:12:2: nobody knows the key telephony; known are sip, rtp, media, http, data, models, dialplans, speech, record, trace, limits, seat, trunk, outbound, supervisor, notice, test_route",
+            "zongji.toml:12:2: nobody knows the key telephony; known are sip, rtp, media, http, browser, data, models, dialplans, speech, record, trace, limits, seat, trunk, outbound, supervisor, notice, test_route",
         ]
     );
 }
@@ -96,6 +96,10 @@ fn settings_that_do_not_go_together_are_found() {
         ("[speech]\nrecogniser = \"whisper\"\n", "names no ggml file"),
         ("[rtp]\nbind = \"::1\"\n", "both be IPv4"),
         ("[rtp]\nstun = \"example.com\"\n", "a host and a port"),
+        ("[browser]\nturn = [\"turn:t.example:3478\"]\n", "needs browser.turn_secret"),
+        ("[browser]\nstun = [\"turn:t.example:3478\"]\n", "STUN servers, such as"),
+        ("[browser]\nstun = [\"stun:t.example\"]\n[http]\nbind = \"off\"\n", "told over HTTP"),
+        ("[browser]\nturn_ttl_s = 5\n", "from 60 to 86400"),
         ("[[seat]]\nuser = \"a\"\n", "seat[0].password is missing"),
         ("[[seat]]\nuser = \"400\"\npassword = \"x\"\n", "'400' is used twice"),
         ("[[seat]]\nuser = \"a b\"\npassword = \"x\"\n", "cannot be the user part"),
@@ -126,6 +130,8 @@ fn a_password_is_not_printed_and_not_quoted_in_a_problem() {
     assert!(!format!("{c:?}").contains("hunter"));
     assert_eq!(c.seats[0].password.expose(), "hunter22hunter");
     assert_eq!(c.seats[0].queues, ["*"]);
+    let c = Config::parse("[browser]\nturn_secret = \"hunter22hunter\"\n", file()).expect("right");
+    assert!(!format!("{c:?}").contains("hunter"));
     let found = problems("[[seat]]\nuser = \"8001\"\npassword = [\"hunter22hunter\"]\n").join("\n");
     assert!(!found.contains("hunter"), "{found}");
 }

@@ -38,7 +38,8 @@ pub fn parse(body: &[u8]) -> Result<Session, SdpError> {
         return Err(SdpError::TooLong(body.len()));
     }
     let text = String::from_utf8_lossy(body);
-    let mut lines = text.split(['\r', '\n']).map(str::trim_end).enumerate().filter(|(_, l)| !l.is_empty());
+    let lines = text.split(['\r', '\n']).map(|l| l.trim_end_matches([' ', '\t']));
+    let mut lines = lines.enumerate().filter(|(_, l)| !l.is_empty());
     if lines.next().map(|(_, first)| first.trim_start_matches('\u{feff}')) != Some("v=0") {
         return Err(SdpError::Version);
     }
@@ -74,6 +75,9 @@ struct Builder {
 
 impl Builder {
     fn line(&mut self, line: &str) -> Result<(), &'static str> {
+        if line.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
+            return Err("control characters are not allowed");
+        }
         let (kind, value) = line.split_once('=').ok_or("a letter, an equals sign and a value are expected")?;
         match (kind, self.media.last_mut()) {
             ("o", None) => self.origin = Some(origin(value)?),

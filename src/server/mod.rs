@@ -31,6 +31,7 @@ pub mod ports;
 pub mod probe;
 pub mod recorder;
 mod referring;
+pub mod relays;
 mod renegotiation;
 pub mod routes;
 mod seats;

@@ -129,6 +129,32 @@ mod tests {
         assert_eq!(again.port, pb, "the one that rested longest comes first");
     }
 
+    /// Two calls a second of ten seconds each need 80 of 100 pairs when each rests for 30 s.
+    #[test]
+    fn ports_are_used_oldest_first_and_rest_half_a_minute_while_there_are_enough() {
+        let mut p = pool(28_200..=28_399);
+        let (mut held, mut rested) = (VecDeque::new(), std::collections::HashMap::new());
+        let (mut order, mut reused) = (VecDeque::new(), 0);
+        for half_second in 0..400 {
+            let now = Mono::from_ms(10_000 + half_second * 500);
+            if held.len() == 20
+                && let Some(MediaSockets { port, .. }) = held.pop_front()
+            {
+                p.give_back(port, now);
+                order.push_back(port);
+                rested.insert(port, now);
+            }
+            let pair = p.take(now).unwrap();
+            if let Some(since) = rested.get(&pair.port) {
+                reused += 1;
+                assert!(now.ms_since(*since) >= 30_000, "{} after {} ms", pair.port, now.ms_since(*since));
+                assert_eq!(order.pop_front(), Some(pair.port), "the one that rested longest");
+            }
+            held.push_back(pair);
+        }
+        assert!(reused > 250, "{reused}");
+    }
+
     #[test]
     fn a_port_held_by_another_program_is_passed_over() {
         let mut p = pool(28_110..=28_113);

@@ -39,7 +39,7 @@ impl Switchboard {
         if own != caps.addr {
             addresses.push(SocketAddr::new(own, caps.port));
         }
-        self.p.identity.as_ref().map(|identity| Negotiator::new(identity, addresses))
+        self.p.identity.as_ref().map(|identity| Negotiator::new(identity, addresses).signalled_from(towards))
     }
 }
 

@@ -414,6 +414,9 @@ impl Gate {
     }
 
     /// The seat a request comes from: one whose From is a seat's address must prove it, whoever may forge it.
+    ///
+    /// Who has no phone registered here is not told which names are seats': without a password to show he is nobody in
+    /// particular, and with a wrong one he is challenged whether the name exists or not.
     fn seat_of(
         &self,
         state: &mut State,
@@ -424,7 +427,12 @@ impl Gate {
             return Ok(None); // a carrier's caller may have a short number that is also a seat's name
         }
         let from = wire.get("from").and_then(NameAddr::parse).and_then(|a| SipUri::parse(&a.uri).ok());
-        let Some(user) = from.and_then(|u| u.user).filter(|u| state.registrar.has_account(u)) else { return Ok(None) };
+        let stranger = !self.settings.trusts(source) && !state.registrar.is_registered_at(source);
+        let shows = wire.get("proxy-authorization").or(wire.get("authorization")).is_some();
+        let user = from.and_then(|u| u.user);
+        let is_seat = user.as_deref().is_some_and(|u| state.registrar.has_account(u));
+        let asked = if stranger { shows } else { is_seat };
+        let Some(user) = user.filter(|_| asked) else { return Ok(None) };
         let proved = state.registrar.authenticate(wire, source, now, random);
         if !matches!(&proved, Ok(p) if *p == user) {
             bump(&self.counters.unauthorized);
@@ -721,6 +729,52 @@ mod tests {
         assert_eq!(send(&g, &garbage, 1), 1, "nor are his mistakes");
         assert_eq!(send(&g, &message("CANCEL", "400", 1, ""), 1), 0);
         assert_eq!(g.counters.snapshot().limited, 186);
+    }
+
+    #[test]
+    fn a_stranger_learns_from_no_method_and_no_number_which_names_are_seats() {
+        let account = super::super::settings::Account { user: "8001".into(), password: "geheim".into() };
+        let users = Served::from_list(["400".to_string()]);
+        let g = Gate::new(
+            SipSettings { accounts: vec![account], users, ..SipSettings::default() },
+            Tracer::default(),
+            [3; 32],
+        );
+        let guess = "Authorization: Digest username=\"NAME\", realm=\"zongji\", nonce=\"0\", uri=\"sip:h\", \
+                     response=\"0\", qop=auth, nc=00000001, cnonce=\"c\"\r\n";
+        let mut n = 0;
+        for method in ["INVITE", "MESSAGE", "REGISTER", "OPTIONS"] {
+            for dialled in ["NAME", "400", "999", "*1NAME"] {
+                for proof in ["", guess] {
+                    let answers = ["8001", "7001"].map(|name| {
+                        n += 1;
+                        let text = message(method, dialled, n, "").replace("sip:a@h", "sip:NAME@h");
+                        let text =
+                            text.replace("sip:400@h>", if method == "REGISTER" { "sip:NAME@h>" } else { "sip:400@h>" });
+                        let text =
+                            text.replace("Content-Length", &format!("{proof}Content-Length")).replace("NAME", name);
+                        let from = std::net::SocketAddr::from(([198, 51, 100, n as u8], 5060));
+                        code(g.inspect(text.as_bytes(), from, Transport::Udp, Mono::from_ms(u64::from(n) * 1000), 4))
+                    });
+                    assert_eq!(answers[0], answers[1], "{method} {dialled} {proof}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_line_break_of_another_kind_smuggles_a_header_in() {
+        let good = message("INVITE", "400", 1, "");
+        assert_eq!(send(&gate(9), &good, 0), 0);
+        let places = ["CSeq: 1 INVITE", "branch=z9hG4bK1", "Call-ID: call1", "sip:a@h", "tag=f1", "sip:400@h SIP"];
+        for place in places {
+            for smuggled in ["\nX-Mine: 1", "\rX-Mine: 1", "\r\n folded\nX-Mine: 1", "\r\n\tfolded\rX-Mine: 1\r\n more"]
+            {
+                let text = good.replacen(place, &format!("{place}{smuggled}"), 1);
+                let outcome = gate(9).inspect(text.as_bytes(), FAR.parse().unwrap(), Transport::Udp, Mono(0), 4);
+                assert_ne!(code(outcome), 0, "{text:?}");
+            }
+        }
     }
 
     #[test]

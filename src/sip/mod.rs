@@ -21,7 +21,10 @@ mod counters;
 mod dialogs;
 mod digest;
 mod event;
+#[cfg(test)]
+mod fuzz;
 mod gate;
+mod http;
 mod hub;
 mod identity;
 mod inside;
@@ -50,6 +53,7 @@ mod wire;
 pub use agent::{Credential, Dial, SipAgent};
 pub use counters::SipCounters;
 pub use event::{DialogId, EndWhy, ReinviteId, SipError, SipEvent};
+pub use http::{HttpDigest, Known};
 pub use identity::{Diversion, Identity};
 pub use locate::{Found, Names, Naptr, Resolver, Srv, in_order, lot};
 pub use refer::ReferLimits;

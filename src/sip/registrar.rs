@@ -164,6 +164,33 @@ impl Registrar {
         Err(challenges.into_iter().fold(refusal, |r, c| r.with("Proxy-Authenticate", c)))
     }
 
+    /// The user that an Authorization value of another protocol proves to come from; else a challenge, or nothing for a
+    /// source that failed too often.
+    pub fn vouch(
+        &mut self,
+        header: Option<&str>,
+        request: (&str, &str),
+        source: IpAddr,
+        now: Mono,
+        random: u64,
+    ) -> Result<String, Option<String>> {
+        if self.banned(source, now) {
+            return Err(None);
+        }
+        let book = |u: &str| self.accounts.get(u).cloned();
+        let proof = header.map(|h| self.digester.check(h, request, source, now, book));
+        match proof {
+            Some(Proof::Right(user)) => {
+                self.failures.remove(&source);
+                return Ok(user);
+            }
+            Some(Proof::Wrong) => self.failed(source, now),
+            Some(Proof::Stale) | None => {}
+        }
+        let [strong, _] = self.digester.challenge(source, now, random, proof == Some(Proof::Stale));
+        Err(Some(strong))
+    }
+
     fn prove(&mut self, wire: &Wire, headers: &[&str], source: IpAddr, now: Mono) -> Proof {
         let mut best = Proof::Wrong;
         let mut tried = false;
@@ -296,6 +323,11 @@ impl Registrar {
     /// Whether a phone that is registered now sends from there.
     pub fn is_registered_from(&self, source: SocketAddr) -> bool {
         self.bindings.values().flatten().any(|c| c.source == source)
+    }
+
+    /// Whether some phone that is registered now is at that address.
+    pub fn is_registered_at(&self, source: IpAddr) -> bool {
+        self.bindings.values().flatten().any(|c| c.source.ip() == source)
     }
 
     /// The next round of OPTIONS: every phone on UDP is asked, and who has not answered three in a row is no longer

@@ -38,15 +38,19 @@ const PASSED: [&str; 21] = [
     "record",
 ];
 
+/// Vias of one header line that a stateless answer repeats.
+const MOST_VIAS: usize = 100;
+
 /// Builds the answer to `wire`. `tag` is our To-tag, put where the request had none.
 pub(super) fn stateless(wire: &Wire, source: SocketAddr, tag: &str, agent: &str, refusal: &Refusal) -> Vec<u8> {
     let clean = |v: &str| v.replace(['\r', '\n'], " ");
     let mut out = format!("SIP/2.0 {} {}\r\n", refusal.code, clean(&refusal.reason));
     let mut first_via = true;
     for header in wire.all("via") {
-        for value in split_outside(header, ',').unwrap_or_else(|| vec![header]) {
+        // A request that passed more proxies than Max-Forwards lets it is no request: its answer must not grow with it.
+        for value in split_outside(header, ',').unwrap_or_else(|| vec![header]).into_iter().take(MOST_VIAS) {
             let value = match Via::parse(value) {
-                Some(via) if first_via => received(via, source).write(),
+                Some(via) if first_via => clean(&received(via, source).write()),
                 _ => clean(value.trim()),
             };
             first_via = false;

@@ -73,6 +73,9 @@ impl<'a> Wire<'a> {
                 match wire.headers.last_mut() {
                     Some((_, value)) => {
                         let more = line.trim();
+                        if line.contains(['\r', '\n']) {
+                            wire.broken = Some("Bare line break in a header");
+                        }
                         if !value.is_empty() && !more.is_empty() {
                             value.push(' ');
                         }
@@ -274,7 +277,7 @@ impl NameAddr {
                 (None, uri, &text[cut..])
             }
         };
-        if uri.is_empty() || uri.chars().any(|c| c.is_whitespace() || c.is_control() || c == '<') {
+        if uri.is_empty() || uri.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>')) {
             return None;
         }
         let params = match rest.strip_prefix(';') {

@@ -43,6 +43,16 @@ impl axum::serve::Listener for Limited {
     }
 }
 
+/// Who is at the other end.
+#[derive(Clone, Copy)]
+pub(super) struct Peer(pub SocketAddr);
+
+impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Limited>> for Peer {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, Limited>) -> Peer {
+        Peer(*stream.remote_addr())
+    }
+}
+
 /// A connection that fails once its time is over.
 pub(super) struct Mortal {
     stream: TcpStream,

@@ -1,19 +1,22 @@
-//! Layer 7. HTTP: health and metrics.
+//! Layer 7. HTTP: health, metrics, and what browsers of seats need to know.
 //!
 //! `GET /health` is for people and balancers (200 while calls are taken, 503 when not), `GET /metrics` for Prometheus.
-//! Both are read-only and know nothing personal.
+//! Both are read-only and know nothing personal. `GET /ice-servers` tells a seat that proves its password which STUN and
+//! TURN servers to use.
 
+mod ice;
 mod listener;
 
+use crate::server::relays::Relayed;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use listener::Limited;
+use listener::{Limited, Peer};
 use serde::Serialize;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -35,6 +38,10 @@ pub trait Status: Send + Sync {
     fn health(&self) -> Health;
     /// For `GET /metrics`: Prometheus text.
     fn metrics(&self) -> String;
+    /// For `GET /ice-servers`: whether the seat's browser that asks is told the servers. None: there is no such page.
+    fn ice_servers(&self, _authorization: Option<&str>, _source: IpAddr) -> Option<Relayed> {
+        None
+    }
 }
 
 /// Whether the hotline does its work.
@@ -122,7 +129,9 @@ impl Web {
         state: Arc<dyn Status>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), WebError> {
-        let app = Router::new().route("/health", get(health)).route("/metrics", get(metrics)).with_state(state);
+        let ice = get(ice::servers).options(ice::preflight);
+        let app = Router::new().route("/health", get(health)).route("/metrics", get(metrics)).route(ice::PATH, ice);
+        let app = app.with_state(state).into_make_service_with_connect_info::<Peer>();
         let (ending, mut ended) = tokio::sync::watch::channel(false);
         let server =
             axum::serve(Limited::new(self.listener, self.patience.life), app).with_graceful_shutdown(async move {

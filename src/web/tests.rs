@@ -26,6 +26,19 @@ impl Status for Fake {
     fn metrics(&self) -> String {
         "# TYPE zongji_calls gauge\nzongji_calls 2\n".into()
     }
+
+    fn ice_servers(&self, authorization: Option<&str>, source: IpAddr) -> Option<Relayed> {
+        assert!(source.is_loopback());
+        match authorization {
+            None => Some(Relayed::Challenge("Digest realm=\"r\"".into())),
+            Some("Digest guess") => Some(Relayed::Banned),
+            Some(_) => {
+                let (stun, login) = (vec!["stun:h".into()], Some(("5:8001".into(), "pw".into())));
+                let server = |urls, login| crate::server::relays::IceServer { urls, login };
+                Some(Relayed::Servers(vec![server(stun, None), server(vec!["turn:h".into()], login)], 60))
+            }
+        }
+    }
 }
 
 struct Running {
@@ -76,6 +89,23 @@ async fn health_says_what_is_wrong_in_json() {
     assert!(json["problems"][0].as_str().expect("a sentence").contains("am.onnx"));
     r.state.closed.store(true, Ordering::Relaxed);
     assert!(ask(r.addr, &get("/health")).await.starts_with("HTTP/1.1 503"), "a closed hotline is out of balance");
+}
+
+#[tokio::test]
+async fn a_seats_page_is_challenged_told_the_servers_or_refused() {
+    let r = running().await;
+    let with = |proof: &str| get("/ice-servers").replace("Host: x", &format!("Host: x\r\nAuthorization: {proof}"));
+    let challenge = ask(r.addr, &get("/ice-servers")).await;
+    assert!(challenge.starts_with("HTTP/1.1 401") && challenge.contains("www-authenticate: Digest realm=\"r\""));
+    assert!(challenge.contains("access-control-expose-headers: WWW-Authenticate"), "{challenge}");
+    let answer = ask(r.addr, &with("Digest right")).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("cache-control: no-store"), "{answer}");
+    assert!(answer.ends_with(
+        r#"{"iceServers":[{"urls":["stun:h"]},{"urls":["turn:h"],"username":"5:8001","credential":"pw"}],"ttl":60}"#
+    ));
+    assert!(ask(r.addr, &with("Digest guess")).await.starts_with("HTTP/1.1 403"));
+    let preflight = ask(r.addr, &get("/ice-servers").replace("GET", "OPTIONS")).await;
+    assert!(preflight.contains("access-control-allow-headers: Authorization"), "{preflight}");
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! A whole hotline on loopback, a caller for it, and a bad network between them.
 
+pub mod baresip;
 pub mod chromium;
+pub mod linphone;
 pub mod proxy;
+pub mod relays;
 pub mod secure;
 pub mod sip;
 mod skip;
