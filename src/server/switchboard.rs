@@ -194,11 +194,7 @@ impl Switchboard {
                 let agent = self.p.agent.clone();
                 tokio::spawn(async move { agent.answer_reinvite(dialog, request, answer).await });
             }
-            SipEvent::Info { dialog, key: Some(key), .. } => match self.dialogs.get(&dialog) {
-                Some(&(call, leg @ (Leg::Caller | Leg::Supervisor))) => self.tell(call, CallInput::Key { leg, key }),
-                Some(&(call, leg @ Leg::Seat)) => self.tell_seat(call, CallInput::Key { leg, key }),
-                None => {}
-            },
+            SipEvent::Info { dialog, key, record } => self.told_inside(dialog, key, record),
             SipEvent::Progress { dialog, sdp, .. } => {
                 self.seat_sounds(dialog, sdp.as_deref());
                 if let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) {
@@ -210,12 +206,21 @@ impl Switchboard {
             }
             SipEvent::Answered { dialog, sdp } => self.seat_answered(dialog, sdp.as_deref()),
             SipEvent::Failed { dialog, code, .. } => self.seat_failed(dialog, code),
-            SipEvent::Info { dialog, record: Some(on), .. } => {
-                if let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) {
-                    self.tell_seat(call, CallInput::Record(on));
-                }
-            }
-            SipEvent::Info { .. } | SipEvent::Registered { .. } => {}
+            SipEvent::Registered { .. } => {}
+        }
+    }
+
+    /// A key or a seat's record key, by SIP INFO.
+    fn told_inside(&self, dialog: DialogId, key: Option<char>, record: Option<bool>) {
+        let Some(&(call, leg)) = self.dialogs.get(&dialog) else { return };
+        let input = match (key, record) {
+            (Some(key), _) => CallInput::Key { leg, key },
+            (None, Some(on)) if leg == Leg::Seat => CallInput::Record(on),
+            (None, _) => return,
+        };
+        match leg {
+            Leg::Caller | Leg::Supervisor => self.tell(call, input),
+            Leg::Seat => self.tell_seat(call, input),
         }
     }
 
