@@ -16,6 +16,7 @@ mod calls_by_voice;
 mod codecs;
 mod command_line;
 mod early_media;
+mod echo_guard;
 mod encrypted_calls;
 mod floods;
 mod guessing;

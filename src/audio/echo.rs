@@ -41,6 +41,8 @@ const LEFT: f32 = 0.28;
 /// Likeness to the prediction from which a frame is echo: this much below what is usual, within limits.
 const SLACK: f32 = 0.15;
 const ALIKE: (f32, f32) = (0.5, 0.8);
+/// Energy of what came against that of the loudest that was played: 9 dB below is soft.
+const SOFT: f32 = 0.126;
 /// So alike that there is nothing more to learn.
 const LEARNT: f32 = 0.97;
 /// Softer than this (RMS of 32768) is nothing.
@@ -183,15 +185,19 @@ impl EchoGuard {
                 self.path = None;
             }
         }
-        let Some((lag, gain, likeness)) = self.search() else { return false };
+        let Some((lag, gain, likeness)) = self.search() else {
+            self.echo = self.is_in_doubt();
+            return self.echo;
+        };
         let from = lag.saturating_sub(BEFORE);
         if let Some(path) = &self.path {
             if path.from.abs_diff(from) <= BEFORE / 2 {
-                self.echo = likeness >= KNOWN;
+                self.echo = likeness >= KNOWN || self.is_in_doubt();
                 return self.echo;
             }
             if path.usual > ALIKE.0 && path.unlike < DOUBT {
-                return false;
+                self.echo = self.is_in_doubt();
+                return self.echo;
             }
         }
         let mut path = Path::new(lag, from, gain);
@@ -202,7 +208,23 @@ impl EchoGuard {
         if self.echo {
             self.path = Some(path);
         }
+        self.echo |= self.is_in_doubt();
         self.echo
+    }
+
+    /// Whether there is an echo on this line whose way is not learnt yet, and what came is so much softer than what was
+    /// played that it may be nothing else. A caller is as a rule louder than that.
+    fn is_in_doubt(&self) -> bool {
+        let lately = |(frame, lag): &(u32, usize)| *lag != usize::MAX && self.frame.wrapping_sub(*frame) < APART;
+        let hinted = self.path.is_some() || self.hints.iter().any(lately);
+        hinted && !self.is_learnt() && self.is_soft()
+    }
+
+    fn is_soft(&self) -> bool {
+        let ours = energy(&self.came[SEARCH - 2 * FRAME_SAMPLES..]);
+        let lately = &self.played[self.played.len() - MAX_LAG - SEARCH..];
+        let loudest = lately.windows(2 * FRAME_SAMPLES).step_by(FRAME_SAMPLES).map(energy).fold(0.0, f32::max);
+        ours < SOFT * loudest
     }
 
     /// Whether the way back is known so well that what [`EchoGuard::clean`] leaves of an echo is next to nothing.

@@ -201,6 +201,36 @@ impl Caller {
         }
     }
 
+    /// A telephone in hands-free mode: sends back what it hears, later and softer, with something said over it from a
+    /// moment on.
+    pub async fn echo(&self, within: Duration, (delay_ms, gain): (usize, f32), (from_ms, said): (usize, &[i16])) {
+        let remote = self.remote.expect("the call is answered");
+        let mut line = std::collections::VecDeque::from(vec![0i16; delay_ms * 8]);
+        let mut clock = tokio::time::interval(Duration::from_millis(20));
+        let mut buffer = vec![0; 2048];
+        for n in 0..within.as_millis() as usize / 20 {
+            clock.tick().await;
+            while let Ok((len, _)) = self.media.try_recv_from(&mut buffer) {
+                if let Ok(view) = RtpView::parse(&buffer[..len]) {
+                    line.extend(view.payload().iter().map(|&c| Law::A.decode_sample(c)));
+                }
+            }
+            let at = (n * 160).wrapping_sub(from_ms * 8);
+            let frame: Vec<i16> = (0..160)
+                .map(|i| {
+                    let back = (f32::from(line.pop_front().unwrap_or(0)) * gain) as i16;
+                    back.saturating_add(said.get(at.wrapping_add(i)).copied().unwrap_or(0))
+                })
+                .collect();
+            let mut packet = vec![0x80, 8];
+            packet.extend_from_slice(&(n as u16).to_be_bytes());
+            packet.extend_from_slice(&(n as u32 * 160).to_be_bytes());
+            packet.extend_from_slice(&[0, 0, 0, 7]);
+            Law::A.encode(&frame, &mut packet);
+            self.media.send_to(&packet, remote).await.expect("sent");
+        }
+    }
+
     /// Sends coded packets of 20 ms in real time, in the codec it offered; `step` is their length on its clock.
     pub async fn send_coded(&self, payloads: &[Vec<u8>], step: u32) {
         let remote = self.remote.expect("the call is answered");

@@ -431,8 +431,8 @@ mod tests {
         assert!(keep.rest().is_empty(), "nor at the end of the program");
         // A second later there is room again.
         keep.message(seen(3 * SOON, "INVITE", "later"));
-        keep.join(call(), "later".into(), Role::Caller, 3 * SOON);
-        keep.end(call(), Ending { cause: ORDINARY, ..Ending::default() }, 3 * SOON);
+        keep.join(CallId::new(2, 7), "later".into(), Role::Caller, 3 * SOON);
+        keep.end(CallId::new(2, 7), Ending { cause: ORDINARY, ..Ending::default() }, 3 * SOON);
         assert_eq!(keep.due(4 * SOON).len(), 1);
     }
 }
