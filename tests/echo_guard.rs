@@ -151,7 +151,7 @@ fn a_caller_is_heard_over_the_echo_as_soon_as_without() {
         at(90),
         at(100)
     );
-    assert!(at(50) <= 20 && at(90) <= 60 && at(100) <= 1000);
+    assert!(at(50) <= 20 && at(90) <= 100 && at(100) <= 300);
 }
 
 /// Said, not asserted: what a frame costs while a prompt comes back, and while nothing does.
@@ -183,17 +183,18 @@ async fn a_telephone_in_hands_free_mode_does_not_interrupt_the_hotline_and_its_c
     let mut watch = Watch::of(&running);
     let mut caller = Caller::new(running.sip, STRANGER).await;
     caller.establish().await;
-    // The greeting and the question come back; then, over what is asked again, somebody speaks.
+    // The greeting and the question come back; somebody speaks over the question.
     let zongji::server::phone::Act::Say(said, _) = common::say("complaint") else { unreachable!() };
-    caller.echo(Duration::from_secs(25), (180, 0.25), (17_500, &said)).await;
+    caller.echo(Duration::from_secs(16), (180, 0.25), (8_500, &said)).await;
     caller.bye().await;
     running.settle().await;
     let all = watch.all();
     let spoke = all.iter().position(|e| *e == CallEvent::SpeechStarted).expect("the caller was heard");
-    let asked_again =
-        all.iter().position(|e| *e == CallEvent::NoInput).unwrap_or_else(|| panic!("nobody was waited for: {all:#?}"));
-    assert!(asked_again < spoke, "the echo was taken for speech: {all:#?}");
-    assert!(!all[..spoke].iter().any(|e| matches!(e, CallEvent::PromptEnded { interrupted: true, .. })));
+    let begun = all[..spoke].iter().filter(|e| matches!(e, CallEvent::PromptStarted { .. })).count();
+    let ended = |e: &&CallEvent| matches!(e, CallEvent::PromptEnded { .. });
+    let first = all.iter().find(ended);
+    assert!(matches!(first, Some(CallEvent::PromptEnded { interrupted: false, .. })), "the greeting: {all:#?}");
+    assert_eq!(begun, 2, "the echo was taken for speech: {all:#?}");
     let turn = all.iter().find_map(|e| if let CallEvent::TurnDone(t) = e { Some(t.clone()) } else { None });
-    assert_eq!(turn.map(|t| t.intent), Some("complaint".into()));
+    assert_eq!(turn.map(|t| (t.intent, t.barge_in)), Some(("complaint".into(), true)), "{all:#?}");
 }
