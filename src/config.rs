@@ -256,6 +256,8 @@ pub struct Speech {
     pub recogniser: RecogniserChoice,
     /// Whether speech is detected at all; without it callers use keys.
     pub vad: bool,
+    /// Whether our own voice, come back from the caller's telephone, is told from the caller's.
+    pub echo_guard: bool,
     /// Spoken prompts kept on disk, in MiB; 0: none.
     pub prompt_cache_mb: u32,
 }
@@ -426,7 +428,7 @@ impl Default for Config {
             data: Data { dir: "./data".into(), demo: true },
             models: Models { dir: None, whisper: None },
             dialplans: Dialplans { dir: None },
-            speech: Speech { recogniser: RecogniserChoice::Auto, vad: true, prompt_cache_mb: 256 },
+            speech: Speech { recogniser: RecogniserChoice::Auto, vad: true, echo_guard: false, prompt_cache_mb: 256 },
             record: Record { on: true },
             trace: Trace { on: true, keep: 2000, max_mb: 100, dir: None },
             limits: Limits { max_call_s: 1800, workers: 0, write_queue: 20_000, min_free_mb: 200, drain_s: 60 },

@@ -179,7 +179,7 @@ fn a_frame_with_an_echo_costs_little() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_telephone_in_hands_free_mode_does_not_interrupt_the_hotline_and_its_caller_does() {
-    let running = common::start(|_| {}).await;
+    let running = common::start(|s| s.echo_guard = true).await;
     let mut watch = Watch::of(&running);
     let mut caller = Caller::new(running.sip, STRANGER).await;
     caller.establish().await;

@@ -250,7 +250,7 @@ impl Call {
         match self.state {
             State::Talking => {
                 let frame = self.mouth.speak(now, at);
-                if self.settings.speech {
+                if self.settings.speech && self.settings.echo_guard {
                     self.ear.played(&frame);
                 }
                 frame

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct CallSettings {
     /// Whether speech is listened to at all (off: keys only, no voice activity detection).
     pub speech: bool,
+    /// Whether our own voice, come back from the caller's telephone, is told from the caller's.
+    pub echo_guard: bool,
     /// From 180 to 200, in milliseconds.
     pub answer_delay_ms: u32,
     /// From 200 to its ACK (RFC 3261 section 13.3.1.4: 64 T1), in milliseconds.
@@ -64,6 +66,7 @@ impl Default for CallSettings {
     fn default() -> Self {
         CallSettings {
             speech: true,
+            echo_guard: false,
             answer_delay_ms: 200,
             ack_limit_ms: 32_000,
             max_call_s: 900,

@@ -212,6 +212,7 @@ pub fn settings(c: &Config) -> HotlineSettings {
         record: c.record.on,
         seed_demo: c.data.demo,
         speech: c.speech.vad && c.speech.recogniser != RecogniserChoice::None,
+        echo_guard: c.speech.echo_guard,
         seats: c
             .seats
             .iter()

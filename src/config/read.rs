@@ -326,6 +326,7 @@ fn inside(top: &mut Section<'_, '_, '_>, c: &mut Config) {
         let engines = [("auto", Auto), ("bundled", Bundled), ("whisper", Whisper), ("none", None)];
         s.choice("recogniser", &mut c.speech.recogniser, &engines);
         s.bool("vad", &mut c.speech.vad);
+        s.bool("echo_guard", &mut c.speech.echo_guard);
         s.number("prompt_cache_mb", &mut c.speech.prompt_cache_mb, 0..=100_000);
     });
     top.section("record", |s| s.bool("on", &mut c.record.on));

@@ -182,6 +182,7 @@ impl Switchboard {
         let run = Run::new(flows.clone(), session);
         let settings = CallSettings {
             speech: self.p.settings.speech,
+            echo_guard: self.p.settings.echo_guard,
             answer_delay_ms: self.p.settings.answer_delay_ms,
             max_call_s: self.p.settings.max_call_s,
             hold_music: self.p.hold_music.clone(),

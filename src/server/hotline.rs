@@ -114,6 +114,8 @@ pub struct HotlineSettings {
     pub seed_demo: bool,
     /// Whether callers may speak (otherwise keys only).
     pub speech: bool,
+    /// Whether our own voice is told from theirs where it comes back.
+    pub echo_guard: bool,
     /// Seats.
     pub seats: Vec<Seat>,
     /// Who may listen at the seats.

@@ -94,6 +94,7 @@ pub fn settings(data: &tempfile::TempDir) -> HotlineSettings {
         record: true,
         seed_demo: true,
         speech: true,
+        echo_guard: false,
         seats: vec![Seat {
             user: SEAT.0.into(),
             password: SEAT.1.into(),

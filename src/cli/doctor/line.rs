@@ -274,6 +274,7 @@ impl Doctor {
             record: false,
             seed_demo: false,
             speech: false,
+            echo_guard: false,
             seats: Vec::new(),
             trunks: Vec::new(),
             outbound: Vec::new(),
