@@ -18,7 +18,7 @@ use super::settings::{Served, SipSettings};
 use super::trace::Tracer;
 use super::transport::Transport;
 use super::uri::SipUri;
-use super::wire::{NameAddr, Start, Via, Wire, split_outside};
+use super::wire::{MAX_HEAD, NameAddr, Start, Via, Wire, split_outside};
 use crate::clock::Mono;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -262,15 +262,21 @@ impl Gate {
         transport: Transport,
         call: Option<DialogId>,
     ) -> Result<Outcome, Stop> {
-        match canonical(wire, source, transport) {
-            Some(bytes) => {
+        let passed = match canonical(wire, source, transport) {
+            // The canonical form of a head at the limit may be longer than the limit.
+            Some(bytes) if bytes.len() - wire.body().len() > MAX_HEAD => Err(Refusal::new(513, "Message Too Large")),
+            Some(bytes) => Ok(bytes),
+            None => Err(Refusal::new(400, "Control characters")),
+        };
+        match passed {
+            Ok(bytes) => {
                 bump(&self.counters.passed);
                 Ok(Outcome::Pass { bytes, call })
             }
-            None if matches!(wire.method(), "" | "ACK") => Err(Stop::Silence(RefusedFor::Broken)),
-            None => {
+            Err(_) if matches!(wire.method(), "" | "ACK") => Err(Stop::Silence(RefusedFor::Broken)),
+            Err(refusal) => {
                 bump(&self.counters.malformed);
-                Err(Stop::Answer(Refusal::new(400, "Control characters")))
+                Err(Stop::Answer(refusal))
             }
         }
     }
@@ -775,6 +781,18 @@ mod tests {
                 assert_ne!(code(outcome), 0, "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_head_that_grows_beyond_what_is_read_when_it_is_rewritten_is_too_large() {
+        let fit = MAX_HEAD - message("INVITE", "400", 1, "").len();
+        let sent = |longer: usize| message("INVITE", "400", 1, "").replace("z9hG4bK", &"z9hG4bK".repeat(1 + longer / 7));
+        let g = gate(9);
+        assert_eq!(send(&g, &sent(fit), 0), 513, "it takes a line and gives it back");
+        assert_eq!(g.calls(|c| c.active()), 0);
+        assert_eq!(send(&g, &sent(fit - 1000), 0), 0);
+        let ack = sent(fit).replace("INVITE", "ACK");
+        assert_eq!(send(&g, &ack, 0), 1, "an ACK is never answered");
     }
 
     #[test]
