@@ -36,6 +36,7 @@ mod sip_inside_calls;
 mod sip_peers;
 mod sip_phones;
 mod sip_seat_calls;
+mod sip_servers;
 mod sip_torture;
 mod sip_trace;
 mod sip_transfers;

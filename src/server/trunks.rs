@@ -372,24 +372,33 @@ impl Trunks {
     async fn keep_registered(self, agent: SipAgent, t: usize) {
         let trunk = &self.all[t];
         let Some(credential) = &trunk.credential else { return };
-        for n in 0u64.. {
+        let mut failed = 0;
+        loop {
             let mut done = Err("it has no server".to_string());
             for server in &trunk.servers {
-                done = agent.register_at(&server.address, credential, REGISTER_S).await.map_err(|e| e.to_string());
+                done = agent.register_for(&server.address, credential, REGISTER_S).await.map_err(|e| e.to_string());
                 if done.is_ok() {
-                    break; // the agent keeps it fresh
+                    break;
                 }
             }
-            let well = done.is_ok();
-            if let Err(why) = &done {
-                tracing::warn!("trunk {}: not registered: {why}", trunk.name);
-            }
-            self.registered.lock().unwrap_or_else(PoisonError::into_inner)[t] = Some(done);
-            if well {
-                return;
-            }
-            tokio::time::sleep(Duration::from_secs((5 << n.min(4)).min(60))).await;
+            let why = match done {
+                Ok(kept) => {
+                    self.note_registered(t, Ok(kept.seconds));
+                    failed = 0;
+                    // The agent keeps it fresh; when it cannot, another server may take it.
+                    kept.lost().await.to_string()
+                }
+                Err(why) => why,
+            };
+            tracing::warn!("trunk {}: not registered: {why}", trunk.name);
+            self.note_registered(t, Err(why));
+            tokio::time::sleep(Duration::from_secs((5 << failed.min(4)).min(60))).await;
+            failed += 1;
         }
+    }
+
+    fn note_registered(&self, t: usize, done: Result<u32, String>) {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)[t] = Some(done);
     }
 
     /// Looks a server's name up again and again, and asks each of its addresses how it does.

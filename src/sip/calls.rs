@@ -2,13 +2,11 @@
 
 use super::event::DialogId;
 use super::identity::Identity;
+use super::on_the_wire::{Mended, OnTheWire};
 use crate::clock::Mono;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-
-/// Branches of a forked call whose targets are remembered, and ACKs.
-const MAX_TARGETS: usize = 8;
 
 /// To whom a password may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,28 +46,10 @@ struct Leg {
     our_tag: String,
     pin: Option<Pin>,
     seat: Option<SeatEnd>,
-    /// Remote target as the 2xx of each branch wrote it, where the library would escape it twice; by To-tag.
-    targets: Vec<(String, String)>,
-    /// Requests of ours that the library does not know of (PRACK), and the INVITE's number: what it sends after that
-    /// has a higher number on the wire than it thinks.
-    shift: u32,
-    base: u32,
-    /// Branches of the last ACKs that were mended: the library keeps an ACK and sends it again.
-    mended: Vec<String>,
+    /// It has been answered: what we send now is inside a dialog.
+    confirmed: bool,
+    wire: OnTheWire,
     ended: Option<Mono>,
-}
-
-impl Leg {
-    fn on_the_wire(&self, number: u32) -> u32 {
-        if number > self.base { number + self.shift } else { number }
-    }
-}
-
-/// What an ACK should have.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mended {
-    pub target: Option<String>,
-    pub number: u32,
 }
 
 /// Legs by Call-ID. An ended one stays for `linger`, so that late retransmissions find their answers.
@@ -108,8 +88,8 @@ impl Calls {
             *self.crowds.entry(*source).or_default() += 1;
         }
         let our_tag = String::new();
-        let (targets, mended) = (Vec::new(), Vec::new());
-        let leg = Leg { id, kind, our_tag, pin, seat: None, targets, shift: 0, base: 0, mended, ended: None };
+        let wire = OnTheWire::default();
+        let leg = Leg { id, kind, our_tag, pin, seat: None, confirmed: false, wire, ended: None };
         self.legs.entry(call_id.to_string()).or_default().push(leg);
         self.names.insert(id, call_id.to_string());
         id
@@ -144,52 +124,58 @@ impl Calls {
         self.leg(id)?.seat.clone()
     }
 
+    /// A call of ours was answered.
+    pub fn confirm(&mut self, id: DialogId) {
+        if let Some(leg) = self.leg(id) {
+            leg.confirmed = true;
+        }
+    }
+
+    /// Whether a request of ours with this Call-ID is one inside a dialog, whatever its method.
+    pub fn is_inside(&self, call_id: &str) -> bool {
+        let inside = |l: &Leg| l.confirmed || matches!(l.kind, Kind::In { .. });
+        self.legs.get(call_id).is_some_and(|legs| legs.iter().any(inside))
+    }
+
     /// Notes the Contact of a 2xx with this To-tag, for its ACK.
     pub fn aim(&mut self, call_id: &str, to_tag: &str, contact: &str) {
         for leg in self.legs.get_mut(call_id).into_iter().flatten() {
-            leg.targets.retain(|(tag, _)| tag != to_tag);
-            if leg.targets.len() < MAX_TARGETS {
-                leg.targets.push((to_tag.to_string(), contact.to_string()));
-            }
+            leg.wire.aim(to_tag, contact);
+        }
+    }
+
+    fn by_tag(&mut self, call_id: &str, our_tag: &str) -> Option<&mut Leg> {
+        self.legs.get_mut(call_id)?.iter_mut().find(|l| l.our_tag == our_tag)
+    }
+
+    /// An INVITE of ours goes out ([`OnTheWire::inviting`]).
+    pub fn inviting(&mut self, call_id: &str, our_tag: &str, branch: &str, first: bool) {
+        // The first one is out before its tag is noted.
+        let legs = self.legs.get_mut(call_id).into_iter().flatten();
+        for leg in legs.filter(|l| l.our_tag == our_tag || l.our_tag.is_empty()) {
+            leg.wire.inviting(branch, first);
         }
     }
 
     /// What the library writes wrongly in an ACK: its target, and its number. Once for each ACK's branch.
     pub fn mend_ack(&mut self, call_id: &str, tags: (&str, &str), branch: &str, number: u32) -> Option<Mended> {
         let (from_tag, to_tag) = tags;
-        let mut legs = self.legs.get_mut(call_id)?.iter_mut();
-        let leg = legs.find(|l| l.our_tag == from_tag && (l.shift > 0 || !l.targets.is_empty()))?;
-        if leg.mended.iter().any(|b| b == branch) {
-            return None;
-        }
-        if leg.mended.len() >= MAX_TARGETS {
-            leg.mended.remove(0);
-        }
-        leg.mended.push(branch.to_string());
-        let target = leg.targets.iter().find(|(t, _)| t == to_tag).map(|(_, contact)| contact.clone());
-        Some(Mended { target, number: leg.on_the_wire(number) })
+        self.by_tag(call_id, from_tag)?.wire.ack(to_tag, branch, number)
     }
 
     /// A number for a PRACK of ours; `invite` is the INVITE's.
     pub fn number_for_prack(&mut self, id: DialogId, invite: u32) -> Option<u32> {
-        let leg = self.leg(id)?;
-        if leg.shift == 0 {
-            leg.base = invite;
-        }
-        leg.shift += 1;
-        Some(leg.base + leg.shift)
+        Some(self.leg(id)?.wire.number_for_prack(invite))
     }
 
     /// The CSeq number on the wire of what the library sends.
-    pub fn on_the_wire(&self, call_id: &str, our_tag: &str, number: u32) -> Option<u32> {
-        let leg = self.legs.get(call_id)?.iter().find(|l| l.our_tag == our_tag && l.shift > 0)?;
-        Some(leg.on_the_wire(number))
+    pub fn on_the_wire(&mut self, call_id: &str, our_tag: &str, number: u32) -> Option<u32> {
+        self.by_tag(call_id, our_tag)?.wire.number(number)
     }
 
     /// The number that the library knows a request of ours by whose answer has `number`.
-    pub fn in_the_library(&self, call_id: &str, our_tag: &str, number: u32) -> Option<u32> {
-        let leg = self.legs.get(call_id)?.iter().find(|l| l.our_tag == our_tag && l.shift > 0)?;
-        (number > leg.base + leg.shift).then(|| number - leg.shift)
+    pub fn in_the_library(&mut self, call_id: &str, our_tag: &str, number: u32) -> Option<u32> {
+        self.by_tag(call_id, our_tag)?.wire.in_the_library(number)
     }
 
     /// Marks a leg as over; its slot is free from now on. Twice does no harm.
@@ -318,23 +304,6 @@ mod tests {
         assert!(c.knows("call"), "late retransmissions still find it");
         c.tidy(Mono::from_ms(33_000));
         assert!(!c.knows("call") && c.names.is_empty());
-    }
-
-    #[test]
-    fn what_the_library_sends_after_a_prack_of_ours_has_the_next_number() {
-        let mut c = Calls::new(Duration::from_secs(32));
-        let id = c.add("call", Kind::Out, None);
-        c.set_tag(id, "t");
-        assert_eq!((c.on_the_wire("call", "t", 6), c.in_the_library("call", "t", 6)), (None, None));
-        assert_eq!((c.number_for_prack(id, 5), c.number_for_prack(id, 5)), (Some(6), Some(7)));
-        assert_eq!((c.on_the_wire("call", "t", 5), c.on_the_wire("call", "t", 6)), (Some(5), Some(8)));
-        assert_eq!((c.in_the_library("call", "t", 8), c.in_the_library("call", "t", 5)), (Some(6), None));
-        let first = c.mend_ack("call", ("t", "x"), "b1", 6);
-        assert_eq!(first, Some(Mended { target: None, number: 8 }));
-        assert_eq!(c.mend_ack("call", ("t", "x"), "b1", 8), None, "an ACK that is sent again stays as it is");
-        c.aim("call", "x", "sip:a%40b@h");
-        let aimed = c.mend_ack("call", ("t", "x"), "b2", 5);
-        assert_eq!(aimed, Some(Mended { target: Some("sip:a%40b@h".into()), number: 5 }));
     }
 
     #[test]

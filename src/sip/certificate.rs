@@ -1,11 +1,14 @@
-//! What a certificate file says of itself (RFC 5280), for a check before callers find out: read from DER by hand, as far
-//! as dates and names go. Whether it may be trusted is the other side's judgement.
+//! What a certificate file says of itself (RFC 5280), for a check before callers find out: its dates and names. Whether
+//! it may be trusted is the other side's judgement.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{Error, InconsistentKeys, crypto};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What stands in one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,31 +50,21 @@ pub enum CertificateError {
 impl Certificate {
     /// Reads DER.
     pub fn read(der: &[u8]) -> Option<Certificate> {
-        let (certificate, _) = element(der, 0x30)?;
-        let (mut rest, _) = element(certificate, 0x30)?;
-        if rest.first() == Some(&0xA0) {
-            rest = element(rest, 0xA0)?.1; // version
-        }
-        rest = element(rest, 0x02)?.1; // serial number
-        rest = element(rest, 0x30)?.1; // algorithm
-        let (issuer, after) = element(rest, 0x30)?;
-        let (validity, after) = element(after, 0x30)?;
-        let (subject, after) = element(after, 0x30)?;
-        let (_key, mut after) = element(after, 0x30)?;
-        let (not_before, second) = moment(validity)?;
-        let (not_after, _) = moment(second)?;
-        let mut names = Vec::new();
-        while let Some((&tag, _)) = after.split_first() {
-            let (inner, next) = element(after, tag)?;
-            if tag == 0xA3 {
-                names = alternative_names(element(inner, 0x30)?.0).unwrap_or_default();
-            }
-            after = next;
-        }
+        let (_, read) = X509Certificate::from_der(der).ok()?;
+        let alternative = read.subject_alternative_name().ok().flatten();
+        let names = alternative.into_iter().flat_map(|names| &names.value.general_names);
+        let mut names: Vec<String> = names.filter_map(name_of).collect();
         if names.is_empty() {
-            names.extend(common_name(subject));
+            let common = read.subject().iter_common_name().next();
+            names.extend(common.and_then(|name| name.as_str().ok()).map(str::to_owned));
         }
-        Some(Certificate { not_before, not_after, names, subject: subject.to_vec(), issuer: issuer.to_vec() })
+        Some(Certificate {
+            not_before: read.validity().not_before.timestamp(),
+            not_after: read.validity().not_after.timestamp(),
+            names,
+            subject: read.subject().as_raw().to_vec(),
+            issuer: read.issuer().as_raw().to_vec(),
+        })
     }
 
     /// Whether it was signed by its own key, as far as the names tell.
@@ -130,96 +123,16 @@ impl Chain {
     }
 }
 
-/// Content of the element at the beginning, which must have this tag, and what follows it.
-fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&first, rest) = der.split_first()?;
-    if first != tag {
-        return None;
+/// A host name or an address; the other kinds name no server.
+fn name_of(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from).ok();
+            v4.or_else(|| <[u8; 16]>::try_from(*bytes).map(IpAddr::from).ok()).map(|ip| ip.to_string())
+        }
+        _ => None,
     }
-    let (&short, mut rest) = rest.split_first()?;
-    let length = match short {
-        0..=0x7F => usize::from(short),
-        0x81..=0x83 => {
-            let (bytes, after) = rest.split_at_checked(usize::from(short & 0x0F))?;
-            rest = after;
-            bytes.iter().fold(0, |n, b| (n << 8) | usize::from(*b))
-        }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
-}
-
-/// A UTCTime or GeneralizedTime at the beginning, in seconds since 1970, and what follows (RFC 5280, 4.1.2.5).
-fn moment(der: &[u8]) -> Option<(i64, &[u8])> {
-    let &tag = der.first()?;
-    let (text, rest) = element(der, tag)?;
-    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
-    let (year, text) = match tag {
-        0x17 => {
-            let (year, text) = text.split_at_checked(2)?;
-            let year: i32 = year.parse().ok()?;
-            (if year < 50 { 2000 + year } else { 1900 + year }, text)
-        }
-        0x18 => {
-            let (year, text) = text.split_at_checked(4)?;
-            (year.parse().ok()?, text)
-        }
-        _ => return None,
-    };
-    let pair = |n: usize| text.get(n * 2..n * 2 + 2).and_then(|t| t.parse::<u8>().ok());
-    let month = time::Month::try_from(pair(0)?).ok()?;
-    let date = time::Date::from_calendar_date(year, month, pair(1)?).ok()?;
-    let at = date.with_hms(pair(2)?, pair(3)?, pair(4)?).ok()?.assume_utc();
-    Some((at.unix_timestamp(), rest))
-}
-
-/// Names of the extension 2.5.29.17.
-fn alternative_names(mut extensions: &[u8]) -> Option<Vec<String>> {
-    const OID: [u8; 3] = [0x55, 0x1D, 0x11];
-    while !extensions.is_empty() {
-        let (extension, next) = element(extensions, 0x30)?;
-        extensions = next;
-        let (oid, mut value) = element(extension, 0x06)?;
-        if oid != OID {
-            continue;
-        }
-        if value.first() == Some(&0x01) {
-            value = element(value, 0x01)?.1; // critical
-        }
-        let (mut list, _) = element(element(value, 0x04)?.0, 0x30)?;
-        let mut names = Vec::new();
-        while let Some(&tag) = list.first() {
-            let (name, next) = element(list, tag)?;
-            list = next;
-            match (tag, name.len()) {
-                (0x82, _) => names.extend(std::str::from_utf8(name).ok().map(str::to_owned)),
-                (0x87, 4) => {
-                    names.extend(<[u8; 4]>::try_from(name).ok().map(|ip| std::net::IpAddr::from(ip).to_string()))
-                }
-                (0x87, 16) => {
-                    names.extend(<[u8; 16]>::try_from(name).ok().map(|ip| std::net::IpAddr::from(ip).to_string()))
-                }
-                _ => {}
-            }
-        }
-        return Some(names);
-    }
-    None
-}
-
-/// The attribute 2.5.4.3 of a name.
-fn common_name(mut subject: &[u8]) -> Option<String> {
-    while !subject.is_empty() {
-        let (set, next) = element(subject, 0x31)?;
-        subject = next;
-        let (pair, _) = element(set, 0x30)?;
-        let (oid, value) = element(pair, 0x06)?;
-        if oid == [0x55, 0x04, 0x03] {
-            let text = element(value, *value.first()?)?.0;
-            return std::str::from_utf8(text).ok().map(str::to_owned);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -35,6 +35,12 @@ pub(super) fn capabilities() -> [Header; 2] {
     [Header::Allow(sanity::ALLOW.into()), Header::Supported(sanity::SUPPORTED.into())]
 }
 
+/// The same in an offer or refresh of ours inside a call. No 100rel: a re-INVITE's provisional responses say nothing that
+/// must arrive, so the other side is not invited to wait for their PRACKs.
+pub(super) fn changing() -> [Header; 2] {
+    [Header::Allow(sanity::ALLOW.into()), Header::Supported(sanity::SUPPORTED_INSIDE.into())]
+}
+
 /// Takes new transactions from the library until the agent stops.
 pub(super) async fn serve(hub: Arc<Hub>, mut incoming: TransactionReceiver) {
     loop {
@@ -155,6 +161,7 @@ pub(super) fn insert(
         asked: HashMap::new(),
         acked: None,
         timed: timed::Timed::default(),
+        inviting: None,
         again: false,
         referring: None,
         notices: std::sync::Arc::default(),
@@ -251,6 +258,10 @@ fn ack_limit(hub: &Hub) -> tokio::time::Instant {
 
 /// Passes on what the library tells; false at the dialog's end.
 async fn state_changed(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, state: Option<DialogState>) -> bool {
+    let over = || hub.entry(id, |e| e.over).unwrap_or(false);
+    if matches!(state, Some(DialogState::Trying(_) | DialogState::Early(..))) && over() {
+        timed::cancel(hub, id, dialog);
+    }
     match state {
         Some(DialogState::Early(_, response)) => early(hub, id, dialog, &response).await,
         Some(DialogState::Confirmed(_, response)) => confirmed(hub, id, dialog, &response).await,
@@ -297,6 +308,7 @@ async fn confirmed(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, response
         if matches!(news, Some((true, _))) {
             aim(dialog, response.contact_header().ok().map(|c| c.value()));
             hub.entry(id, |e| e.timed.answered_by(response));
+            hub.gate.calls(|c| c.confirm(id));
         }
         match news {
             Some((true, false)) => {

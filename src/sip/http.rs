@@ -1,13 +1,20 @@
 //! Seats that come by HTTP prove themselves as they do in SIP: a digest (RFC 7616) of the same password, and the same ban
 //! for who guesses.
 
+use super::admission::Admission;
 use super::registrar::Registrar;
 use super::settings::Account;
 use crate::clock::Mono;
 use std::net::IpAddr;
 
+/// Requests of one source within 2 s, as many as a floor of browsers that all start at once makes.
+const PER_2S: u32 = 60;
+
 /// Knows seats' passwords for another protocol than SIP.
-pub struct HttpDigest(Registrar);
+pub struct HttpDigest {
+    registrar: Registrar,
+    admission: Admission,
+}
 
 /// What an Authorization header is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,14 +23,14 @@ pub enum Known {
     User(String),
     /// Nothing: a value for WWW-Authenticate, to answer by.
     Challenge(String),
-    /// The source failed too often: refused for five minutes.
+    /// The source failed too often: refused for five minutes. Or it asks too often: refused for a second.
     Banned,
 }
 
 impl HttpDigest {
     /// `key` must be secret and new with each start; `realm` is that of the seats' phones.
     pub fn new(key: [u8; 32], realm: &str, accounts: &[Account]) -> HttpDigest {
-        HttpDigest(Registrar::new(key, realm.to_owned(), accounts))
+        HttpDigest { registrar: Registrar::new(key, realm.to_owned(), accounts), admission: Admission::new(PER_2S) }
     }
 
     /// Judges a request by its Authorization header, method and path. `random` goes into the nonce of a challenge.
@@ -35,7 +42,10 @@ impl HttpDigest {
         now: Mono,
         random: u64,
     ) -> Known {
-        match self.0.vouch(authorization, request, source, now, random) {
+        if !self.admission.admit(source, now) {
+            return Known::Banned;
+        }
+        match self.registrar.vouch(authorization, request, source, now, random) {
             Ok(user) => Known::User(user),
             Err(Some(challenge)) => Known::Challenge(challenge),
             Err(None) => Known::Banned,
@@ -79,5 +89,33 @@ mod tests {
         }
         assert_eq!(ask(&mut door, "8001", "geheim", 20), Known::Banned);
         assert_eq!(ask(&mut door, "8001", "geheim", 320_000), Known::User("8001".into()));
+    }
+
+    #[test]
+    fn the_hosts_of_one_network_guess_together_and_a_crowd_of_others_does_not_hide_them() {
+        let mut door = door();
+        let guess = |door: &mut HttpDigest, source: IpAddr, ms: u64| {
+            let now = Mono::from_ms(ms);
+            let Known::Challenge(challenge) = door.check(None, PATH, source, now, ms) else { return Known::Banned };
+            let answer = respond(&challenge, PATH.0, PATH.1, "8001", "falsch", "cc").expect("an algorithm we know");
+            door.check(Some(&answer), PATH, source, now, ms + 1)
+        };
+        let host = |n: u128| IpAddr::V6((0x2001_0db8_u128 << 96 | n).into());
+        let banned = (0..40).filter(|n| guess(&mut door, host(*n), *n as u64) == Known::Banned).count();
+        assert_eq!(banned, 30, "ten guesses of the network, whoever makes them");
+        // As many single failures as are kept, and then one who goes on.
+        for n in 0..5000u32 {
+            guess(&mut door, IpAddr::V4(n.wrapping_add(0x0A00_0000).into()), 1000 + u64::from(n) / 10);
+        }
+        let tries: Vec<Known> = (0..11).map(|n| guess(&mut door, HERE, 2000 + n)).collect();
+        assert_eq!(tries.last(), Some(&Known::Banned));
+        assert_eq!(guess(&mut door, host(99), 2020), Known::Banned, "who is banned is not forgotten for others");
+    }
+
+    #[test]
+    fn who_asks_without_end_is_not_answered() {
+        let mut door = door();
+        let answered = (0..500).filter(|n| door.check(None, PATH, HERE, Mono::from_ms(1), *n) != Known::Banned).count();
+        assert_eq!(answered, PER_2S as usize);
     }
 }

@@ -144,7 +144,7 @@ async fn session(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, tx: Transa
     let update = tx.original.method == Method::Update;
     if update && tx.original.body.is_empty() {
         // A keep-alive (RFC 4028), or a new Contact.
-        refresh(dialog, target_of(dialog, &tx.original));
+        retarget(dialog, target_of(dialog, &tx.original));
         let mut headers: Vec<Header> = contact_of(dialog).into_iter().collect();
         headers.extend(timed::agree(hub, id, &timed::asked(&tx.original)));
         return answer(tx, StatusCode::OK, headers).await;
@@ -233,7 +233,7 @@ fn target_of(dialog: &InviteDialog, request: &Request) -> Option<Target> {
 }
 
 /// From now on requests of ours go there.
-pub(super) fn refresh(dialog: &InviteDialog, target: Option<Target>) {
+pub(super) fn retarget(dialog: &InviteDialog, target: Option<Target>) {
     if let Some(target) = target {
         Dialog::Invite(dialog.clone()).set_remote_target(target.uri, Some(target.contact));
     }
@@ -255,7 +255,7 @@ async fn info(hub: &Arc<Hub>, id: DialogId, tx: Transaction) {
 
 /// A text inside a call: the gate has let only seats send one.
 async fn message(hub: &Hub, id: DialogId, tx: Transaction) {
-    let Some(seat) = hub.gate.calls(|c| c.seat(id)) else {
+    let Some(seat) = hub.gate.calls(|c| c.seat(id)).filter(|s| s.proved) else {
         return refuse(hub, tx, StatusCode::Forbidden, Vec::new()).await;
     };
     let to_user = tx.original.uri.auth.as_ref().map(|a| a.user.clone()).unwrap_or_default();

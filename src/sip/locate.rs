@@ -1,13 +1,14 @@
 //! Which servers a name stands for (RFC 3263): NAPTR names transports, SRV hosts in their order, A and AAAA addresses.
 
+use super::gate::lock;
 use super::transport::Transport;
 use async_trait::async_trait;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use rand::{Rng, RngExt};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 /// Longest wait for one answer of the DNS.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -178,12 +179,33 @@ const fn service_of(transport: Transport) -> Option<&'static str> {
 
 /// The system's name servers, and its list of hosts.
 #[derive(Default)]
-struct Dns(OnceLock<Option<TokioResolver>>);
+struct Dns(Renewed<TokioResolver>);
+
+/// A thing made of a file of the system: made anew when the file has changed, and again when it could not be made.
+struct Renewed<T>(Mutex<Option<(T, Option<SystemTime>)>>);
+
+impl<T> Default for Renewed<T> {
+    fn default() -> Self {
+        Renewed(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Renewed<T> {
+    fn get(&self, changed: Option<SystemTime>, make: impl FnOnce() -> Option<T>) -> Option<T> {
+        let mut held = lock(&self.0);
+        if !matches!(&*held, Some((_, at)) if *at == changed) {
+            // One that cannot be made leaves the old one in use.
+            *held = make().map(|made| (made, changed)).or(held.take());
+        }
+        held.as_ref().map(|(made, _)| made.clone())
+    }
+}
 
 impl Dns {
     async fn ask(&self, name: &str, kind: RecordType) -> Vec<RData> {
         let made = || TokioResolver::builder_tokio().and_then(|b| b.build()).ok();
-        let Some(resolver) = self.0.get_or_init(made) else { return Vec::new() };
+        let changed = std::fs::metadata("/etc/resolv.conf").and_then(|m| m.modified()).ok();
+        let Some(resolver) = self.0.get(changed, made) else { return Vec::new() };
         // A dot at the end: no search domain is tried.
         match tokio::time::timeout(LIMIT, resolver.lookup(format!("{}.", name.trim_end_matches('.')), kind)).await {
             Ok(Ok(found)) => found.answers().iter().map(|r| r.data.clone()).collect(),
@@ -307,6 +329,17 @@ mod tests {
         let all = found(Zone { naptr, ..zone() }, None, None).await;
         assert_eq!(all[0], ("tls/192.0.2.1:5061".to_string(), 0));
         assert_eq!(all[1].0, "udp/192.0.2.2:5080");
+    }
+
+    #[test]
+    fn a_resolver_that_could_not_be_made_is_made_later_and_anew_when_its_file_has_changed() {
+        let held = Renewed::default();
+        let at = |s| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(s));
+        assert_eq!(held.get(at(1), || None), None, "before the network is up");
+        assert_eq!(held.get(at(1), || Some("a")), Some("a"));
+        assert_eq!(held.get(at(1), || Some("b")), Some("a"));
+        assert_eq!(held.get(at(2), || Some("b")), Some("b"));
+        assert_eq!(held.get(at(3), || None), Some("b"), "half-written");
     }
 
     #[test]

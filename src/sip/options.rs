@@ -40,7 +40,7 @@ impl SipAgent {
         let asking = async {
             let (peer, transport) = at.unzip();
             let way = sockets::resolve(&self.hub().gate.settings.names, to, peer, transport).await?;
-            super::agent::connected(self.hub(), &way).await?;
+            super::register::connected(self.hub(), &way).await?;
             ask(self.hub(), to, &way).await
         };
         tokio::time::timeout(limit, asking).await.unwrap_or(Err(SipError::Timeout))

@@ -1,12 +1,13 @@
 //! Phones that register with us (RFC 3261 section 10.3).
 
+use super::admission::network;
 use super::digest::{Digester, Proof};
 use super::refused::RefusedFor;
 use super::reply::reachable;
 use super::sanity::{Refusal, cseq};
 use super::settings::Account;
 use super::transport::Transport;
-use super::uri::{SipUri, escape_user};
+use super::uri::{Host, SipUri, escape_user};
 use super::wire::{NameAddr, Start, Wire, split_outside};
 use crate::clock::Mono;
 use std::collections::HashMap;
@@ -49,7 +50,11 @@ impl Contact {
     /// to. All that follows the INVITE (CANCEL, ACK, BYE) goes by this address too.
     pub fn target(&self) -> String {
         let Ok(given) = SipUri::parse(&self.uri) else { return self.uri.clone() };
-        if reachable(&given.host, self.source.ip()) {
+        // A datagram from another port of the same host was sent through address translation.
+        let port = given.port.unwrap_or(self.transport.default_port());
+        let translated =
+            !self.transport.is_stream() && given.host == Host::Ip(self.source.ip()) && port != self.source.port();
+        if reachable(&given.host, self.source.ip()) && !translated {
             return self.uri.clone();
         }
         let user = given.user.map(|n| format!("{}@", escape_user(&n))).unwrap_or_default();
@@ -83,6 +88,7 @@ pub(super) struct Registrar {
     digester: Digester,
     accounts: HashMap<String, String>,
     bindings: HashMap<String, Vec<Contact>>,
+    /// By source; hosts of one IPv6 network are one.
     failures: HashMap<IpAddr, (u32, Mono)>,
 }
 
@@ -125,7 +131,7 @@ impl Registrar {
                 return challenge;
             }
         };
-        self.failures.remove(&source.ip());
+        self.forgive(source.ip());
         if user != aor {
             return plain(Refusal::new(403, "Not your address"));
         }
@@ -153,7 +159,7 @@ impl Registrar {
         let tried = wire.get("proxy-authorization").or(wire.get("authorization")).is_some();
         let stale = match self.prove(wire, &["proxy-authorization", "authorization"], source, now) {
             Proof::Right(user) => {
-                self.failures.remove(&source);
+                self.forgive(source);
                 return Ok(user);
             }
             proof => proof == Proof::Stale,
@@ -181,7 +187,7 @@ impl Registrar {
         let proof = header.map(|h| self.digester.check(h, request, source, now, book));
         match proof {
             Some(Proof::Right(user)) => {
-                self.failures.remove(&source);
+                self.forgive(source);
                 return Ok(user);
             }
             Some(Proof::Wrong) => self.failed(source, now),
@@ -220,10 +226,13 @@ impl Registrar {
     }
 
     fn failed(&mut self, source: IpAddr, now: Mono) {
-        if self.failures.len() >= MAX_SOURCES {
+        let source = network(source);
+        if !self.failures.contains_key(&source) && self.failures.len() >= MAX_SOURCES {
             self.tidy(now);
-            if self.failures.len() >= MAX_SOURCES {
-                return; // the bucket of each source still limits it
+            // Who has been quiet longest goes, and of two such one that is not banned.
+            let least = self.failures.iter().min_by_key(|(_, (n, since))| (*n >= MAX_FAILURES, *since));
+            if let Some(source) = least.map(|(s, _)| *s).filter(|_| self.failures.len() >= MAX_SOURCES) {
+                self.failures.remove(&source);
             }
         }
         let entry = self.failures.entry(source).or_insert((0, now));
@@ -236,12 +245,16 @@ impl Registrar {
         }
     }
 
+    fn forgive(&mut self, source: IpAddr) {
+        self.failures.remove(&network(source));
+    }
+
     fn banned(&mut self, source: IpAddr, now: Mono) -> bool {
-        match self.failures.get(&source) {
+        match self.failures.get(&network(source)) {
             Some((n, since)) if *n >= MAX_FAILURES => {
                 let still = now.since(*since) < Duration::from_secs(300);
                 if !still {
-                    self.failures.remove(&source);
+                    self.forgive(source);
                 }
                 still
             }
@@ -453,6 +466,8 @@ mod tests {
             unanswered: 0,
         };
         assert_eq!(contact("sip:8001@198.51.100.2:5062", Transport::Udp).target(), "sip:8001@198.51.100.2:5062");
+        assert_eq!(contact("sip:8001@203.0.113.7", Transport::Udp).target(), "sip:8001@203.0.113.7:40000");
+        assert_eq!(contact("sip:8001@203.0.113.7", Transport::Tcp).target(), "sip:8001@203.0.113.7");
         assert_eq!(contact("sip:8001@10.0.0.9:5060", Transport::Udp).target(), "sip:8001@203.0.113.7:40000");
         assert_eq!(
             contact("sip:8001@phone.local", Transport::Tcp).target(),

@@ -38,24 +38,21 @@ const PASSED: [&str; 21] = [
     "record",
 ];
 
-/// Vias of one header line that a stateless answer repeats.
+/// Vias that a stateless answer repeats.
 const MOST_VIAS: usize = 100;
 
 /// Builds the answer to `wire`. `tag` is our To-tag, put where the request had none.
 pub(super) fn stateless(wire: &Wire, source: SocketAddr, tag: &str, agent: &str, refusal: &Refusal) -> Vec<u8> {
     let clean = |v: &str| v.replace(['\r', '\n'], " ");
     let mut out = format!("SIP/2.0 {} {}\r\n", refusal.code, clean(&refusal.reason));
-    let mut first_via = true;
-    for header in wire.all("via") {
-        // A request that passed more proxies than Max-Forwards lets it is no request: its answer must not grow with it.
-        for value in split_outside(header, ',').unwrap_or_else(|| vec![header]).into_iter().take(MOST_VIAS) {
-            let value = match Via::parse(value) {
-                Some(via) if first_via => clean(&received(via, source).write()),
-                _ => clean(value.trim()),
-            };
-            first_via = false;
-            let _ = write!(out, "Via: {value}\r\n");
-        }
+    // A request that passed more proxies than Max-Forwards lets it is no request: its answer must not grow with it.
+    let vias = wire.all("via").flat_map(|header| split_outside(header, ',').unwrap_or_else(|| vec![header]));
+    for (i, value) in vias.take(MOST_VIAS).enumerate() {
+        let value = match Via::parse(value) {
+            Some(via) if i == 0 => clean(&received(via, source).write()),
+            _ => clean(value.trim()),
+        };
+        let _ = write!(out, "Via: {value}\r\n");
     }
     if let Some(from) = wire.get("from") {
         let _ = write!(out, "From: {}\r\n", clean(from));
@@ -177,7 +174,7 @@ pub(super) fn tokens<'w>(wire: &'w Wire, name: &'w str) -> impl Iterator<Item = 
     wire.all(name).flat_map(|v| v.split(',')).map(str::trim)
 }
 
-/// The library knows SHA-256 (RFC 8760) only without its hyphen; [`super::hub::Mend`] puts it back.
+/// The library knows SHA-256 (RFC 8760) only without its hyphen; [`super::mend::Mend`] puts it back.
 fn library_algorithm(challenge: &str) -> String {
     let lower = challenge.to_ascii_lowercase();
     match lower.find("algorithm").and_then(|at| lower[at..].find("sha-").map(|i| at + i)) {
@@ -187,10 +184,14 @@ fn library_algorithm(challenge: &str) -> String {
 }
 
 /// Whether a proxy recorded itself as the next hop of the dialog, and that hop is where the message came from or an
-/// address that its sender may name. Any other route would let a stranger choose whom our own requests go to.
+/// address that its sender may name. Any other route would let a stranger choose whom our own requests go to. The next
+/// hop is the first of a request, and the last of a response (RFC 3261 section 12.1).
 fn is_routed(wire: &Wire, source: IpAddr) -> bool {
-    let Some(first) = wire.get("record-route") else { return false };
-    let hop = split_outside(first, ',').and_then(|all| NameAddr::parse(all.first()?));
+    let request = matches!(wire.start, Start::Request { .. });
+    let all = wire.all("record-route");
+    let Some(header) = (if request { wire.get("record-route") } else { all.last() }) else { return false };
+    let hop =
+        split_outside(header, ',').and_then(|all| NameAddr::parse(if request { all.first()? } else { all.last()? }));
     hop.and_then(|h| SipUri::parse(&h.uri).ok()).is_some_and(|uri| reachable(&uri.host, source))
 }
 
@@ -298,6 +299,36 @@ mod tests {
             assert!(!lured.contains("record-route"), "{lured}");
             assert!(lured.contains("contact: <sip:a@203.0.113.7:40000>"), "{lured}");
         }
+    }
+
+    #[test]
+    fn the_next_hop_of_a_response_is_the_last_that_recorded_itself() {
+        let source: SocketAddr = "203.0.113.7:5060".parse().unwrap();
+        let form = |routes: &str| {
+            let text = format!(
+                "SIP/2.0 200 OK\r\nv: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1\r\nf: <sip:a@h>;tag=1\r\nt: <sip:b@h>;tag=2\r\n\
+                 i: c\r\nCSeq: 1 INVITE\r\n{routes}m: <sip:b@10.0.0.9>\r\nl: 0\r\n\r\n"
+            );
+            let w = Wire::parse(text.as_bytes()).unwrap();
+            String::from_utf8(canonical(&w, source, Transport::Udp).unwrap()).unwrap().to_ascii_lowercase()
+        };
+        // A proxy between two networks records both of its addresses; ours is the last.
+        let both = "Record-Route: <sip:10.0.0.5;lr>, <sip:203.0.113.7;lr>\r\n";
+        for routes in [both, "Record-Route: <sip:10.0.0.5;lr>\r\nRecord-Route: <sip:203.0.113.7;lr>\r\n"] {
+            let kept = form(routes);
+            assert!(kept.contains("<sip:10.0.0.5;lr>") && kept.contains("contact: <sip:b@10.0.0.9>"), "{kept}");
+        }
+        let lured = form("Record-Route: <sip:203.0.113.7;lr>, <sip:127.0.0.1:5432;transport=tcp;lr>\r\n");
+        assert!(!lured.contains("5432") && lured.contains("contact: <sip:b@203.0.113.7:5060>"), "{lured}");
+    }
+
+    #[test]
+    fn an_answer_does_not_grow_with_the_vias_of_its_request() {
+        let many = format!("Via: {}\r\n", [";"; 50].join(",")).repeat(60);
+        let text = format!("INVITE sip:400@h SIP/2.0\r\n{many}f: <sip:a@h>\r\n\r\n");
+        let w = Wire::parse(text.as_bytes()).unwrap();
+        let out = stateless(&w, "127.0.0.1:7".parse().unwrap(), "t1", "zj", &Refusal::new(400, "Bad Request"));
+        assert_eq!(Wire::parse(&out).unwrap().all("via").count(), MOST_VIAS);
     }
 
     #[test]

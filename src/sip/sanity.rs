@@ -15,6 +15,8 @@ const KNOWN: [&str; 2] = ["PUBLISH", "SUBSCRIBE"];
 const MAX_TEXT: usize = 4096;
 /// Extensions that may be required of us.
 pub(super) const SUPPORTED: &str = "100rel, timer, replaces";
+/// What we support in a change of a call that stands.
+pub(super) const SUPPORTED_INSIDE: &str = "timer, replaces";
 /// Headers of which one is the law.
 const SINGLE: [&str; 14] = [
     "from",

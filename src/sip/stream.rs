@@ -28,34 +28,62 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// [`WRITE_LIMIT`].
 const UNWRITTEN: usize = 64;
 
-/// Connections by source, counted.
+/// Connections, counted: those that came by their source, and those we opened.
+#[derive(Default, Clone)]
+pub(super) struct Crowd(Arc<Mutex<Counted>>);
+
 #[derive(Default)]
-pub(super) struct Crowd(Mutex<HashMap<IpAddr, usize>>);
+struct Counted {
+    came: HashMap<IpAddr, usize>,
+    ours: usize,
+}
+
+/// A connection's place in the crowd: given back when dropped, wherever its task ends.
+pub(super) struct Place {
+    crowd: Crowd,
+    /// None: we opened it.
+    source: Option<IpAddr>,
+}
 
 impl Crowd {
     /// Lets one in unless there are too many; `per_source` does not bind the trusted.
-    pub fn enter(&self, ip: IpAddr, total: usize, per_source: usize) -> bool {
-        let (ip, mut map) = (network(ip), lock(&self.0));
-        if map.values().sum::<usize>() >= total || map.get(&ip).copied().unwrap_or(0) >= per_source {
-            return false;
+    pub fn enter(&self, ip: IpAddr, total: usize, per_source: usize) -> Option<Place> {
+        let (ip, mut counted) = (network(ip), lock(&self.0));
+        let of_source = counted.came.get(&ip).copied().unwrap_or(0);
+        if counted.came.values().sum::<usize>() >= total || of_source >= per_source {
+            return None;
         }
-        *map.entry(ip).or_insert(0) += 1;
-        true
+        *counted.came.entry(ip).or_insert(0) += 1;
+        Some(Place { crowd: self.clone(), source: Some(ip) })
     }
 
-    pub fn leave(&self, ip: IpAddr) {
-        let (ip, mut map) = (network(ip), lock(&self.0));
-        if let Some(n) = map.get_mut(&ip) {
-            *n -= 1;
-            if *n == 0 {
-                map.remove(&ip);
-            }
-        }
+    /// One that we open: it takes nobody's place.
+    fn opened(&self) -> Place {
+        lock(&self.0).ours += 1;
+        Place { crowd: self.clone(), source: None }
     }
 
     /// Connections right now.
     pub fn count(&self) -> usize {
-        lock(&self.0).values().sum()
+        let counted = lock(&self.0);
+        counted.came.values().sum::<usize>() + counted.ours
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counted = lock(&self.crowd.0);
+        match self.source {
+            None => counted.ours -= 1,
+            Some(ip) => {
+                if let Some(n) = counted.came.get_mut(&ip) {
+                    *n -= 1;
+                    if *n == 0 {
+                        counted.came.remove(&ip);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -140,12 +168,19 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Outlet for WriteHalf<S> {
     }
 }
 
+/// A connection that was let in: who is at its other end, and its place in the crowd.
+pub(super) struct Came {
+    pub peer: SocketAddr,
+    pub place: Place,
+}
+
 /// A connection as long as it lives: gives back what it holds when dropped.
 pub(super) struct Open {
     pub flow: Flow,
     pub peer: SocketAddr,
     pub token: CancellationToken,
     hub: Arc<Hub>,
+    _place: Place,
     /// The library takes the connection off its list when this goes.
     _unread: mpsc::UnboundedSender<TransportEvent>,
 }
@@ -154,7 +189,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.token.cancel();
         lock(&self.hub.streams).remove(&(self.flow.transport, self.peer));
-        self.hub.crowd.leave(self.peer.ip());
         // A phone that came by this connection cannot be called any more (RFC 5626 section 4.4).
         for (user, contacts) in self.hub.gate.flow_lost(self.flow.transport, self.peer) {
             self.hub.tell_or_lose(super::SipEvent::Registered { user, contacts });
@@ -163,7 +197,8 @@ impl Drop for Open {
 }
 
 /// Starts the writer of a connection that was let in, and shows it to the SIP library.
-pub(super) async fn open(hub: &Arc<Hub>, outlet: impl Outlet, peer: SocketAddr, transport: Transport) -> Option<Open> {
+pub(super) async fn open(hub: &Arc<Hub>, outlet: impl Outlet, came: Came, transport: Transport) -> Option<Open> {
+    let Came { peer, place } = came;
     #[allow(clippy::disallowed_methods)] // the type the library wants; nothing is ever sent through it
     let (unread, incoming) = mpsc::unbounded_channel();
     let (library, messages) = mpsc::channel(UNWRITTEN);
@@ -171,15 +206,11 @@ pub(super) async fn open(hub: &Arc<Hub>, outlet: impl Outlet, peer: SocketAddr, 
     let token = hub.token.child_token();
     let at = SipAddr { r#type: Some(transport.library()), addr: peer.into() };
     let channel = ChannelConnection::create_connection_bounded(incoming, library, at, Some(token.clone()));
-    let Ok(channel) = channel.await else {
-        hub.crowd.leave(peer.ip());
-        return None;
-    };
-    let library = SipConnection::Channel(channel);
+    let library = SipConnection::Channel(channel.await.ok()?);
     tokio::spawn(write(outlet, messages, bytes, token.clone()));
     lock(&hub.streams).insert((transport, peer));
     hub.endpoint.transport_layer.add_connection(library.clone());
-    Some(Open { flow: Flow { transport, library, raw }, peer, token, hub: hub.clone(), _unread: unread })
+    Some(Open { flow: Flow { transport, library, raw }, peer, token, hub: hub.clone(), _place: place, _unread: unread })
 }
 
 /// Writes what the library and we have to say, until the connection ends. Who does not take it is not waited for.
@@ -218,7 +249,7 @@ fn bytes_of(message: &SipMessage) -> Vec<u8> {
 /// Accepts until the agent stops; `serve` is what becomes of a connection that is let in.
 pub(super) async fn listen<F, S>(hub: Arc<Hub>, listener: TcpListener, serve: F)
 where
-    F: Fn(Arc<Hub>, TcpStream, SocketAddr) -> S,
+    F: Fn(Arc<Hub>, TcpStream, Came) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
     loop {
@@ -234,13 +265,13 @@ where
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let (total, per_source) = hub.gate.settings.tcp_connections;
         let per_source = if hub.gate.settings.trusts(peer.ip()) { total } else { per_source };
-        if !hub.crowd.enter(peer.ip(), total, per_source) {
+        let Some(place) = hub.crowd.enter(peer.ip(), total, per_source) else {
             bump(&hub.gate.counters.tcp_refused);
             continue;
-        }
+        };
         bump(&hub.gate.counters.tcp_accepted);
         prepare(&stream);
-        tokio::spawn(serve(hub.clone(), stream, peer));
+        tokio::spawn(serve(hub.clone(), stream, Came { peer, place }));
     }
 }
 
@@ -260,20 +291,14 @@ pub(super) async fn connect(hub: &Arc<Hub>, peer: SocketAddr, transport: Transpo
     let limit = Duration::from_secs(5);
     let stream = tokio::time::timeout(limit, TcpStream::connect(peer)).await??;
     prepare(&stream);
-    hub.crowd.enter(peer.ip(), usize::MAX, usize::MAX);
+    let came = Came { peer, place: hub.crowd.opened() };
     let (ready, opened) = tokio::sync::oneshot::channel();
     match transport {
         Transport::Tls => {
-            let shaken = tokio::time::timeout(limit, hub.tls.connect(name, stream)).await;
-            match shaken.map_err(std::io::Error::from).flatten() {
-                Ok(stream) => drop(tokio::spawn(serve(hub.clone(), stream, peer, transport, Some(ready)))),
-                Err(e) => {
-                    hub.crowd.leave(peer.ip());
-                    return Err(e);
-                }
-            }
+            let stream = tokio::time::timeout(limit, hub.tls.connect(name, stream)).await??;
+            drop(tokio::spawn(serve(hub.clone(), stream, came, transport, Some(ready))));
         }
-        _ => drop(tokio::spawn(serve(hub.clone(), stream, peer, transport, Some(ready)))),
+        _ => drop(tokio::spawn(serve(hub.clone(), stream, came, transport, Some(ready)))),
     }
     opened.await.map_err(|_| std::io::Error::other("the connection broke at once"))
 }
@@ -282,14 +307,14 @@ pub(super) async fn connect(hub: &Arc<Hub>, peer: SocketAddr, transport: Transpo
 pub(super) async fn serve<S>(
     hub: Arc<Hub>,
     stream: S,
-    peer: SocketAddr,
+    came: Came,
     transport: Transport,
     ready: Option<tokio::sync::oneshot::Sender<()>>,
 ) where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (mut reader, writer) = tokio::io::split(stream);
-    let Some(open) = open(&hub, writer, peer, transport).await else { return };
+    let Some(open) = open(&hub, writer, came, transport).await else { return };
     if let Some(ready) = ready {
         ready.send(()).ok();
     }
@@ -404,9 +429,15 @@ mod tests {
     fn hosts_of_one_ipv6_network_share_their_number_of_connections() {
         let crowd = Crowd::default();
         let host = |i: u128| IpAddr::V6((0x2001_0db8u128 << 96 | i).into());
-        assert_eq!((0..10).filter(|i| crowd.enter(host(*i), 100, 3)).count(), 3);
-        crowd.leave(host(9));
-        assert!(crowd.enter(host(77), 100, 3));
+        let mut places: Vec<Place> = (0..10).filter_map(|i| crowd.enter(host(i), 100, 3)).collect();
+        assert_eq!(places.len(), 3);
+        drop(places.pop());
+        assert!(crowd.enter(host(77), 100, 3).is_some());
+        let ours = crowd.opened();
+        assert_eq!(crowd.count(), 3);
+        assert!(crowd.enter(IpAddr::from([192, 0, 2, 1]), 3, 3).is_some(), "ours take nobody's place");
+        drop((ours, places));
+        assert_eq!(crowd.count(), 0);
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 //! The rules are in [`super::reliable`] and [`super::session_timer`]; here they meet the SIP library.
 
 use super::agent::{outcome, refuse, unanswered};
-use super::dialogs::{capabilities, sdp_headers};
+use super::dialogs::{capabilities, changing, sdp_headers};
 use super::event::{DialogId, EndWhy, SipError};
 use super::hub::Hub;
 use super::reliable::{Overdue, Received, Reliability, Sent, Way};
@@ -10,6 +10,7 @@ use super::session_timer::{Asked, Session, Wants};
 use super::time::now;
 use super::uri::for_library;
 use crate::clock::Mono;
+use rsipstack::dialog::dialog::DialogState;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::prelude::ToTypedHeader;
 use rsipstack::sip::{HasHeaders, Header, HeadersExt, Method, Param, Request, Response, SipMessage, StatusCodeKind};
@@ -44,6 +45,8 @@ pub(super) struct Timed {
     heard_answer: bool,
     /// Our answer, waiting for the PRACK of what came before it.
     answer: Option<String>,
+    /// Branch of the INVITE that was cancelled last.
+    cancelled: Option<String>,
     /// There is another time to wait for.
     pub wake: Arc<Notify>,
 }
@@ -252,13 +255,55 @@ fn prack(hub: &Hub, id: DialogId, dialog: &InviteDialog, response: &Response, rs
     Some(Request { method: Method::PRack, uri, headers: headers.into(), body: Vec::new(), version: invite.version })
 }
 
+/// Takes back a call of ours that is over for us: its INVITE is cancelled now if anything was heard of it, else with its
+/// first provisional response (RFC 3261 section 9.1). By ourselves and not by the library, which would look up its
+/// address anew: a CANCEL must go to the server that its INVITE went to.
+pub(super) fn cancel(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog) {
+    if !matches!(dialog.state(), DialogState::Trying(_) | DialogState::Early(..)) {
+        return;
+    }
+    let invite = dialog.initial_request();
+    let branch = invite.via_header().ok().map(|via| via.value().to_string());
+    let target = hub.entry(id, |e| {
+        let new = e.timed.cancelled != branch;
+        e.timed.cancelled = branch;
+        new.then(|| (e.timed.target.clone(), e.inviting.clone()))
+    });
+    let (Some(Some((target, inviting))), Some(request)) = (target, cancel_of(invite)) else { return };
+    let hub = hub.clone();
+    tokio::spawn(async move {
+        send(hub.clone(), request, target).await;
+        // Who never answers the INVITE itself is not waited for longer than this (the same section).
+        tokio::time::sleep(hub.linger()).await;
+        if hub.entry(id, |e| e.over).unwrap_or(false) {
+            inviting.into_iter().for_each(|i| i.abort());
+            hub.forget(id);
+        }
+    });
+}
+
+/// The CANCEL of an INVITE: its first Via, ends, Call-ID, number and routes, and nothing else.
+fn cancel_of(mut invite: Request) -> Option<Request> {
+    let number = invite.cseq_header().ok()?.seq().ok()?;
+    let mut first = true;
+    invite.headers.retain(|h| match h {
+        Header::Via(_) => std::mem::replace(&mut first, false),
+        Header::From(_) | Header::To(_) | Header::CallId(_) | Header::Route(_) | Header::MaxForwards(_) => true,
+        _ => false,
+    });
+    invite.headers.push(Header::CSeq(format!("{number} CANCEL").into()));
+    invite.headers.push(Header::ContentLength(0u32.into()));
+    (invite.method, invite.body) = (Method::Cancel, Vec::new());
+    Some(invite)
+}
+
 /// Sends a request that the library has no call for, and waits until it is answered or given up.
 async fn send(hub: Arc<Hub>, request: Request, target: Option<SipAddr>) {
     let Ok(key) = TransactionKey::from_request(&request, TransactionRole::Client) else { return };
     let mut tx = Transaction::new_client(key, request, hub.endpoint.clone(), None);
     tx.destination = target;
     if let Err(error) = tx.send().await {
-        tracing::debug!(%error, "a PRACK could not be sent");
+        tracing::debug!(%error, "a PRACK or CANCEL could not be sent");
         return;
     }
     while let Some(message) = tx.receive().await {
@@ -313,7 +358,7 @@ async fn refresh(hub: Arc<Hub>, id: DialogId, interval: u32) {
         let headers = || {
             let min = hub.gate.settings.session_min_s;
             let expires = Header::SessionExpires(format!("{interval};refresher=uac").into());
-            [expires, Header::MinSE(min.to_string().into())].into_iter().chain(capabilities()).collect::<Vec<_>>()
+            [expires, Header::MinSE(min.to_string().into())].into_iter().chain(changing()).collect::<Vec<_>>()
         };
         let limit = hub.gate.settings.t1 * 70;
         let sent = match (takes_update, described) {
@@ -347,7 +392,7 @@ async fn refresh(hub: Arc<Hub>, id: DialogId, interval: u32) {
 
 /// Sends a re-INVITE with an offer; a success, or why not.
 pub(super) async fn offer(hub: &Arc<Hub>, id: DialogId, sdp: String) -> Result<Response, SipError> {
-    let response = offer_with(hub, id, sdp.clone(), capabilities().into()).await?;
+    let response = offer_with(hub, id, sdp.clone(), changing().into()).await?;
     match response.status_code.code() {
         200..=299 => {
             hub.entry(id, |e| e.timed.describe(Some(sdp), None));

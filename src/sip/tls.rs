@@ -5,10 +5,10 @@ use super::event::SipError;
 use super::gate::lock;
 use super::hub::Hub;
 use super::settings::TlsFiles;
+use super::stream::Came;
 use super::transport::Transport;
 use super::{stream, websocket};
 use std::io::{Error, ErrorKind};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -145,15 +145,14 @@ pub(super) async fn watch(hub: Arc<Hub>) {
 }
 
 /// A connection to the port of SIP over TLS, or of secure WebSocket.
-pub(super) async fn serve(hub: Arc<Hub>, stream: TcpStream, peer: SocketAddr, transport: Transport) {
+pub(super) async fn serve(hub: Arc<Hub>, stream: TcpStream, came: Came, transport: Transport) {
     let shaken = tokio::time::timeout(hub.gate.settings.tcp_message_limit, hub.tls.accept(stream)).await;
     let Ok(Ok(stream)) = shaken else {
         bump(&hub.gate.counters.tls_failed);
-        hub.crowd.leave(peer.ip());
         return;
     };
     match transport {
-        Transport::Wss => websocket::serve(hub, stream, peer, transport).await,
-        _ => stream::serve(hub, stream, peer, transport, None).await,
+        Transport::Wss => websocket::serve(hub, stream, came, transport).await,
+        _ => stream::serve(hub, stream, came, transport, None).await,
     }
 }

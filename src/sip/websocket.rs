@@ -2,12 +2,11 @@
 
 use super::counters::bump;
 use super::hub::Hub;
-use super::stream::{Outlet, open};
+use super::stream::{Came, Outlet, open};
 use super::transport::Transport;
 use super::wire::MAX_HEAD;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
@@ -37,7 +36,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Outlet for SplitSink<We
 }
 
 /// Shakes hands and reads messages until the end.
-pub(super) async fn serve<S>(hub: Arc<Hub>, stream: S, peer: SocketAddr, transport: Transport)
+pub(super) async fn serve<S>(hub: Arc<Hub>, stream: S, came: Came, transport: Transport)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -49,11 +48,11 @@ where
     let shaken = tokio::time::timeout(hub.gate.settings.tcp_message_limit, shaking).await;
     let Ok(Ok(socket)) = shaken else {
         bump(&hub.gate.counters.tcp_refused);
-        hub.crowd.leave(peer.ip());
         return;
     };
     let (outlet, mut frames) = socket.split();
-    let Some(open) = open(&hub, outlet, peer, transport).await else { return };
+    let peer = came.peer;
+    let Some(open) = open(&hub, outlet, came, transport).await else { return };
     loop {
         let next = tokio::time::timeout(hub.gate.settings.tcp_idle_limit, frames.next());
         let frame = tokio::select! {

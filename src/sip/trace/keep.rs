@@ -195,8 +195,7 @@ impl Keep {
 
     /// What is to be written now; what is over for good is forgotten.
     pub fn due(&mut self, now: u64) -> Vec<Gathered> {
-        let mut due = Vec::new();
-        let mut over = Vec::new();
+        let (mut due, mut over, mut spared) = (Vec::new(), Vec::new(), Vec::new());
         for (call, group) in &mut self.calls {
             let ended = group.ending.as_ref().map(|(_, at)| *at);
             let age = ended.map(|at| now.saturating_sub(at));
@@ -209,6 +208,8 @@ impl Keep {
                 if first && group.is_ordinary() && !self.allowance.take(now) {
                     group.spared = true;
                     self.spared += 1;
+                    // Its room is for calls that somebody will ask about.
+                    spared.append(&mut group.legs);
                 } else if !group.spared {
                     due.push(*call);
                 }
@@ -218,6 +219,7 @@ impl Keep {
             }
         }
         let mut traces: Vec<Gathered> = due.iter().filter_map(|c| self.trace_of(*c)).collect();
+        spared.iter().for_each(|(_, leg)| self.forget(leg));
         for call in over {
             for (_, leg) in self.calls.remove(&call).map(|g| g.legs).unwrap_or_default() {
                 self.forget(&leg);
@@ -434,5 +436,27 @@ mod tests {
         keep.join(CallId::new(2, 7), "later".into(), Role::Caller, 3 * SOON);
         keep.end(CallId::new(2, 7), Ending { cause: ORDINARY, ..Ending::default() }, 3 * SOON);
         assert_eq!(keep.due(4 * SOON).len(), 1);
+    }
+
+    #[test]
+    fn calls_that_are_spared_leave_their_room_to_one_that_failed() {
+        let mut keep = Keep::for_traces(2000);
+        let ended = |keep: &mut Keep, n: u64, cause: u16| {
+            let (at, id, call) = (n * 2000, format!("c{n}"), CallId::new(n as i64, 7));
+            keep.message(seen(at, "INVITE", &id));
+            keep.join(call, id, Role::Caller, at);
+            keep.end(call, Ending { cause, ..Ending::default() }, at + 1);
+        };
+        // 500 a second, 33 of which are kept.
+        for n in 0..10_000 {
+            ended(&mut keep, n, 16);
+            if n % 50 == 0 {
+                keep.due(n * 2000);
+            }
+        }
+        assert!(keep.legs.len() < 2000 && keep.spared() > 8000, "{} legs, {} spared", keep.legs.len(), keep.spared());
+        ended(&mut keep, 10_001, 41);
+        let due = keep.due(10_001 * 2000 + 1 + SOON);
+        assert!(due.iter().any(|t| t.ending.cause == 41 && t.messages.len() == 1), "{}", due.len());
     }
 }

@@ -115,8 +115,9 @@ impl Tracer {
         data: impl FnOnce() -> Vec<u8>,
     ) {
         let Some(inner) = &self.0 else { return };
-        // What was refused may fill only half of the room: calls come first.
-        let room = if why.is_some() { QUEUE / 2 } else { QUEUE };
+        // What was refused may fill only half of the room: calls come first. The last quarter is for what calls begin and
+        // end with: a trace that misses a message is a trace, one that never ends takes room for a day.
+        let room = if why.is_some() { QUEUE / 2 } else { QUEUE / 4 * 3 };
         if inner.queue.len() >= room || inner.figures.waiting.load(Relaxed) >= QUEUE_BYTES {
             inner.figures.lost.fetch_add(1, Relaxed);
             return;
