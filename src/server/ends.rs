@@ -78,7 +78,7 @@ impl Switchboard {
             Leg::Caller => Some(line.dialog),
             Leg::Seat => {
                 if let Some(asked) = line.referring.take() {
-                    self.let_go(&asked.trying);
+                    self.let_go(&asked.trying.user, &asked.trying.reach);
                 }
                 let seat = self.lines.get_mut(&call).and_then(|l| l.seat.take());
                 seat.and_then(|mut seat| {

@@ -1,10 +1,10 @@
 //! One call as the switchboard knows it: which dialogs, what was described, what its record will need.
 
+use super::callee::Reach;
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
 use super::referring::Referring;
 use super::routes::RouteKind;
-use super::seats::Reach;
 use super::secure::{Secured, place};
 use super::shard::{App, ShardHandle};
 use super::supervisors::SupervisorLine;
@@ -97,8 +97,8 @@ pub(super) struct Line {
 /// A seat that is being called or has answered.
 pub(super) struct SeatLine {
     pub user: String,
-    /// Where it is called: one of its phones.
-    pub address: String,
+    /// How it is called: one of its phones, an address, a number.
+    pub reach: Reach,
     /// None while the dialling is under way.
     pub dialog: Option<DialogId>,
     /// Names this dialling.
@@ -117,8 +117,6 @@ pub(super) struct SeatLine {
     pub rang: bool,
     /// Until it answers.
     pub sockets: Option<MediaSockets>,
-    /// Where its phone registered from.
-    pub source: Option<IpAddr>,
     pub order: TransferOrder,
     /// Users and addresses that could not be had for this order.
     pub tried: Vec<String>,

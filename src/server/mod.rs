@@ -13,6 +13,7 @@
 mod arrivals;
 mod back_office;
 pub mod bus;
+mod callee;
 pub mod disk;
 mod ends;
 pub mod hotline;

@@ -1,9 +1,10 @@
 //! Transfers that the caller's own trunk is asked to make (REFER, RFC 3515): where it can, the call leaves us, and costs
 //! no line of ours. Where it cannot, or says nothing, the two are bridged as ever.
 
+use super::callee::Reach;
 use super::line::Line;
 use super::outbound::Role;
-use super::seats::{TEL, Trying, failure_of};
+use super::seats::{Trying, failure_of};
 use super::switchboard::Switchboard;
 use super::trunks::TransferBy;
 use crate::call::{CallEvent, CallInput, EndReason, LegFailure};
@@ -40,13 +41,12 @@ const fn of_the_person(code: u16) -> bool {
 }
 
 impl Switchboard {
-    /// What Refer-To is to name, where a call is to be transferred by its own trunk.
-    pub(super) fn refer_to(&self, line: &Line, uri: &str) -> Option<String> {
+    /// What Refer-To is to name, where a call is to be transferred by its own trunk: a number, for which the rules are
+    /// asked; never what a phone registered, else who holds one seat's password would call anywhere at the trunk's cost.
+    pub(super) fn refer_to(&self, line: &Line, reach: &Reach) -> Option<String> {
+        let Reach::Number { role: Role::Flow, number } = reach else { return None };
         let trunk = self.p.trunks.named(line.trunk.as_deref()?).filter(|t| t.transfer == TransferBy::Refer)?;
-        match uri.strip_prefix(TEL) {
-            Some(number) => trunk.address_of(number),
-            None => trunk.is_there(uri).then(|| uri.to_owned()),
-        }
+        trunk.address_of(number)
     }
 
     /// Asks the caller's trunk. What it says comes to [`Switchboard::referred`].
@@ -121,8 +121,8 @@ impl Switchboard {
             return;
         }
         let failure = failure_of(code);
-        self.let_go(&trying);
-        let had = if matches!(failure, LegFailure::Failed(_)) { trying.reach.uri } else { trying.user };
+        self.let_go(&trying.user, &trying.reach);
+        let had = if matches!(failure, LegFailure::Failed(_)) { trying.reach.name() } else { trying.user };
         trying.tried.push(had);
         self.next_seat(call, trying.order, trying.tried, Some(failure));
     }
@@ -133,13 +133,5 @@ impl Switchboard {
         let taken = line.referring.as_ref().is_some_and(|r| r.accepted);
         line.taken_over |= taken;
         taken
-    }
-
-    /// A seat that was to be called is not: it is free again.
-    pub(super) fn let_go(&mut self, trying: &Trying) {
-        self.roster.free(&trying.user);
-        if trying.reach.uri.starts_with(TEL) {
-            self.outbound().over(Role::Flow, &trying.user);
-        }
     }
 }

@@ -1,9 +1,9 @@
 //! Transfers that a seat asks for by its own phone: handing the caller on, and taking another phone's place.
 
+use super::callee::{Reach, one_seat};
 use super::hotline::TestRoute;
 use super::line::SeatLine;
 use super::routes::{Listening, RouteKind};
-use super::seats::{ONE, Reach};
 use super::secure;
 use super::shard::{NewLeg, ShardCommand};
 use super::switchboard::Switchboard;
@@ -29,7 +29,7 @@ impl Switchboard {
             kind: RouteKind::Inside,
             listening: Listening::Keys,
             file: None,
-            target: format!("{ONE}{to}"),
+            target: one_seat(to),
             record: false,
         })
     }
@@ -48,8 +48,8 @@ impl Switchboard {
             None => None,
         };
         let queue = match &attended {
-            Some((user, ..)) => format!("{ONE}{user}"),
-            None => self.transfer_target(to).filter(|q| *q != format!("{ONE}{seat}")).ok_or(403u16)?,
+            Some((user, ..)) => one_seat(user),
+            None => self.transfer_target(to).filter(|q| *q != one_seat(seat)).ok_or(403u16)?,
         };
         let line = self.lines.get_mut(&call).ok_or(481u16)?;
         let Some(mine) = line.seat.as_mut().filter(|s| s.answered && line.referrer.is_none()) else { return Err(491) };
@@ -68,7 +68,7 @@ impl Switchboard {
     fn transfer_target(&self, to: &str) -> Option<String> {
         let seats = &self.p.settings.seats;
         if seats.iter().any(|s| s.user == to) {
-            return Some(format!("{ONE}{to}"));
+            return Some(one_seat(to));
         }
         seats.iter().any(|s| s.queues.iter().any(|q| q == to)).then(|| to.to_owned())
     }
@@ -78,8 +78,8 @@ impl Switchboard {
         let &(call, Leg::Caller) = self.dialogs.get(&dialog)? else { return None };
         let line = self.lines.get(&call).filter(|l| l.seat_calling.as_deref() == Some(seat))?;
         let there = line.seat.as_ref().filter(|s| s.answered)?;
-        let contact = self.p.agent.contacts(&there.user).into_iter().rfind(|c| c.target() == there.address)?;
-        let reach = Reach { uri: contact.target(), source: Some(contact.source), transport: Some(contact.transport) };
+        let reach =
+            self.p.agent.contacts(&there.user).iter().map(Reach::from).rfind(|r| r.name() == there.reach.name())?;
         Some((there.user.clone(), reach, there.dialog?))
     }
 
@@ -134,7 +134,6 @@ impl Switchboard {
             described: Some(answer.clone()),
             asked: None,
             sockets: None,
-            source: Some(source),
             ..before
         });
         self.roster.free(&before.user);

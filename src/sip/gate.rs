@@ -786,7 +786,8 @@ mod tests {
     #[test]
     fn a_head_that_grows_beyond_what_is_read_when_it_is_rewritten_is_too_large() {
         let fit = MAX_HEAD - message("INVITE", "400", 1, "").len();
-        let sent = |longer: usize| message("INVITE", "400", 1, "").replace("z9hG4bK", &"z9hG4bK".repeat(1 + longer / 7));
+        let sent =
+            |longer: usize| message("INVITE", "400", 1, "").replace("z9hG4bK", &"z9hG4bK".repeat(1 + longer / 7));
         let g = gate(9);
         assert_eq!(send(&g, &sent(fit), 0), 513, "it takes a line and gives it back");
         assert_eq!(g.calls(|c| c.active()), 0);
