@@ -323,3 +323,26 @@ async fn a_seat_that_gives_up_while_it_rings_ends_the_call_there() {
     let call = record(&running).await;
     assert_eq!((call.outcome.as_deref(), call.hung_up_by.as_deref()), (Some("abandoned"), Some("seat")));
 }
+
+/// Privacy (RFC 3323) is about what the one called is shown, not about who we know has called.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_that_hides_its_number_is_named_in_the_record_and_not_to_the_number_called() {
+    let mut far = Far::new().await;
+    let running = common::start(|s| lets_out(s, vec![Trunk { shows: None, ..trunk(far.at(), 1) }], 1)).await;
+    let seat = Client::new(running.sip).await;
+    let me = seat.socket.local_addr().unwrap();
+    let invite = |cseq: u32, proof: &str| {
+        let text = seat.request("INVITE", NUMBER, "hides", cseq, "", &format!("Privacy: id\r\n{proof}"), OFFER);
+        text.replace(&format!("From: <sip:c@{me}>"), &format!("From: <sip:{}@{}>", SEAT.0, running.sip))
+    };
+    seat.send(&invite(1, "")).await;
+    let uri = format!("sip:{NUMBER}@{}", running.sip);
+    let proof = authorization(&seat.final_answer().await, SEAT, 1, ("INVITE", &uri));
+    seat.send(&invite(2, &proof)).await;
+    far.called(&running).await;
+    assert!(header(&far.invite, "From").contains("sip:anonymous@"), "{}", far.invite);
+    far.reply(&far.invite, "486 Busy Here", false).await;
+    assert!(seat.final_answer().await.starts_with("SIP/2.0 486"));
+    let call = record(&running).await;
+    assert!(call.private, "{call:?}");
+}

@@ -37,8 +37,12 @@ fn with_origin(profile: Value, origin: &Origin, anonymous: bool) -> Value {
 }
 
 impl Switchboard {
-    /// The caller's number: what a trunk vouches for goes before what the caller says, written as we write numbers.
-    pub(super) fn caller_of(&self, from: String, identity: &Identity) -> String {
+    /// The caller's number: what a trunk vouches for goes before what the caller says, written as we write numbers. A seat
+    /// is who it proved to be, also where it hides its number from those it calls.
+    pub(super) fn caller_of(&self, from: String, seat: Option<&str>, identity: &Identity) -> String {
+        if let Some(seat) = seat {
+            return seat.to_owned();
+        }
         if identity.private || from.eq_ignore_ascii_case(ANONYMOUS) {
             return ANONYMOUS.into(); // not kept, not said, not shown
         }
@@ -54,7 +58,7 @@ impl Switchboard {
         else {
             return;
         };
-        let from = self.caller_of(from_user, &identity);
+        let from = self.caller_of(from_user, seat.as_deref(), &identity);
         let trunk = identity.trunk.as_deref();
         let outward = self.outward(seat.as_deref(), &to_user);
         let origin = Origin { outward: outward.is_some(), ..origin_of(&identity) };

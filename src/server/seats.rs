@@ -4,6 +4,7 @@ use super::callee::{Callee, Reach};
 use super::hotline::Seat;
 use super::line::{SeatLine, accepted};
 use super::outbound::Role;
+use super::outward::ANONYMOUS;
 use super::secure::{self, AskWhere};
 use super::shard::{NewLeg, ShardCommand};
 use super::switchboard::{Dialled, Switchboard};
@@ -12,6 +13,7 @@ use super::trunks::Way;
 use crate::call::{CallInput, LegFailure, TransferStage};
 use crate::dialplan::{TransferOrder, TransferResult};
 use crate::ids::{CallId, Leg};
+use crate::pii::Pii;
 use crate::sdp;
 use crate::sip::trace::Role as LegRole;
 use crate::sip::{Contact, Dial, DialogId, SipError};
@@ -277,7 +279,8 @@ impl Switchboard {
         }
         let trunk = way.as_ref().and_then(|w| self.p.trunks.get(w.trunk)).cloned();
         let Some(line) = self.lines.get(&call) else { return Err(LegFailure::Failed(481)) };
-        let (codec, from, hops, outward) = (line.codec, line.from.clone(), line.hops, line.outward);
+        let (codec, hops, outward) = (line.codec, line.hops, line.outward);
+        let from = if line.origin.private { Pii::new(ANONYMOUS) } else { line.from.clone() };
         let sockets = self.p.ports.take(now()).map_err(|e| {
             tracing::warn!(%call, "no seat can be called: {e}");
             LegFailure::Failed(503)
