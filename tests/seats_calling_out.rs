@@ -346,3 +346,27 @@ async fn a_seat_that_hides_its_number_is_named_in_the_record_and_not_to_the_numb
     let call = record(&running).await;
     assert!(call.private, "{call:?}");
 }
+
+/// An answer given in a reliable 183 need not come again with the 200 (RFC 6337 section 3.1.1).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_that_gave_its_answer_in_a_reliable_183_is_talked_to_after_a_200_without_one() {
+    let mut far = Far::new().await;
+    let running = common::start(|s| lets_out(s, vec![trunk(far.at(), 1)], 1)).await;
+    let seat = dial(&running, NUMBER, 1500);
+    far.called(&running).await;
+    far.reply(&far.invite, "183 Session Progress\r\nRequire: 100rel\r\nRSeq: 1", true).await;
+    let prack = far.c.request_heard().await;
+    assert!(prack.starts_with("PRACK "), "{prack}");
+    far.reply(&prack, "200 OK", false).await;
+    far.reply(&far.invite, "200 OK", false).await;
+    let ack = far.c.request_heard().await;
+    assert!(ack.starts_with("ACK "), "{ack}");
+    far.sound(1600.0, 1000).await;
+    let bye = far.c.request_heard().await;
+    assert!(bye.starts_with("BYE "), "{bye}");
+    far.reply(&bye, "200 OK", false).await;
+    let seat = seat.await.unwrap();
+    assert_eq!((seat.code, seat.by_them), (200, false), "the seat hung up, not we");
+    assert!(ms_of(&seat.heard, 1600.0) > 600, "{} ms of the answered call heard", ms_of(&seat.heard, 1600.0));
+    assert!(record(&running).await.bridged);
+}

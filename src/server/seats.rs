@@ -417,6 +417,8 @@ impl Switchboard {
                 let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured });
                 line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg, early: false, outside });
             }
+            // An UPDATE has changed what that answer said.
+            None if seat.described.is_some() => {}
             // It had early media: its leg is there, and the answer may describe another place.
             None => {
                 let signalling = Some(signalling);
