@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use zongji::call::{CallEvent, TransferStage};
 use zongji::server::hotline::Seat;
+use zongji::server::outbound::{Role, Rule};
 use zongji::server::phone::{Act, Phone, PhoneNews, PhoneSettings, Step, When};
+use zongji::server::trunks::{Server, TransferBy, Trunk};
 use zongji::sip::*;
 
 const OTHER: (&str, &str) = ("8002", "secret-8002");
@@ -388,4 +390,56 @@ async fn a_call_with_no_hop_left_or_back_from_a_loop_is_refused() {
     assert!(looped.starts_with("SIP/2.0 482"), "{looped}");
     assert_eq!(a.agent.counters().loops, 1);
     a.agent.hangup(out).await;
+}
+
+/// The colleague is at a telephone outside, and the caller's trunk is asked to make the call (REFER): it accepts, tells
+/// nothing, and hangs up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_hears_that_its_transfer_worked_when_the_trunk_took_the_caller_over_without_a_word() {
+    let carrier = tokio::net::UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let at = carrier.local_addr().unwrap();
+    let running = common::start(|s| {
+        let (user, password) = (OTHER.0.into(), OTHER.1.into());
+        let phone = Some("01012345678".into());
+        s.seats.push(Seat { user, password, queues: vec!["vip".into()], skills: vec![], phone });
+        let allow = vec!["010".into()];
+        s.outbound = vec![Rule { role: Role::Flow, allow, deny: vec![], at_once: 1, per_hour: 100 }];
+        s.trunks = vec![Trunk {
+            name: "carrier".into(),
+            servers: vec![Server { address: format!("sip:{at}"), priority: 0, weight: 1 }],
+            options_s: 0,
+            transfer: TransferBy::Refer,
+            ..Trunk::default()
+        }];
+    })
+    .await;
+    let mut watch = common::Watch::of(&running);
+    let mut a = Desk::new(running.sip, SEAT).await;
+    let c = Client { socket: carrier, to: running.sip };
+    c.send(&c.request("INVITE", "400", "untold", 1, "", "", OFFER)).await;
+    let tag = tag_of(&c.final_answer().await);
+    c.send(&c.request("ACK", "400", "untold", 1, &tag, "", "")).await;
+    watch.until("greeted", |e| matches!(e, CallEvent::PromptStarted { .. })).await;
+    let key = "Signal=4\r\nDuration=100\r\n";
+    let info = c.request("INFO", "400", "untold", 2, &tag, "Content-Type: application/dtmf-relay\r\n", "");
+    c.send(&(info.replace("Content-Length: 0", &format!("Content-Length: {}", key.len())) + key)).await;
+    a.answer().await;
+    watch.until("bridged", |e| matches!(e, CallEvent::Transfer { stage: TransferStage::Bridged, .. })).await;
+    let taken = a.ask_proved("REFER", 10, &format!("Refer-To: <sip:8002@{}>\r\n", running.sip)).await;
+    assert!(taken.starts_with("SIP/2.0 202"), "{taken}");
+    let trying = a.asked().await;
+    a.reply(&trying, "200 OK", "").await;
+    let refer = c.request_heard().await;
+    assert!(refer.starts_with("REFER "), "{refer}");
+    let kept = ["Via", "From", "To", "Call-ID", "CSeq"].map(|n| format!("{n}: {}\r\n", header(&refer, n))).concat();
+    c.send(&format!("SIP/2.0 202 Accepted\r\n{kept}Content-Length: 0\r\n\r\n")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    c.send(&c.request("BYE", "400", "untold", 3, &tag, "", "")).await;
+    let last = a.asked().await;
+    assert!(last.ends_with("SIP/2.0 200 OK\r\n"), "{last}");
+    a.reply(&last, "200 OK", "").await;
+    let bye = a.asked().await;
+    assert!(bye.starts_with("BYE "), "{bye}");
+    a.reply(&bye, "200 OK", "").await;
+    running.settle().await;
 }

@@ -257,3 +257,30 @@ async fn what_a_phone_registered_is_called_where_it_registered_from_and_never_na
     assert!(asked.is_err(), "the trunk is asked for nothing: {asked:?}");
     carrier.bye().await;
 }
+
+/// A NOTIFY of 100 has to come at once (RFC 3515 section 2.4.4): it takes nothing back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trunk_that_tells_no_more_than_that_it_tries_and_hangs_up_has_taken_the_caller_over() {
+    let mut carrier = Carrier::new().await;
+    let ports = carrier.hotline.hotline.free_ports() + 1;
+    carrier.referred().await;
+    carrier.notify("100 Trying").await;
+    carrier.bye().await;
+    let (call, transfer) = carrier.over(ports).await;
+    assert_eq!(call.outcome.as_deref(), Some("transferred"), "{call:?}");
+    assert!(call.reason.as_deref().is_some_and(|r| r.contains("told no result")), "{call:?}");
+    assert_eq!(transfer.result.as_deref(), Some("connected"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_hangs_up_while_the_person_rings_was_not_taken_over() {
+    let mut carrier = Carrier::new().await;
+    let ports = carrier.hotline.hotline.free_ports() + 1;
+    carrier.referred().await;
+    carrier.notify("180 Ringing").await;
+    carrier.until(TransferStage::Ringing).await;
+    carrier.bye().await;
+    let (call, transfer) = carrier.over(ports).await;
+    assert_ne!(call.outcome.as_deref(), Some("transferred"), "{call:?}");
+    assert_eq!(transfer.result.as_deref(), Some("cancelled"));
+}

@@ -32,6 +32,8 @@ pub enum Why {
     Terminated,
     /// The caller's trunk took the caller to a person by itself.
     TakenOver,
+    /// The trunk accepted to do so, told no result and hung up.
+    TakenOverUntold,
     /// The longest time with us.
     TimeLimit,
     /// The flow went round and round.
@@ -229,7 +231,7 @@ impl EndReason {
 const fn cause_of(why: Why) -> (u16, HungUpBy) {
     use HungUpBy::{Caller, Us};
     match why {
-        Why::GaveUp | Why::CallerLeft | Why::GaveUpEarly => (16, Caller),
+        Why::GaveUp | Why::CallerLeft | Why::GaveUpEarly | Why::TakenOverUntold => (16, Caller),
         Why::Said | Why::TakenOver => (16, Us),
         Why::Lost | Why::LostEarly => (27, Us),
         Why::LinesFull | Why::NoPort => (34, Us),
@@ -310,6 +312,10 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
             "the caller's trunk took the caller to the number asked for (REFER)",
             "主叫所在中继已按 REFER 将主叫直接转接到目标号码",
         ),
+        Why::TakenOverUntold => (
+            "the caller's trunk hung up during the transfer that it had accepted (REFER) and told no result: it counts as done",
+            "主叫所在中继接受 REFER 后未告知结果即挂机，按转接成功处理",
+        ),
         Why::TimeLimit => ("the call reached its time limit", "通话达到最长时限"),
         Why::FlowCircle => {
             ("the flow runs in a circle: see the nodes it went through", "流程陷入循环：请查看经过的节点")
@@ -357,7 +363,7 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
 mod tests {
     use super::*;
 
-    const ALL: [Why; 32] = [
+    const ALL: [Why; 33] = [
         Why::GaveUp,
         Why::CallerLeft,
         Why::Lost,
@@ -371,6 +377,7 @@ mod tests {
         Why::HeldTooLong,
         Why::Terminated,
         Why::TakenOver,
+        Why::TakenOverUntold,
         Why::TimeLimit,
         Why::FlowCircle,
         Why::FaxCalling,

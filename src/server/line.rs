@@ -10,7 +10,7 @@ use super::shard::{App, ShardHandle};
 use super::supervisors::SupervisorLine;
 use super::trunks::Way;
 use crate::browser::Negotiator;
-use crate::call::{CallRecord, EndReason, HungUpBy};
+use crate::call::{CallRecord, EndReason, HungUpBy, Why};
 use crate::clock::Mono;
 use crate::dialplan::{FlowSet, Outcome, TransferOrder, TransferResult};
 use crate::pii::Pii;
@@ -88,8 +88,8 @@ pub(super) struct Line {
     pub trunk: Option<String>,
     /// A transfer that this trunk was asked to make.
     pub referring: Option<Referring>,
-    /// It made one: the caller is no longer here.
-    pub taken_over: bool,
+    /// It made one: the caller is no longer here, and this is what the record says of it.
+    pub taken_over: Option<Why>,
     /// Hops left for the calls that follow from this one.
     pub hops: u8,
 }
@@ -180,7 +180,7 @@ impl Line {
             attended: None,
             trunk: None,
             referring: None,
-            taken_over: false,
+            taken_over: None,
             hops: 70,
         }
     }

@@ -7,7 +7,7 @@ use super::outbound::Role;
 use super::seats::{Trying, failure_of};
 use super::switchboard::Switchboard;
 use super::trunks::TransferBy;
-use crate::call::{CallEvent, CallInput, EndReason, LegFailure};
+use crate::call::{CallEvent, CallInput, EndReason, LegFailure, Why};
 use crate::ids::{CallId, Leg};
 use crate::sip::{ReferLimits, SipError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) struct Referring {
     pub trying: Trying,
     /// Names this asking.
     attempt: u64,
-    /// The trunk has accepted it, and has told nothing of it since.
+    /// The trunk has accepted it, and has not told since that it rings somewhere.
     accepted: bool,
 }
 
@@ -80,16 +80,17 @@ impl Switchboard {
         let waiting = line.referring.as_mut().filter(|r| r.attempt == attempt);
         match (what, waiting) {
             (What::Progress(code), Some(waiting)) => {
-                waiting.accepted = code == 202;
+                // A 100 has to come at once (RFC 3515 section 2.4.4), and says nothing.
+                waiting.accepted |= code == 202;
                 if (180..200).contains(&code) {
+                    waiting.accepted = false;
                     self.tell_seat(call, CallInput::SeatRinging);
                 }
             }
             (What::Progress(_), None) => {}
             // It counts even when nobody waited any longer: the caller is there now.
             (What::Over(Ok(200..=299)), _) => {
-                line.taken_over = true;
-                self.handed_on(call, 200);
+                self.taken(call, Why::TakenOver);
                 self.tell(call, CallInput::TakenOver);
             }
             // The caller's dialog is over: that is told by itself, and ends the call.
@@ -129,9 +130,19 @@ impl Switchboard {
 
     /// Whether a BYE of the caller's side is the end of a transfer: some trunks accept one, tell nothing and hang up.
     pub(super) fn is_taken_over(&mut self, call: CallId) -> bool {
-        let Some(line) = self.lines.get_mut(&call) else { return false };
+        let Some(line) = self.lines.get(&call) else { return false };
         let taken = line.referring.as_ref().is_some_and(|r| r.accepted);
-        line.taken_over |= taken;
+        if taken {
+            self.taken(call, Why::TakenOverUntold);
+        }
         taken
+    }
+
+    /// The caller is with the person now: the record says how, and a seat that handed the caller on hears of it.
+    fn taken(&mut self, call: CallId, why: Why) {
+        if let Some(line) = self.lines.get_mut(&call) {
+            line.taken_over = Some(why);
+        }
+        self.handed_on(call, 200);
     }
 }

@@ -544,7 +544,7 @@ impl Switchboard {
 
     /// The call ended while caller and seat were joined, the usual end of a good transfer, or while the caller waited.
     pub(super) fn end_transfer(&mut self, call: CallId) {
-        let taken_over = self.lines.get(&call).is_some_and(|l| l.taken_over);
+        let taken_over = self.lines.get(&call).is_some_and(|l| l.taken_over.is_some());
         if let Some(transfer) = self.lines.get_mut(&call).and_then(|l| l.transfer.as_mut())
             && transfer.result.is_none()
         {

@@ -130,6 +130,7 @@ impl Switchboard {
                 ..Facts::default()
             },
             Why::NoAck => Facts { contact: Some(self.contact(line.source)), ..Facts::default() },
+            Why::TakenOver => return EndReason::of(line.taken_over.unwrap_or(reason.why), &Facts::default()),
             Why::Leg => return line.leg_failure.clone().unwrap_or_else(|| reason.clone()),
             _ => return reason.clone(),
         };
