@@ -138,6 +138,29 @@ async fn a_notice_is_not_sent_to_somebody_else() {
     let port = victim.local_addr().unwrap().port().to_string();
     let offer = OFFER.replace("40000", &port).replace("c=IN IP4 127.0.0.1", "c=IN IP4 127.0.0.3");
     caller.send(&caller.request("INVITE", "400", "aimed", 1, "", "", &offer)).await;
-    assert!(caller.final_answer().await.starts_with("SIP/2.0 480"));
+    let first = caller.hear().await;
+    assert!(first.starts_with("SIP/2.0 480") || first.starts_with("SIP/2.0 100"), "no 183: {first}");
+    let last = if first.starts_with("SIP/2.0 1") { caller.hear().await } else { first };
+    assert!(last.starts_with("SIP/2.0 480"), "{last}");
+    caller.send(&caller.request("ACK", "400", "aimed", 1, &tag_of(&last), "", "")).await;
     assert!(tokio::time::timeout(Duration::from_millis(500), victim.recv_from(&mut [0; 99])).await.is_err());
+    assert!(reason(&running).await.contains("another address than the call came from"));
+}
+
+/// Why the only call ended.
+async fn reason(running: &common::Running) -> String {
+    running.settle().await;
+    running.hotline.store().calls(1).await.unwrap().remove(0).reason.unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_without_an_offer_hears_no_notice_and_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = closed(&folder.path().join("closed.wav")).await;
+    let caller = Client::new(running.sip).await;
+    caller.send(&caller.request("INVITE", "400", "late", 1, "", "", "")).await;
+    let last = caller.final_answer().await;
+    assert!(last.starts_with("SIP/2.0 480") && header(&last, "Retry-After").is_empty(), "{last}");
+    caller.send(&caller.request("ACK", "400", "late", 1, &tag_of(&last), "", "")).await;
+    assert!(reason(&running).await.contains("only be played to a call with an offer"));
 }

@@ -44,6 +44,12 @@ pub enum Why {
     FaxAnswering,
     /// The trunk takes calls out only.
     OutOnly,
+    /// The call had no offer, so that no notice could be heard before an answer.
+    NoticeWithoutOffer,
+    /// The caller's description wants the notice somewhere else than the call comes from.
+    NoticeElsewhere,
+    /// Nothing showed in time that the caller is where the notice goes.
+    NoticeUnproved,
     /// The caller gave up before the call's machine began.
     GaveUpEarly,
     /// Signalling broke off before the call's machine began.
@@ -239,6 +245,7 @@ const fn cause_of(why: Why) -> (u16, HungUpBy) {
         Why::NoCodec => (65, Us),
         Why::FaxCalling | Why::FaxAnswering => (88, Us),
         Why::OutOnly => (21, Us),
+        Why::NoticeWithoutOffer | Why::NoticeElsewhere | Why::NoticeUnproved => (31, Us),
         Why::Terminated | Why::EndedEarly | Why::Other => (31, Us),
         Why::NotTaken | Why::NoAck | Why::LastWords | Why::BridgeLimit | Why::HeldTooLong | Why::TimeLimit => (102, Us),
         Why::BadOffer | Why::BadAck => (100, Us),
@@ -249,6 +256,18 @@ const fn cause_of(why: Why) -> (u16, HungUpBy) {
         | Why::Broke
         | Why::ProgramStopped
         | Why::Leg => (41, Us),
+    }
+}
+
+/// The status that refuses a call for this reason, before anything ran on it.
+pub const fn refusal_of(why: Why) -> u16 {
+    match why {
+        Why::NoticeWithoutOffer | Why::NoticeElsewhere | Why::NoticeUnproved => 480,
+        Why::OutOnly => 403,
+        Why::NoCodec => 488,
+        Why::BadOffer => 400,
+        Why::GaveUp | Why::GaveUpEarly => 487,
+        _ => 503,
     }
 }
 
@@ -332,6 +351,19 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
             "refused with 403: the trunk it came by takes calls out only ([[trunk]] direction)",
             "以 403 拒绝：该中继只用于呼出（[[trunk]] direction）",
         ),
+        Why::NoticeWithoutOffer => (
+            "refused with 480: the notice can only be played to a call with an offer, and the INVITE had none ([[notice]])",
+            "以 480 拒绝：INVITE 中没有 SDP，无法播放通知（[[notice]]）",
+        ),
+        Why::NoticeElsewhere => (
+            "refused with 480, the notice was not played: the caller's SDP wants it at another address than the call came \
+             from ([[notice]])",
+            "以 480 拒绝，未播放通知：主叫 SDP 中的地址与信令来源不一致（[[notice]]）",
+        ),
+        Why::NoticeUnproved => (
+            "refused with 480, the notice was cut off: neither RTP nor a PRACK came from where it was sent to ([[notice]])",
+            "以 480 拒绝，通知未播完：通知发往的地址没有 RTP 或 PRACK 返回（[[notice]]）",
+        ),
         Why::GaveUpEarly => ("the caller gave up before the call began", "主叫在通话开始前放弃"),
         Why::LostEarly => ("the caller's signalling broke off before the call began", "通话开始前主叫信令中断"),
         Why::EndedEarly => ("the call was ended before it began", "通话在开始前被结束"),
@@ -363,7 +395,7 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
 mod tests {
     use super::*;
 
-    const ALL: [Why; 33] = [
+    const ALL: [Why; 36] = [
         Why::GaveUp,
         Why::CallerLeft,
         Why::Lost,
@@ -383,6 +415,9 @@ mod tests {
         Why::FaxCalling,
         Why::FaxAnswering,
         Why::OutOnly,
+        Why::NoticeWithoutOffer,
+        Why::NoticeElsewhere,
+        Why::NoticeUnproved,
         Why::GaveUpEarly,
         Why::LostEarly,
         Why::EndedEarly,

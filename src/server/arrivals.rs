@@ -197,6 +197,15 @@ impl Switchboard {
         self.begin(call, App::Hotline(Box::new(machine)), Some(flows), sockets, plan, signalling);
     }
 
+    /// Why no notice can be played to a call, if none can.
+    fn no_notice(&self, call: CallId, plan: Option<&MediaPlan>, signalling: IpAddr) -> Option<Why> {
+        // Our offer could only go out in an answer.
+        let Some(plan) = plan else { return Some(Why::NoticeWithoutOffer) };
+        // Before the ACK a datagram's sender may have written anybody's address into the description.
+        let known = self.lines.get(&call).is_some_and(|l| l.known) || plan.remote.ip() == signalling;
+        (!known).then_some(Why::NoticeElsewhere)
+    }
+
     fn begin_route(
         &mut self,
         call: CallId,
@@ -205,18 +214,12 @@ impl Switchboard {
         plan: Option<MediaPlan>,
         signalling: IpAddr,
     ) {
-        let mut prompt = self.p.prompts.get(&route.file).cloned().unwrap_or_default();
-        if route.kind == RouteKind::Notice {
-            let Some(plan) = &plan else {
-                // Our offer could only go out in an answer.
-                self.waiting.insert(call, (sockets, None, signalling));
-                return self.end_early(call, Why::NotTaken);
-            };
-            // Before the ACK a datagram's sender may have written anybody's address into the description.
-            let known = self.lines.get(&call).is_some_and(|l| l.known) || plan.remote.ip() == signalling;
-            if !known {
-                prompt = Arc::default();
-            }
+        let prompt = self.p.prompts.get(&route.file).cloned().unwrap_or_default();
+        if route.kind == RouteKind::Notice
+            && let Some(why) = self.no_notice(call, plan.as_ref(), signalling)
+        {
+            self.waiting.insert(call, (sockets, None, signalling));
+            return self.end_early(call, why);
         }
         let flows = self.p.flows.read().map(|f| f.clone()).ok();
         let listen = match (route.listening, &flows) {

@@ -4,6 +4,7 @@ use super::bus::{News, Notice};
 use super::ports::MediaSockets;
 use super::switchboard::{RETRY_S, Switchboard};
 use super::time::{now, utc};
+use crate::call::why::refusal_of;
 use crate::call::{CallEvent, CallInput, EndReason, Facts, Why};
 use crate::ids::{CallId, Leg};
 use crate::sdp::Codec;
@@ -60,9 +61,9 @@ impl Switchboard {
         self.event(call, CallEvent::Offered);
         self.record_broken(call, why);
         if self.dialogs.remove(&dialog).is_some() {
-            let agent = self.p.agent.clone();
+            let (agent, code) = (self.p.agent.clone(), refusal_of(why));
             tokio::spawn(async move {
-                agent.reject(dialog, 503, Some(RETRY_S)).await;
+                agent.reject(dialog, code, (code == 503).then_some(RETRY_S)).await;
                 agent.hangup(dialog).await; // where it was answered already
             });
         }
