@@ -236,9 +236,14 @@ impl Route {
             return;
         }
         let other = |cause, by, english, chinese| EndReason::other(cause, by, english, chinese);
-        let waited = self.answered.is_none() && now.since(self.began) >= LONGEST_RING;
+        let lasted = now.since(self.began);
+        let limit = match self.answered {
+            None if lasted >= LONGEST_RING => Some(OutsideLimit::Ring),
+            Some(_) if lasted >= LONGEST_CALL => Some(OutsideLimit::Call),
+            _ => None,
+        };
         let (outcome, reason) = match input {
-            _ if self.kind == RouteKind::Outside => outside_end(self.answered.is_some(), waited, input),
+            _ if self.kind == RouteKind::Outside => outside_end(self.answered.is_some(), limit, input),
             CallInput::Terminate if self.kind == RouteKind::Notice => {
                 let words = "refused with 480 after the notice that stands in the hotline's place ([[notice]])";
                 (Outcome::Failed, other(31, HungUpBy::Us, words, "播放通知后以 480 拒绝（[[notice]]）"))
@@ -411,8 +416,15 @@ impl Route {
     }
 }
 
+/// A time that a seat's call outside has reached.
+#[derive(Clone, Copy)]
+enum OutsideLimit {
+    Ring,
+    Call,
+}
+
 /// How a seat's call outside ended: of the two, `Seat` is the person here and `Caller` the one who was called.
-fn outside_end(answered: bool, waited: bool, input: &CallInput) -> (Outcome, EndReason) {
+fn outside_end(answered: bool, limit: Option<OutsideLimit>, input: &CallInput) -> (Outcome, EndReason) {
     let other = |cause, by, english: &str, chinese: &str| EndReason::other(cause, by, english, chinese);
     match input {
         CallInput::HungUp(Leg::Caller) if answered => {
@@ -430,11 +442,14 @@ fn outside_end(answered: bool, waited: bool, input: &CallInput) -> (Outcome, End
             let words = "the calling seat's signalling or sound broke off: look at its phone and network";
             (Outcome::Failed, other(27, HungUpBy::Us, words, "主叫坐席的信令或语音中断：请检查话机和网络"))
         }
-        _ if waited => {
-            let words = "the number called did not answer within two minutes";
-            (Outcome::Failed, other(19, HungUpBy::Us, words, "被叫两分钟内无人应答"))
-        }
-        _ => (Outcome::Failed, EndReason::of(Why::Terminated, &Facts::default())),
+        _ => match limit {
+            Some(OutsideLimit::Ring) => {
+                let words = "the number called did not answer within two minutes";
+                (Outcome::Failed, other(19, HungUpBy::Us, words, "被叫两分钟内无人应答"))
+            }
+            Some(OutsideLimit::Call) => (Outcome::Resolved, EndReason::of(Why::TimeLimit, &Facts::default())),
+            None => (Outcome::Failed, EndReason::of(Why::Terminated, &Facts::default())),
+        },
     }
 }
 
@@ -527,6 +542,11 @@ mod tests {
         let said =
             |o: &CallOutput| matches!(o, CallOutput::Finished(r) if r.reason.sentence.contains("did not answer"));
         assert!(ended.iter().any(said) && ended.contains(&CallOutput::Reject(480)), "{ended:?}");
+        let mut long = route(RouteKind::Outside);
+        long.handle(Mono(0), CallInput::SeatAnswered);
+        long.handle(long.deadline(), CallInput::Terminate);
+        let limit = |o: &CallOutput| matches!(o, CallOutput::Finished(r) if r.reason.why == Why::TimeLimit);
+        assert!(outputs(&mut long).iter().any(limit), "nobody ended it but its limit");
     }
 
     #[test]
