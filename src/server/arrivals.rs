@@ -142,7 +142,8 @@ impl Switchboard {
         line.hotline |= line.outward;
         let recorded = line.hotline;
         line.seat_calling = seat.map(String::from);
-        line.known = knock.trunk.is_some() || transport != crate::sip::Transport::Udp;
+        line.connected = transport != crate::sip::Transport::Udp;
+        line.known = knock.trunk.is_some() || line.connected;
         (line.side, line.secured) = (side, secured);
         self.lines.insert(call, line);
         seat.into_iter().for_each(|s| self.roster.engage(s));

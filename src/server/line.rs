@@ -60,9 +60,12 @@ pub(super) struct Line {
     pub progressed: bool,
     /// What the network says of its origin.
     pub origin: Origin,
-    /// A notice instead of the hotline; it is played only to who is known to be where he says.
+    /// A notice instead of the hotline.
     pub notice: bool,
+    /// The caller may want a notice at another address than the call comes from.
     pub known: bool,
+    /// The caller's own address answered us: it came by a connection.
+    pub connected: bool,
     pub recorded_route: bool,
     pub flow_set: String,
     pub seat: Option<SeatLine>,
@@ -161,6 +164,7 @@ impl Line {
             hotline: route.is_none_or(|r| r.kind == RouteKind::Notice),
             notice: route.is_some_and(|r| r.kind == RouteKind::Notice),
             known: false,
+            connected: false,
             outward: false,
             progressed: false,
             origin: Origin::default(),

@@ -74,6 +74,9 @@ const LONGEST_CALL: Duration = Duration::from_secs(4 * 3600);
 const AFTER: usize = 2400;
 /// A notice is cut off after this long: the caller's network would do it soon.
 const LONGEST_NOTICE: Duration = Duration::from_secs(90);
+/// Samples of a notice, 2 s, that go to an address before anything has come from there: who only writes it into a
+/// datagram gets no more than that sent to it.
+const UNPROVED: usize = 16_000;
 /// Longest piece of speech a route hands to the recogniser, in frames.
 const LONGEST: u32 = 250;
 /// Frames in a chunk.
@@ -86,6 +89,8 @@ pub struct Route {
     target: String,
     prompt: Arc<[i16]>,
     position: usize,
+    /// The caller is where its sound goes.
+    proved: bool,
     playing: bool,
     echo: VecDeque<AudioFrame>,
     tone: ToneGenerator,
@@ -139,6 +144,7 @@ impl Route {
             target,
             prompt,
             position: 0,
+            proved: false,
             playing: true,
             echo: VecDeque::with_capacity(4),
             tone: ToneGenerator::new(Tone::sine(LINE_TONE_HZ, LINE_TONE)),
@@ -165,6 +171,7 @@ impl Route {
     pub fn handle(&mut self, now: Mono, input: CallInput) {
         match input {
             CallInput::Established if self.kind == RouteKind::Bridge => self.dial(),
+            CallInput::Established if self.kind == RouteKind::Notice => self.proved = true,
             CallInput::Key { leg: Leg::Caller, .. } if self.kind == RouteKind::Barge => {
                 self.playing = false;
             }
@@ -244,6 +251,9 @@ impl Route {
         };
         let (outcome, reason) = match input {
             _ if self.kind == RouteKind::Outside => outside_end(self.answered.is_some(), limit, input),
+            CallInput::Terminate if self.kind == RouteKind::Notice && self.is_unproved() => {
+                (Outcome::Failed, EndReason::of(Why::NoticeUnproved, &Facts::default()))
+            }
             CallInput::Terminate if self.kind == RouteKind::Notice => {
                 let words = "refused with 480 after the notice that stands in the hotline's place ([[notice]])";
                 (Outcome::Failed, other(31, HungUpBy::Us, words, "播放通知后以 480 拒绝（[[notice]]）"))
@@ -377,10 +387,15 @@ impl Route {
         let part = &rest[..rest.len().min(FRAME_SAMPLES)];
         frame.pcm[..part.len()].copy_from_slice(part);
         self.position += FRAME_SAMPLES;
-        if self.position > self.prompt.len() + AFTER {
+        if self.is_unproved() || self.position > self.prompt.len() + AFTER {
             self.end(now, &CallInput::Terminate);
         }
         frame
+    }
+
+    /// As much of a notice was sent as may be, and there is more of it.
+    fn is_unproved(&self) -> bool {
+        !self.proved && self.position >= UNPROVED && self.position < self.prompt.len()
     }
 
     /// A key's tones alone, so that they are told for certain; else the tone over what was heard, 6 dB lower.
@@ -457,16 +472,19 @@ fn outside_end(answered: bool, limit: Option<OutsideLimit>, input: &CallInput) -
 mod tests {
     use super::*;
 
-    fn route(kind: RouteKind) -> Route {
-        let parts = RouteParts {
+    fn parts(kind: RouteKind) -> RouteParts {
+        RouteParts {
             kind,
             listening: Listening::Keys,
             target: "sip:b@127.0.0.1".into(),
             prompt: vec![7; 320].into(),
             vad: None,
             listen: None,
-        };
-        Route::new(parts, Mono(0))
+        }
+    }
+
+    fn route(kind: RouteKind) -> Route {
+        Route::new(parts(kind), Mono(0))
     }
 
     #[test]
@@ -561,6 +579,19 @@ mod tests {
             assert!(frames < 30);
         }
         assert_eq!(outputs[..2], [CallOutput::Progress, CallOutput::Reject(480)]);
+        for proved in [false, true] {
+            let parts = RouteParts { prompt: vec![7; 5 * UNPROVED / 2].into(), ..parts(RouteKind::Notice) };
+            let (mut long, mut outputs, mut frames) = (Route::new(parts, Mono(0)), Vec::new(), 0);
+            if proved {
+                long.handle(Mono(0), CallInput::Established);
+            }
+            while !outputs.iter().any(|o| matches!(o, CallOutput::Finished(_))) {
+                frames += usize::from(long.speak(Mono(0), Leg::Caller).pcm[0] == 7);
+                outputs.extend(std::iter::from_fn(|| long.poll_output()));
+            }
+            let cut = |o: &CallOutput| matches!(o, CallOutput::Finished(r) if r.reason.why == Why::NoticeUnproved);
+            assert_eq!((frames, outputs.iter().any(cut)), if proved { (250, false) } else { (100, true) });
+        }
         let mut hasty = route(RouteKind::Notice);
         hasty.handle(Mono(0), CallInput::HungUp(Leg::Caller));
         let record = std::iter::from_fn(|| hasty.poll_output()).find_map(|o| match o {

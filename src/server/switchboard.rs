@@ -284,6 +284,7 @@ impl Switchboard {
             CallOutput::Progress => {
                 let answer = line.answer.clone();
                 self.p.agent.progress(dialog, answer).await;
+                self.prove(call);
             }
             CallOutput::Answer => {
                 if line.our_offer.is_none() {

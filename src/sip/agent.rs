@@ -39,6 +39,8 @@ use tokio_util::sync::CancellationToken;
 const HEADERS: usize = 700;
 /// Longest request that is sent as a datagram where there is a choice (RFC 3261 section 18.1.1).
 const LONGEST_DATAGRAM: usize = 1300;
+/// How often one looks whether a PRACK has come.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Name and password for a server that challenges us.
 #[derive(Clone, PartialEq, Eq)]
@@ -237,6 +239,19 @@ impl SipAgent {
     /// same. After an INVITE without an offer it is a mere 180: there is nothing to answer yet.
     pub async fn progress(&self, d: DialogId, sdp: String) {
         timed::provisional(&self.hub, d, Some(sdp));
+    }
+
+    /// Waits for the PRACK of a 183 with our answer, which shows that the caller has read it. False where the caller does
+    /// not do that, or did not within `limit`.
+    pub async fn progress_acknowledged(&self, d: DialogId, limit: Duration) -> bool {
+        let end = tokio::time::Instant::now() + limit;
+        loop {
+            let known = self.hub.entry(d, |e| e.timed.progress_acknowledged().filter(|_| !e.over)).flatten();
+            match known {
+                Some(false) if tokio::time::Instant::now() < end => tokio::time::sleep(LOOK).await,
+                known => return known == Some(true),
+            }
+        }
     }
 
     /// Takes the call: 200 with our answer (or, after a late offer, our offer).

@@ -80,6 +80,11 @@ impl Timed {
         self.sent.agreed || !self.heard.is_empty()
     }
 
+    /// Whether a description of ours was acknowledged before the answer; none where the caller acknowledges nothing.
+    pub fn progress_acknowledged(&self) -> Option<bool> {
+        (self.sent.reliability == Reliability::Wanted).then_some(self.sent.agreed)
+    }
+
     /// The answer to our offer that came before this response of the same branch.
     pub fn heard_before(&self, response: &Response) -> Option<String> {
         let tag = to_tag(response).unwrap_or_default();
