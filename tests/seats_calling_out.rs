@@ -1,12 +1,13 @@
 //! A seat's phone dials a number outside: allowed, denied, capped, by a trunk that fails, ended by each side, and what is
 //! heard before the answer.
 
-use crate::common::sip::{ANSWER, Client, OFFER, authorization, header};
+use crate::common::sip::{ANSWER, Client, OFFER, authorization, header, tag_of};
 use crate::common::{self, Running, SEAT, Watch, tone};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use zongji::audio::{FRAME_SAMPLES, tone_power};
+use zongji::call::CallEvent;
 use zongji::server::Supervisor;
 use zongji::server::hotline::HotlineSettings;
 use zongji::server::outbound::{Role, Rule};
@@ -369,4 +370,36 @@ async fn a_number_that_gave_its_answer_in_a_reliable_183_is_talked_to_after_a_20
     assert_eq!((seat.code, seat.by_them), (200, false), "the seat hung up, not we");
     assert!(ms_of(&seat.heard, 1600.0) > 600, "{} ms of the answered call heard", ms_of(&seat.heard, 1600.0));
     assert!(record(&running).await.bridged);
+}
+
+/// The phone's record key (INFO) works on the leg that is the seat's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_record_key_of_a_seat_that_called_outside_pauses_the_recording() {
+    let mut far = Far::new().await;
+    let running = common::start(|s| lets_out(s, vec![trunk(far.at(), 1)], 1)).await;
+    let mut watch = Watch::of(&running);
+    let seat = Client::new(running.sip).await;
+    let me = seat.socket.local_addr().unwrap();
+    let ask = |method: &str, cseq: u32, tag: &str, more: &str, sdp: &str| {
+        let text = seat.request(method, NUMBER, "key", cseq, tag, more, sdp);
+        text.replace(&format!("From: <sip:c@{me}>"), &format!("From: <sip:{}@{}>", SEAT.0, running.sip))
+    };
+    seat.send(&ask("INVITE", 1, "", "", OFFER)).await;
+    let uri = format!("sip:{NUMBER}@{}", running.sip);
+    let proof = authorization(&seat.final_answer().await, SEAT, 1, ("INVITE", &uri));
+    seat.send(&ask("INVITE", 2, "", &proof, OFFER)).await;
+    far.called(&running).await;
+    far.answer().await;
+    let tag = tag_of(&seat.final_answer().await);
+    seat.send(&ask("ACK", 2, &tag, "", "")).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for (cseq, how) in [(3, "off"), (4, "on")] {
+        seat.send(&ask("INFO", cseq, &tag, &format!("Record: {how}\r\n"), "")).await;
+        assert!(seat.final_answer().await.starts_with("SIP/2.0 200"));
+        watch.until(how, |e| matches!(e, CallEvent::Recording { on, .. } if *on == (how == "on"))).await;
+    }
+    seat.send(&ask("BYE", 5, &tag, "", "")).await;
+    let bye = far.c.request_heard().await;
+    far.reply(&bye, "200 OK", false).await;
+    record(&running).await;
 }

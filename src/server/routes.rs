@@ -1,7 +1,8 @@
 //! Test routes: plain media behaviours for load tools and line checks, named in the configuration. They bypass
 //! dialplans and show what the media plane alone costs.
 
-use crate::audio::{AudioFrame, FRAME_SAMPLES, Tone, ToneGenerator};
+use crate::audio::{AudioFrame, FRAME_MS, FRAME_SAMPLES, Tone, ToneGenerator};
+use crate::call::shade::SeatPause;
 use crate::call::{CallEvent, CallInput, CallOutput, CallRecord, EndReason, Facts, HungUpBy, LegFailure, Why};
 use crate::clock::Mono;
 use crate::dialplan::{Outcome, Prompt, TransferOrder};
@@ -104,6 +105,11 @@ pub struct Route {
     began: Mono,
     answered: Option<Mono>,
     bridged: bool,
+    /// The recording of a seat's call outside.
+    pause: SeatPause,
+    paused: bool,
+    /// How much of the caller has been heard, in milliseconds: as long is the recording.
+    heard_ms: u64,
     over: bool,
 }
 
@@ -163,6 +169,9 @@ impl Route {
             began: now,
             answered: (!matches!(kind, RouteKind::Inside | RouteKind::Outside | RouteKind::Notice)).then_some(now),
             bridged: false,
+            pause: SeatPause::default(),
+            paused: false,
+            heard_ms: 0,
             over: false,
         }
     }
@@ -195,6 +204,15 @@ impl Route {
             {
                 self.join();
             }
+            // It is the seat that calls.
+            CallInput::Key { leg: Leg::Caller, key } if self.kind == RouteKind::Outside && self.bridged => {
+                self.pause.key(now, key);
+                self.settle_pause(now);
+            }
+            CallInput::Record(on) if self.kind == RouteKind::Outside && self.bridged => {
+                self.pause.record(now, on);
+                self.settle_pause(now);
+            }
             CallInput::HandOn(order) if self.bridged => {
                 self.bridged = false;
                 self.outputs.push_back(CallOutput::Bridge(false));
@@ -216,6 +234,16 @@ impl Route {
     fn tell(&mut self, event: CallEvent) {
         if self.kind == RouteKind::Outside {
             self.outputs.push_back(CallOutput::Event(event));
+        }
+    }
+
+    /// Tells the recording when it is to be silent and when to go on.
+    fn settle_pause(&mut self, now: Mono) {
+        let paused = self.pause.settle(now, self.bridged);
+        if paused != self.paused && !self.over {
+            self.paused = paused;
+            self.outputs.push_back(CallOutput::Record(!paused));
+            self.tell(CallEvent::Recording { on: !paused, by: Some(Leg::Seat), at_ms: self.heard_ms });
         }
     }
 
@@ -313,10 +341,12 @@ impl Route {
     }
 
     /// A frame from a leg.
-    pub fn hear(&mut self, _now: Mono, leg: Leg, frame: &AudioFrame) {
+    pub fn hear(&mut self, now: Mono, leg: Leg, frame: &AudioFrame) {
         if leg != Leg::Caller {
             return;
         }
+        self.heard_ms += FRAME_MS;
+        self.settle_pause(now);
         if matches!(self.kind, RouteKind::Echo | RouteKind::Line) {
             if self.echo.len() == 4 {
                 self.echo.pop_front();

@@ -213,9 +213,11 @@ impl Switchboard {
     /// A key or a seat's record key, by SIP INFO.
     fn told_inside(&self, dialog: DialogId, key: Option<char>, record: Option<bool>) {
         let Some(&(call, leg)) = self.dialogs.get(&dialog) else { return };
+        let outward = self.lines.get(&call).is_some_and(|l| l.outward);
+        let seat = if outward { Leg::Caller } else { Leg::Seat };
         let input = match (key, record) {
             (Some(key), _) => CallInput::Key { leg, key },
-            (None, Some(on)) if leg == Leg::Seat => CallInput::Record(on),
+            (None, Some(on)) if leg == seat => CallInput::Record(on),
             (None, _) => return,
         };
         match leg {
