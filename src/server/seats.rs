@@ -10,7 +10,7 @@ use super::shard::{NewLeg, ShardCommand};
 use super::switchboard::{Dialled, Switchboard};
 use super::time::{now, utc};
 use super::trunks::Way;
-use crate::call::{CallInput, LegFailure, TransferStage};
+use crate::call::{CallInput, EndReason, Facts, LegFailure, TransferStage, Why};
 use crate::dialplan::{TransferOrder, TransferResult};
 use crate::ids::{CallId, Leg};
 use crate::pii::Pii;
@@ -414,8 +414,11 @@ impl Switchboard {
         let signalling = phone.map_or(plan.remote.ip(), |(source, _)| source.ip());
         match seat.sockets.take() {
             Some(sockets) => {
-                let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured });
-                line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg, early: false, outside });
+                let (leg, order) = (Box::new(NewLeg { sockets, plan, signalling, seed, secured }), line.orders);
+                let given = |leg| ShardCommand::SeatLeg { call, order, leg, early: false, outside };
+                if !self.give_leg(call, leg, given) {
+                    return self.seat_unheard(call, dialog);
+                }
             }
             // An UPDATE has changed what that answer said.
             None if seat.described.is_some() => {}
@@ -441,15 +444,29 @@ impl Switchboard {
             return;
         };
         let (signalling, order) = (plan.remote.ip(), line.orders);
-        line.shard.send(match seat.sockets.take() {
+        match seat.sockets.take() {
             Some(sockets) => {
                 let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured: None });
-                ShardCommand::SeatLeg { call, order, leg, early: true, outside: true }
+                let given = |leg| ShardCommand::SeatLeg { call, order, leg, early: true, outside: true };
+                if !self.give_leg(call, leg, given) {
+                    return self.seat_unheard(call, dialog);
+                }
             }
             // Another branch of the call sounds now.
-            None => ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling: Some(signalling), secured: None },
-        });
+            None => {
+                let (leg, signalling) = (Leg::Seat, Some(signalling));
+                line.shard.send(ShardCommand::Replan { call, leg, plan, signalling, secured: None });
+            }
+        }
         self.pass_early_media(call);
+    }
+
+    /// No media thread took a seat's leg: its call is of no use.
+    fn seat_unheard(&mut self, call: CallId, dialog: DialogId) {
+        self.dialogs.remove(&dialog);
+        self.end_dialog(dialog);
+        self.leg_failed_as(call, |_| EndReason::of(Why::NoMediaThread, &Facts::default()));
+        self.seat_lost(call, LegFailure::Failed(503));
     }
 
     /// A seat that is busy or does not answer: the next one, or the call is told.

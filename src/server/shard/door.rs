@@ -191,6 +191,14 @@ pub struct ShardCounters {
 }
 
 impl ShardHandle {
+    /// A door with room for so many commands, and nobody behind it.
+    #[cfg(test)]
+    pub(crate) fn with_room(room: usize) -> (ShardHandle, crossbeam_channel::Receiver<ShardCommand>) {
+        let (commands, inbox) = crossbeam_channel::bounded(room);
+        let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).expect("an eventfd");
+        (ShardHandle { commands, wake: Arc::new(wake), load: Arc::default(), counters: Arc::default() }, inbox)
+    }
+
     /// Gives a command without waiting. False when the shard is gone or so far behind that its queue is full: what is
     /// lost then is counted. A call that misses its hang-up that way ends when no sound comes any more.
     pub fn send(&self, command: ShardCommand) -> bool {
