@@ -174,8 +174,8 @@ impl Switchboard {
             return;
         }
         match event {
-            SipEvent::Invite { dialog, replaces: Some(old), source, sdp, seat, .. } => {
-                if let Err(code) = self.take_place(dialog, old, seat, source.ip(), sdp.as_deref()) {
+            SipEvent::Invite { dialog, replaces: Some(old), source, transport, sdp, seat, .. } => {
+                if let Err(code) = self.take_place(dialog, old, seat, (source, transport), sdp.as_deref()) {
                     self.reject(dialog, code, None);
                 }
             }

@@ -12,11 +12,12 @@ use crate::call::CallInput;
 use crate::dialplan::{Prompt, TransferOrder};
 use crate::ids::{CallId, Leg};
 use crate::sdp;
-use crate::sip::DialogId;
 use crate::sip::trace::Role;
+use crate::sip::{Contact, DialogId, Transport};
 use crate::speech::Lang;
 use rand::RngExt;
-use std::net::IpAddr;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 /// How long the next seat's phone rings, ms.
 const RING_MS: u32 = 30_000;
@@ -90,16 +91,27 @@ impl Switchboard {
         tokio::spawn(async move { agent.refer_over(dialog, code).await });
     }
 
+    /// The phone of a seat that calls from there; one that is not registered is where it calls from.
+    fn phone_of(&self, user: &str, (source, transport): (SocketAddr, Transport)) -> Reach {
+        let contacts = self.p.agent.contacts(user);
+        let at = |fits: &dyn Fn(&Contact) -> bool| contacts.iter().rfind(|c| fits(c)).map(Reach::from);
+        at(&|c| c.source == source).or_else(|| at(&|c| c.source.ip() == source.ip())).unwrap_or_else(|| Reach::Phone {
+            contact: format!("sip:{user}@{source}"),
+            source,
+            transport,
+        })
+    }
+
     /// A seat's phone takes the place of the phone that a call is with now (RFC 3891). `Err`: the status that refuses it.
     pub(super) fn take_place(
         &mut self,
         dialog: DialogId,
         old: DialogId,
         seat: Option<String>,
-        source: IpAddr,
+        (at, transport): (SocketAddr, Transport),
         body: Option<&str>,
     ) -> Result<(), u16> {
-        let user = seat.ok_or(403u16)?;
+        let (user, source) = (seat.ok_or(403u16)?, at.ip());
         let Some(&(call, Leg::Seat)) = self.dialogs.get(&old) else { return Err(481) };
         let line = self.lines.get(&call).ok_or(481u16)?;
         if line.outward {
@@ -121,12 +133,20 @@ impl Switchboard {
             }
         };
         let seed = self.p.rng.random();
-        let Some(line) = self.lines.get_mut(&call) else { return Err(481) };
-        let Some(before) = line.seat.take() else { return Err(481) };
         let leg = Box::new(NewLeg { sockets, plan, signalling: source, seed, secured });
-        line.shard.send(ShardCommand::SeatLeg { call, order: orders, leg, early: false, outside: false });
+        let given = |leg| ShardCommand::SeatLeg { call, order: orders, leg, early: false, outside: false };
+        if !self.give_leg(call, leg, given) {
+            return Err(503);
+        }
+        let Some(mut before) = self.lines.get_mut(&call).and_then(|l| l.seat.take()) else { return Err(481) };
+        self.release(&mut before); // its trunk and its rule too, where it was a telephone outside
+        let reach = self.phone_of(&user, (at, transport));
+        let Some(line) = self.lines.get_mut(&call) else { return Err(481) };
         line.seat = Some(SeatLine {
             user: user.clone(),
+            reach,
+            way: None,
+            ways: VecDeque::new(),
             dialog: Some(dialog),
             offer: sdp::offer(&caps),
             caps,
@@ -136,7 +156,6 @@ impl Switchboard {
             sockets: None,
             ..before
         });
-        self.roster.free(&before.user);
         self.roster.engage(&user);
         self.dialogs.remove(&old);
         self.dialogs.insert(dialog, (call, Leg::Seat));
