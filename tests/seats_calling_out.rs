@@ -134,7 +134,7 @@ async fn record(running: &Running) -> CallRow {
     let mut calls = running.hotline.store().calls(9).await.unwrap();
     assert_eq!(calls.len(), 1, "one record");
     let call = calls.remove(0);
-    assert_eq!((call.direction.as_str(), call.from.expose(), call.to.as_str()), ("out", SEAT.0, NUMBER));
+    assert_eq!((call.direction.as_str(), call.from.expose(), call.to.expose()), ("out", SEAT.0, NUMBER));
     call
 }
 

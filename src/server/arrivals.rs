@@ -18,7 +18,7 @@ use crate::pii::Pii;
 use crate::sdp::MediaPlan;
 use crate::sip::trace::Role;
 use crate::sip::{Identity, SipEvent};
-use crate::store::{NewCall as NewCallRow, Origin, WriteJob};
+use crate::store::{Called, NewCall as NewCallRow, Origin, WriteJob};
 use rand::RngExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -148,7 +148,8 @@ impl Switchboard {
         self.lines.insert(call, line);
         seat.into_iter().for_each(|s| self.roster.engage(s));
         if recorded {
-            let (from, to, sip_call_id, origin) = (Pii::new(from), to.into(), call_id.into(), origin.clone());
+            let (from, to) = (Pii::new(from), Called::new(to, origin.outward));
+            let (sip_call_id, origin) = (call_id.into(), origin.clone());
             self.write(WriteJob::Begin(NewCallRow {
                 id: call,
                 from,

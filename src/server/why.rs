@@ -13,7 +13,7 @@ use crate::pii::{Pii, mask_number};
 use crate::sdp::{self, Capabilities};
 use crate::sip::DialogId;
 use crate::sip::trace::{Ending, Role, formats};
-use crate::store::{CallExtras, NewCall as NewCallRow, Origin, WriteJob};
+use crate::store::{CallExtras, Called, NewCall as NewCallRow, Origin, WriteJob};
 use rand::RngExt;
 use std::net::SocketAddr;
 
@@ -99,7 +99,8 @@ impl Switchboard {
         self.p.agent.trace_end(call, ending(knock.from, knock.to, &away.reason));
         let is_route = self.p.settings.routes.iter().any(|r| r.user == knock.to);
         if !is_route && !self.p.writer.is_behind() && self.away.admit(now()) {
-            let (from, to, at) = (Pii::new(knock.from), knock.to.to_owned(), utc());
+            let (from, at) = (Pii::new(knock.from), utc());
+            let to = Called::new(knock.to, knock.origin.outward);
             let (sip_call_id, origin) = (knock.call_id.into(), Box::new(knock.origin.clone()));
             self.write(WriteJob::Begin(NewCallRow { id: call, from, to, sip_call_id, at, origin }));
             let at = now();
