@@ -392,7 +392,7 @@ async fn the_record_key_of_a_seat_that_called_outside_pauses_the_recording() {
     far.answer().await;
     let tag = tag_of(&seat.final_answer().await);
     seat.send(&ask("ACK", 2, &tag, "", "")).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(seat.hears_nothing(200).await, "the two are joined");
     for (cseq, how) in [(3, "off"), (4, "on")] {
         seat.send(&ask("INFO", cseq, &tag, &format!("Record: {how}\r\n"), "")).await;
         assert!(seat.final_answer().await.starts_with("SIP/2.0 200"));

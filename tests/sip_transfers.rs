@@ -433,7 +433,7 @@ async fn a_seat_hears_that_its_transfer_worked_when_the_trunk_took_the_caller_ov
     assert!(refer.starts_with("REFER "), "{refer}");
     let kept = ["Via", "From", "To", "Call-ID", "CSeq"].map(|n| format!("{n}: {}\r\n", header(&refer, n))).concat();
     c.send(&format!("SIP/2.0 202 Accepted\r\n{kept}Content-Length: 0\r\n\r\n")).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(c.hears_nothing(100).await, "it is given time to work");
     c.send(&c.request("BYE", "400", "untold", 3, &tag, "", "")).await;
     let last = a.asked().await;
     assert!(last.ends_with("SIP/2.0 200 OK\r\n"), "{last}");

@@ -68,6 +68,8 @@ pub enum Why {
     DiskSlow,
     /// No media thread takes it.
     NoMediaThread,
+    /// The media thread could not take up its sockets.
+    NoSocket,
     /// The ACK brought no answer to our offer.
     BadAck,
     /// A fault of the program.
@@ -240,7 +242,7 @@ const fn cause_of(why: Why) -> (u16, HungUpBy) {
         Why::GaveUp | Why::CallerLeft | Why::GaveUpEarly | Why::TakenOverUntold => (16, Caller),
         Why::Said | Why::TakenOver => (16, Us),
         Why::Lost | Why::LostEarly => (27, Us),
-        Why::LinesFull | Why::NoPort => (34, Us),
+        Why::LinesFull | Why::NoPort | Why::NoSocket => (34, Us),
         Why::DiskSlow => (42, Us),
         Why::NoCodec => (65, Us),
         Why::FaxCalling | Why::FaxAnswering => (88, Us),
@@ -347,6 +349,31 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
             "a fax machine or modem was on the line (2100 Hz was heard): this number takes voice only",
             "线路上是传真机或调制解调器（检测到 2100 Hz）：本号码只接语音",
         ),
+        Why::Broke => {
+            ("the call broke on our side: look for the panic in the log", "本机程序故障导致通话中断：请查看日志")
+        }
+        Why::ProgramStopped => ("the program was stopped", "程序被停止"),
+        Why::Leg => ("a leg that we called failed", "呼出的一方失败"),
+        Why::OutOnly
+        | Why::NoticeWithoutOffer
+        | Why::NoticeElsewhere
+        | Why::NoticeUnproved
+        | Why::GaveUpEarly
+        | Why::LostEarly
+        | Why::EndedEarly
+        | Why::BadOffer
+        | Why::NoPort
+        | Why::DiskSlow
+        | Why::NoMediaThread
+        | Why::NoSocket
+        | Why::BadAck => early_words(why),
+        Why::NoAck | Why::NoMedia | Why::NoCodec | Why::LinesFull | Why::Other => ("", ""),
+    }
+}
+
+/// Of calls on which nothing has run yet.
+const fn early_words(why: Why) -> (&'static str, &'static str) {
+    match why {
         Why::OutOnly => (
             "refused with 403: the trunk it came by takes calls out only ([[trunk]] direction)",
             "以 403 拒绝：该中继只用于呼出（[[trunk]] direction）",
@@ -381,13 +408,12 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
         Why::NoMediaThread => {
             ("refused with 503: the media thread does not take the call", "以 503 拒绝：媒体线程未受理")
         }
+        Why::NoSocket => (
+            "refused with 503: the caller's RTP sockets could not be taken up; raise the limit of open files (see the log)",
+            "以 503 拒绝：无法使用主叫的 RTP 套接字，请提高打开文件数上限（见日志）",
+        ),
         Why::BadAck => ("the ACK had no usable answer to our offer", "ACK 中没有可用的 SDP 应答"),
-        Why::Broke => {
-            ("the call broke on our side: look for the panic in the log", "本机程序故障导致通话中断：请查看日志")
-        }
-        Why::ProgramStopped => ("the program was stopped", "程序被停止"),
-        Why::Leg => ("a leg that we called failed", "呼出的一方失败"),
-        Why::NoAck | Why::NoMedia | Why::NoCodec | Why::LinesFull | Why::Other => ("", ""),
+        _ => ("", ""), // said above
     }
 }
 
@@ -395,7 +421,7 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
 mod tests {
     use super::*;
 
-    const ALL: [Why; 36] = [
+    const ALL: [Why; 37] = [
         Why::GaveUp,
         Why::CallerLeft,
         Why::Lost,
@@ -427,6 +453,7 @@ mod tests {
         Why::NoPort,
         Why::DiskSlow,
         Why::NoMediaThread,
+        Why::NoSocket,
         Why::BadAck,
         Why::Broke,
         Why::ProgramStopped,

@@ -139,8 +139,8 @@ impl Switchboard {
         let mut line = Line::new(dialog, shard, ends, (caps, agreed), route.as_ref(), now());
         (line.hops, line.trunk, line.origin) = (hops, trunk_name, origin.clone());
         line.outward = seat_out.is_some();
-        line.hotline |= line.outward;
-        let recorded = line.hotline;
+        line.has_record |= line.outward;
+        let recorded = line.has_record;
         line.seat_calling = seat.map(String::from);
         line.connected = transport != crate::sip::Transport::Udp;
         line.known = knock.trunk.is_some() || line.connected;
@@ -269,12 +269,12 @@ impl Switchboard {
         let Some(line) = self.lines.get_mut(&call) else { return };
         let recorded = match line.notice {
             true => false,
-            false if line.hotline => self.p.settings.record,
+            false if line.has_record => self.p.settings.record,
             false => line.recorded_route,
         };
         let tap = self.p.recorder.as_ref().filter(|r| recorded && !r.is_halted()).map(|r| r.open(call, today()));
         line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
-        let begun = line.recording.as_ref().filter(|_| line.hotline).map(|p| p.display().to_string());
+        let begun = line.recording.as_ref().filter(|_| line.has_record).map(|p| p.display().to_string());
         let (shard, secured) = (line.shard.clone(), line.secured.take());
         if let Some(path) = begun {
             self.write(WriteJob::Recording(call, path));

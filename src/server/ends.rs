@@ -143,7 +143,7 @@ impl Switchboard {
         }
         let Some(line) = self.lines.get_mut(&call) else { return };
         if let Some(record) = line.finished.take()
-            && line.hotline
+            && line.has_record
         {
             self.p.bus.publish(Notice {
                 call,

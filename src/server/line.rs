@@ -53,7 +53,7 @@ pub(super) struct Line {
     pub answered: Option<Mono>,
     pub recording: Option<PathBuf>,
     /// It has a record: a call of the hotline, or of a seat to a number outside.
-    pub hotline: bool,
+    pub has_record: bool,
     /// A seat calls outside; the other leg is the number called.
     pub outward: bool,
     /// The calling phone has been told of early media (183).
@@ -161,7 +161,7 @@ impl Line {
             since,
             answered: None,
             recording: None,
-            hotline: route.is_none_or(|r| r.kind == RouteKind::Notice),
+            has_record: route.is_none_or(|r| r.kind == RouteKind::Notice),
             notice: route.is_some_and(|r| r.kind == RouteKind::Notice),
             known: false,
             connected: false,

@@ -34,6 +34,7 @@ pub mod recorder;
 mod referring;
 pub mod relays;
 mod renegotiation;
+mod roster;
 pub mod routes;
 mod seats;
 mod secure;

@@ -10,7 +10,7 @@ use super::outbound::Outbound;
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
 use super::referring::Referred;
-use super::seats::Roster;
+use super::roster::Roster;
 use super::shard::{ShardCommand, ShardHandle, ShardReport};
 use super::time::{now, utc};
 use super::trunks::Trunks;
@@ -256,6 +256,10 @@ impl Switchboard {
         match report {
             ShardReport::Output { call, output } => self.output(call, output).await,
             ShardReport::Toned { call, order, tone } => self.toned(call, order, tone),
+            ShardReport::NotBegun { call, port, why } => {
+                self.rest_port(port);
+                self.end_early(call, why);
+            }
             ShardReport::Released { call, ports, last, seat } => {
                 for port in ports {
                     self.rest_port(port);
@@ -322,7 +326,7 @@ impl Switchboard {
         if event == CallEvent::Answered {
             line.answered = Some(now());
         }
-        if !line.hotline {
+        if !line.has_record {
             return;
         }
         let at = utc();

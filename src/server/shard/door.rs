@@ -2,7 +2,7 @@
 
 use crate::audio::Progress;
 use crate::browser::Agreed;
-use crate::call::{Call, CallEvent, CallInput, CallOutput, Supervision};
+use crate::call::{Call, CallEvent, CallInput, CallOutput, Supervision, Why};
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
 use crate::rtp::Stats;
@@ -152,6 +152,15 @@ pub enum ShardReport {
         order: u32,
         /// What the tone means.
         tone: Progress,
+    },
+    /// A call could not begin.
+    NotBegun {
+        /// Which call.
+        call: CallId,
+        /// Its RTP port, which may rest.
+        port: u16,
+        /// Why.
+        why: Why,
     },
     /// Media is gone; its ports may rest.
     Released {
