@@ -1,7 +1,7 @@
 //! A card number is in no recording: not said, not keyed, not read back; before and after it everything is there.
 
 use crate::common::wire::Caller;
-use crate::common::{self, ONE_ORDER, Running, STRANGER, Watch, hang_up, keys, root, tone};
+use crate::common::{self, ONE_ORDER, Running, SEAT, STRANGER, Watch, hang_up, keys, root, tone};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,8 +11,10 @@ use zongji::dialplan::{FlowSet, SourceFile};
 use zongji::ids::Leg;
 use zongji::server::Hotline;
 use zongji::server::hotline::read_dialplans;
-use zongji::server::phone::{Act, Step, When};
-use zongji::sip::{SipEvent, SipSettings};
+use zongji::server::outbound::{Role, Rule};
+use zongji::server::phone::{Act, Phone, PhoneSettings, Step, When};
+use zongji::server::trunks::{Server, Trunk};
+use zongji::sip::{Credential, SipEvent, SipSettings};
 
 const CARD: &str = "6222021234567894";
 
@@ -198,6 +200,48 @@ async fn a_seat_pauses_the_recording_of_its_talk_by_two_keys() {
         // A phone is silent while it sends keys.
         assert!(sounding(side, from.saturating_sub(2500), from) > 300, "before");
         assert!(sounding(side, to + 20, to + 3000) > 300, "after");
+    }
+}
+
+/// The seat called: the same keys, on the other leg.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_pauses_the_recording_of_its_call_outside() {
+    let mut far = Phone::start(PhoneSettings::new(([127, 0, 0, 2], 0).into(), "far")).await.unwrap();
+    let server = Server { address: format!("sip:{}", far.address()), priority: 0, weight: 1 };
+    let running = common::start(|s| {
+        s.trunks = vec![Trunk { name: "carrier".into(), servers: vec![server], options_s: 0, ..Trunk::default() }];
+        let (role, allow) = (Role::Seat, vec!["010".into()]);
+        s.outbound = vec![Rule { role, allow, deny: vec![], at_once: 1, per_hour: 9 }];
+    })
+    .await;
+    let mut watch = Watch::of(&running);
+    let far = tokio::spawn(async move {
+        let script = vec![after(100, Act::Say(tone(1000.0, 20), "customer".into()))];
+        far.answer(Duration::from_secs(30), 100, script, &mut |_| {}).await.unwrap().expect("it was called")
+    });
+    let credential = Some(Credential { user: SEAT.0.into(), password: SEAT.1.into(), realm: None });
+    let mut seat = Phone::start(PhoneSettings { credential, ..PhoneSettings::new(([127, 0, 0, 1], 0).into(), SEAT.0) })
+        .await
+        .unwrap();
+    let script = vec![
+        after(200, Act::Say(tone(1400.0, 6), "before".into())),
+        after(1500, Act::Keys("*5".into())),
+        after(1000, Act::Say(tone(1400.0, 1), "nobody's business".into())),
+        after(300, Act::Keys("*6".into())),
+        after(1000, Act::Say(tone(1400.0, 1), "after".into())),
+        hang_up(300),
+    ];
+    seat.call(&format!("sip:01012345678@{}", running.sip), script, &mut |_| {}).await.unwrap();
+    far.await.unwrap();
+    running.settle().await;
+    let call = running.hotline.store().calls(1).await.unwrap().remove(0);
+    let told = pauses(&watch.all());
+    let [(false, Some(Leg::Seat), from), (true, Some(Leg::Seat), to)] = told[..] else { panic!("{told:?}") };
+    assert!((2000..5000).contains(&(to - from)), "{from}..{to}");
+    for side in recording(&call.recording.unwrap()) {
+        assert_eq!(sounding(&side, from, to - 20), 0);
+        assert!(sounding(&side, from.saturating_sub(2500), from) > 300, "before");
+        assert!(sounding(&side, to + 20, to + 3000) > 300, "after");
     }
 }
 

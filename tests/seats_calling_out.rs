@@ -1,12 +1,13 @@
 //! A seat's phone dials a number outside: allowed, denied, capped, by a trunk that fails, ended by each side, and what is
 //! heard before the answer.
 
-use crate::common::sip::{ANSWER, Client, OFFER, authorization, header};
+use crate::common::sip::{ANSWER, Client, OFFER, authorization, header, tag_of};
 use crate::common::{self, Running, SEAT, Watch, tone};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use zongji::audio::{FRAME_SAMPLES, tone_power};
+use zongji::call::CallEvent;
 use zongji::server::Supervisor;
 use zongji::server::hotline::HotlineSettings;
 use zongji::server::outbound::{Role, Rule};
@@ -133,7 +134,7 @@ async fn record(running: &Running) -> CallRow {
     let mut calls = running.hotline.store().calls(9).await.unwrap();
     assert_eq!(calls.len(), 1, "one record");
     let call = calls.remove(0);
-    assert_eq!((call.direction.as_str(), call.from.expose(), call.to.as_str()), ("out", SEAT.0, NUMBER));
+    assert_eq!((call.direction.as_str(), call.from.expose(), call.to.expose()), ("out", SEAT.0, NUMBER));
     call
 }
 
@@ -322,4 +323,83 @@ async fn a_seat_that_gives_up_while_it_rings_ends_the_call_there() {
     calling.await.unwrap();
     let call = record(&running).await;
     assert_eq!((call.outcome.as_deref(), call.hung_up_by.as_deref()), (Some("abandoned"), Some("seat")));
+}
+
+/// Privacy (RFC 3323) is about what the one called is shown, not about who we know has called.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_that_hides_its_number_is_named_in_the_record_and_not_to_the_number_called() {
+    let mut far = Far::new().await;
+    let running = common::start(|s| lets_out(s, vec![Trunk { shows: None, ..trunk(far.at(), 1) }], 1)).await;
+    let seat = Client::new(running.sip).await;
+    let me = seat.socket.local_addr().unwrap();
+    let invite = |cseq: u32, proof: &str| {
+        let text = seat.request("INVITE", NUMBER, "hides", cseq, "", &format!("Privacy: id\r\n{proof}"), OFFER);
+        text.replace(&format!("From: <sip:c@{me}>"), &format!("From: <sip:{}@{}>", SEAT.0, running.sip))
+    };
+    seat.send(&invite(1, "")).await;
+    let uri = format!("sip:{NUMBER}@{}", running.sip);
+    let proof = authorization(&seat.final_answer().await, SEAT, 1, ("INVITE", &uri));
+    seat.send(&invite(2, &proof)).await;
+    far.called(&running).await;
+    assert!(header(&far.invite, "From").contains("sip:anonymous@"), "{}", far.invite);
+    far.reply(&far.invite, "486 Busy Here", false).await;
+    assert!(seat.final_answer().await.starts_with("SIP/2.0 486"));
+    let call = record(&running).await;
+    assert!(call.private, "{call:?}");
+}
+
+/// An answer given in a reliable 183 need not come again with the 200 (RFC 6337 section 3.1.1).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_that_gave_its_answer_in_a_reliable_183_is_talked_to_after_a_200_without_one() {
+    let mut far = Far::new().await;
+    let running = common::start(|s| lets_out(s, vec![trunk(far.at(), 1)], 1)).await;
+    let seat = dial(&running, NUMBER, 1500);
+    far.called(&running).await;
+    far.reply(&far.invite, "183 Session Progress\r\nRequire: 100rel\r\nRSeq: 1", true).await;
+    let prack = far.c.request_heard().await;
+    assert!(prack.starts_with("PRACK "), "{prack}");
+    far.reply(&prack, "200 OK", false).await;
+    far.reply(&far.invite, "200 OK", false).await;
+    let ack = far.c.request_heard().await;
+    assert!(ack.starts_with("ACK "), "{ack}");
+    far.sound(1600.0, 1000).await;
+    let bye = far.c.request_heard().await;
+    assert!(bye.starts_with("BYE "), "{bye}");
+    far.reply(&bye, "200 OK", false).await;
+    let seat = seat.await.unwrap();
+    assert_eq!((seat.code, seat.by_them), (200, false), "the seat hung up, not we");
+    assert!(ms_of(&seat.heard, 1600.0) > 600, "{} ms of the answered call heard", ms_of(&seat.heard, 1600.0));
+    assert!(record(&running).await.bridged);
+}
+
+/// The phone's record key (INFO) works on the leg that is the seat's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_record_key_of_a_seat_that_called_outside_pauses_the_recording() {
+    let mut far = Far::new().await;
+    let running = common::start(|s| lets_out(s, vec![trunk(far.at(), 1)], 1)).await;
+    let mut watch = Watch::of(&running);
+    let seat = Client::new(running.sip).await;
+    let me = seat.socket.local_addr().unwrap();
+    let ask = |method: &str, cseq: u32, tag: &str, more: &str, sdp: &str| {
+        let text = seat.request(method, NUMBER, "key", cseq, tag, more, sdp);
+        text.replace(&format!("From: <sip:c@{me}>"), &format!("From: <sip:{}@{}>", SEAT.0, running.sip))
+    };
+    seat.send(&ask("INVITE", 1, "", "", OFFER)).await;
+    let uri = format!("sip:{NUMBER}@{}", running.sip);
+    let proof = authorization(&seat.final_answer().await, SEAT, 1, ("INVITE", &uri));
+    seat.send(&ask("INVITE", 2, "", &proof, OFFER)).await;
+    far.called(&running).await;
+    far.answer().await;
+    let tag = tag_of(&seat.final_answer().await);
+    seat.send(&ask("ACK", 2, &tag, "", "")).await;
+    assert!(seat.hears_nothing(200).await, "the two are joined");
+    for (cseq, how) in [(3, "off"), (4, "on")] {
+        seat.send(&ask("INFO", cseq, &tag, &format!("Record: {how}\r\n"), "")).await;
+        assert!(seat.final_answer().await.starts_with("SIP/2.0 200"));
+        watch.until(how, |e| matches!(e, CallEvent::Recording { on, .. } if *on == (how == "on"))).await;
+    }
+    seat.send(&ask("BYE", 5, &tag, "", "")).await;
+    let bye = far.c.request_heard().await;
+    far.reply(&bye, "200 OK", false).await;
+    record(&running).await;
 }

@@ -11,7 +11,7 @@ use zongji::clock::{Mono, UtcMs};
 use zongji::dialplan::{Level, Outcome, TicketDraft, Value};
 use zongji::ids::{CallId, RequestId};
 use zongji::pii::Pii;
-use zongji::store::{CallExtras, NewCall, Store, WriteJob, Writer};
+use zongji::store::{CallExtras, Called, NewCall, Store, WriteJob, Writer};
 
 const FOLDER: &str = "ZONGJI_TEST_DURABILITY_FOLDER";
 const NOON: UtcMs = UtcMs(1_795_147_200_000);
@@ -45,7 +45,7 @@ async fn one_call(store: &Store, writer: &zongji::store::WriterHandle, n: u32) {
     let call = NewCall {
         id,
         from: caller.clone(),
-        to: "400".into(),
+        to: Called::new("400", false),
         sip_call_id: format!("{n}@test"),
         at: NOON,
         origin: Default::default(),

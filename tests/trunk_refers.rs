@@ -1,10 +1,11 @@
 //! A caller's own trunk is asked to make the transfer (REFER): it does, it will not, the person is busy, it says nothing.
 
-use crate::common::sip::{ANSWER, Client, OFFER, header, tag_of};
-use crate::common::{self, Running, Watch};
+use crate::common::sip::{ANSWER, Client, OFFER, authorization, header, tag_of};
+use crate::common::{self, Running, SEAT, Watch};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use zongji::call::{CallEvent, TransferStage};
+use zongji::server::hotline::HotlineSettings;
 use zongji::server::outbound::{Role, Rule};
 use zongji::server::trunks::{Server, TransferBy, Trunk};
 
@@ -25,6 +26,13 @@ struct Carrier {
 impl Carrier {
     /// A call to the hotline is up, and the caller has asked for a person.
     async fn new() -> Carrier {
+        let mut carrier = Carrier::idle(|_| {}).await;
+        carrier.caller_asks().await;
+        carrier
+    }
+
+    /// Nobody has called yet.
+    async fn idle(change: impl FnOnce(&mut HotlineSettings)) -> Carrier {
         let socket = UdpSocket::bind((CARRIER, 0)).await.unwrap();
         let at = socket.local_addr().unwrap();
         let hotline = common::start(|s| {
@@ -40,19 +48,22 @@ impl Carrier {
                 transfer: TransferBy::Refer,
                 ..Trunk::default()
             }];
+            change(s);
         })
         .await;
         let watch = Watch::of(&hotline);
         let c = Client { socket, to: hotline.sip };
-        let mut carrier = Carrier { c, hotline, watch, tag: String::new(), cseq: 1 };
-        carrier.c.send(&carrier.c.request("INVITE", "400", "refer", 1, "", "", OFFER)).await;
-        carrier.tag = tag_of(&carrier.c.final_answer().await);
-        carrier.ask("ACK", "", "").await;
-        carrier.watch.until("greeted", |e| matches!(e, CallEvent::PromptStarted { .. })).await;
-        carrier.cseq += 1;
+        Carrier { c, hotline, watch, tag: String::new(), cseq: 1 }
+    }
+
+    async fn caller_asks(&mut self) {
+        self.c.send(&self.c.request("INVITE", "400", "refer", 1, "", "", OFFER)).await;
+        self.tag = tag_of(&self.c.final_answer().await);
+        self.ask("ACK", "", "").await;
+        self.watch.until("greeted", |e| matches!(e, CallEvent::PromptStarted { .. })).await;
+        self.cseq += 1;
         let key = "Signal=4\r\nDuration=100\r\n";
-        carrier.ask("INFO", "Content-Type: application/dtmf-relay\r\n", key).await;
-        carrier
+        self.ask("INFO", "Content-Type: application/dtmf-relay\r\n", key).await;
     }
 
     /// A request inside the call.
@@ -213,4 +224,63 @@ async fn a_person_who_is_busy_brings_the_caller_back_to_the_flow_and_not_to_a_se
     let (call, transfer) = carrier.over(ports).await;
     assert_eq!(transfer.result.as_deref(), Some("busy"));
     assert_eq!(call.hung_up_by.as_deref(), Some("caller"));
+}
+
+/// Who holds one seat's password may not have the trunk call a number for it: no rule lets it out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_phone_registered_is_called_where_it_registered_from_and_never_named_to_the_trunk() {
+    let mut carrier = Carrier::idle(|s| {
+        s.outbound.clear();
+        s.seats[0].phone = None;
+    })
+    .await;
+    let (phone, at) = (Client::new(carrier.hotline.sip).await, carrier.c.socket.local_addr().unwrap());
+    let mine = format!("Contact: <sip:c@{}>", phone.socket.local_addr().unwrap());
+    let register = |cseq: u32, proof: &str| {
+        let text = phone.request("REGISTER", SEAT.0, "premium", cseq, "", proof, "");
+        text.replace(&mine, &format!("Contact: <sip:00900123456@{at}>"))
+    };
+    phone.send(&register(1, "")).await;
+    let uri = format!("sip:{}@{}", SEAT.0, carrier.hotline.sip);
+    let proof = authorization(&phone.final_answer().await, SEAT, 1, ("REGISTER", &uri));
+    phone.send(&register(2, &proof)).await;
+    assert!(phone.final_answer().await.starts_with("SIP/2.0 200"));
+    carrier.caller_asks().await;
+    let invite = loop {
+        let text = phone.request_heard().await;
+        if !text.starts_with("OPTIONS ") {
+            break text;
+        }
+    };
+    assert!(invite.starts_with("INVITE sip:00900123456@"), "{invite}");
+    let asked = tokio::time::timeout(Duration::from_millis(500), carrier.c.request_heard()).await;
+    assert!(asked.is_err(), "the trunk is asked for nothing: {asked:?}");
+    carrier.bye().await;
+}
+
+/// A NOTIFY of 100 has to come at once (RFC 3515 section 2.4.4): it takes nothing back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trunk_that_tells_no_more_than_that_it_tries_and_hangs_up_has_taken_the_caller_over() {
+    let mut carrier = Carrier::new().await;
+    let ports = carrier.hotline.hotline.free_ports() + 1;
+    carrier.referred().await;
+    carrier.notify("100 Trying").await;
+    carrier.bye().await;
+    let (call, transfer) = carrier.over(ports).await;
+    assert_eq!(call.outcome.as_deref(), Some("transferred"), "{call:?}");
+    assert!(call.reason.as_deref().is_some_and(|r| r.contains("told no result")), "{call:?}");
+    assert_eq!(transfer.result.as_deref(), Some("connected"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_hangs_up_while_the_person_rings_was_not_taken_over() {
+    let mut carrier = Carrier::new().await;
+    let ports = carrier.hotline.hotline.free_ports() + 1;
+    carrier.referred().await;
+    carrier.notify("180 Ringing").await;
+    carrier.until(TransferStage::Ringing).await;
+    carrier.bye().await;
+    let (call, transfer) = carrier.over(ports).await;
+    assert_ne!(call.outcome.as_deref(), Some("transferred"), "{call:?}");
+    assert_eq!(transfer.result.as_deref(), Some("cancelled"));
 }

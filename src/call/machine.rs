@@ -379,14 +379,14 @@ impl Call {
             CallInput::Key { leg, key } => match (self.state, leg) {
                 (State::Talking, Leg::Caller) => self.key(now, key),
                 (State::Transferring(stage), _) => self.key_in_transfer(now, stage, leg, key),
-                (State::Bridged, Leg::Seat) => self.key_of_seat(now, key),
+                (State::Bridged, Leg::Seat) => self.shade.seat.key(now, key),
                 _ => {}
             },
             CallInput::Heard { turn, heard } => self.heard(now, turn, heard),
             CallInput::ActionDone { request, outcome, data } => self.action_done(now, request, outcome, data),
             CallInput::TicketDone { request, ticket } => self.ticket_done(now, request, ticket),
             CallInput::HandOn(order) => self.hand_on(now, *order),
-            CallInput::Record(on) => self.shade_by_seat(now, on),
+            CallInput::Record(on) => self.shade.seat.record(now, on),
             CallInput::Established
             | CallInput::SeatRinging
             | CallInput::SeatAnswered

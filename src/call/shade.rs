@@ -34,10 +34,41 @@ pub struct Shade {
     asked: bool,
     /// The silence after that.
     tail: Option<Mono>,
-    /// The seat paused it; until then at most.
-    seat: Option<Mono>,
+    pub(super) seat: SeatPause,
+}
+
+/// A seat's pause of the recording, by its keys or its phone's record key: of the call it talks in, or of its own call
+/// outside.
+#[derive(Debug, Default)]
+pub struct SeatPause {
+    /// It is on; until then at most.
+    until: Option<Mono>,
     /// When the seat pressed [`CODE`].
     code: Option<Mono>,
+}
+
+impl SeatPause {
+    /// The seat wants the recording to go on, or to be silent.
+    pub fn record(&mut self, now: Mono, on: bool) {
+        self.until = (!on).then(|| now + secs(SEAT_LIMIT_S));
+    }
+
+    /// A key of the seat while it talks with somebody.
+    pub fn key(&mut self, now: Mono, key: char) {
+        let code = self.code.take().is_some_and(|at| now.ms_since(at) <= CODE_MS);
+        match key {
+            CODE => self.code = Some(now),
+            OFF if code => self.record(now, false),
+            ON if code => self.record(now, true),
+            _ => {}
+        }
+    }
+
+    /// Whether the recording is silent for the seat's sake: it ends by itself, and with the talk.
+    pub fn settle(&mut self, now: Mono, bridged: bool) -> bool {
+        self.until = self.until.filter(|until| bridged && now < *until);
+        self.until.is_some()
+    }
 }
 
 impl Shade {
@@ -48,13 +79,13 @@ impl Shade {
         }
         self.asked = asked;
         self.tail = self.tail.filter(|until| !asked && now < *until);
-        self.seat = self.seat.filter(|until| bridged && now < *until);
-        self.asked || self.tail.is_some() || self.seat.is_some()
+        let seat = self.seat.settle(now, bridged);
+        self.asked || self.tail.is_some() || seat
     }
 
     /// When it changes by itself.
     fn until(&self) -> Option<Mono> {
-        self.tail.into_iter().chain(self.seat).min()
+        self.tail.into_iter().chain(self.seat.until).min()
     }
 }
 
@@ -65,7 +96,7 @@ impl Call {
             Awaiting::Answer(l) => l.listen.unrecorded && self.state == State::Talking,
             _ => false,
         };
-        let by = self.shade.seat.map(|_| Leg::Seat);
+        let by = self.shade.seat.until.map(|_| Leg::Seat);
         let shaded = self.shade.settle(now, asked, self.state == State::Bridged);
         match self.shade.until() {
             Some(until) => self.timers.set(Timer::Shade, until),
@@ -80,22 +111,6 @@ impl Call {
             let at_ms = if self.heard_any { self.caller_ms + FRAME_MS } else { 0 };
             self.put(CallOutput::Record(!shaded));
             self.event(CallEvent::Recording { on: !shaded, by: self.shade.by, at_ms });
-        }
-    }
-
-    /// The seat pauses the recording, or lets it go on.
-    pub(super) fn shade_by_seat(&mut self, now: Mono, on: bool) {
-        self.shade.seat = (!on).then(|| now + secs(SEAT_LIMIT_S));
-    }
-
-    /// A key of the seat while it talks with the caller.
-    pub(super) fn key_of_seat(&mut self, now: Mono, key: char) {
-        let code = self.shade.code.take().is_some_and(|at| now.ms_since(at) <= CODE_MS);
-        match key {
-            CODE => self.shade.code = Some(now),
-            OFF if code => self.shade_by_seat(now, false),
-            ON if code => self.shade_by_seat(now, true),
-            _ => {}
         }
     }
 }
@@ -113,9 +128,9 @@ mod tests {
         assert!(shade.settle(at(5000), false, false) && shade.until() == Some(at(6000)));
         assert!(shade.settle(at(5500), true, false) && shade.until().is_none(), "asked again");
         assert!(shade.settle(at(7000), false, false) && !shade.settle(at(8000), false, false));
-        shade.seat = Some(at(9000));
+        shade.seat.until = Some(at(9000));
         assert!(shade.settle(at(8500), false, true) && !shade.settle(at(9000), false, true));
-        shade.seat = Some(at(20_000));
+        shade.seat.until = Some(at(20_000));
         assert!(!shade.settle(at(9500), false, false), "the seat is gone");
     }
 }

@@ -32,6 +32,8 @@ pub enum Why {
     Terminated,
     /// The caller's trunk took the caller to a person by itself.
     TakenOver,
+    /// The trunk accepted to do so, told no result and hung up.
+    TakenOverUntold,
     /// The longest time with us.
     TimeLimit,
     /// The flow went round and round.
@@ -42,6 +44,12 @@ pub enum Why {
     FaxAnswering,
     /// The trunk takes calls out only.
     OutOnly,
+    /// The call had no offer, so that no notice could be heard before an answer.
+    NoticeWithoutOffer,
+    /// The caller's description wants the notice somewhere else than the call comes from.
+    NoticeElsewhere,
+    /// Nothing showed in time that the caller is where the notice goes.
+    NoticeUnproved,
     /// The caller gave up before the call's machine began.
     GaveUpEarly,
     /// Signalling broke off before the call's machine began.
@@ -60,6 +68,8 @@ pub enum Why {
     DiskSlow,
     /// No media thread takes it.
     NoMediaThread,
+    /// The media thread could not take up its sockets.
+    NoSocket,
     /// The ACK brought no answer to our offer.
     BadAck,
     /// A fault of the program.
@@ -229,14 +239,15 @@ impl EndReason {
 const fn cause_of(why: Why) -> (u16, HungUpBy) {
     use HungUpBy::{Caller, Us};
     match why {
-        Why::GaveUp | Why::CallerLeft | Why::GaveUpEarly => (16, Caller),
+        Why::GaveUp | Why::CallerLeft | Why::GaveUpEarly | Why::TakenOverUntold => (16, Caller),
         Why::Said | Why::TakenOver => (16, Us),
         Why::Lost | Why::LostEarly => (27, Us),
-        Why::LinesFull | Why::NoPort => (34, Us),
+        Why::LinesFull | Why::NoPort | Why::NoSocket => (34, Us),
         Why::DiskSlow => (42, Us),
         Why::NoCodec => (65, Us),
         Why::FaxCalling | Why::FaxAnswering => (88, Us),
         Why::OutOnly => (21, Us),
+        Why::NoticeWithoutOffer | Why::NoticeElsewhere | Why::NoticeUnproved => (31, Us),
         Why::Terminated | Why::EndedEarly | Why::Other => (31, Us),
         Why::NotTaken | Why::NoAck | Why::LastWords | Why::BridgeLimit | Why::HeldTooLong | Why::TimeLimit => (102, Us),
         Why::BadOffer | Why::BadAck => (100, Us),
@@ -247,6 +258,18 @@ const fn cause_of(why: Why) -> (u16, HungUpBy) {
         | Why::Broke
         | Why::ProgramStopped
         | Why::Leg => (41, Us),
+    }
+}
+
+/// The status that refuses a call for this reason, before anything ran on it.
+pub const fn refusal_of(why: Why) -> u16 {
+    match why {
+        Why::NoticeWithoutOffer | Why::NoticeElsewhere | Why::NoticeUnproved => 480,
+        Why::OutOnly => 403,
+        Why::NoCodec => 488,
+        Why::BadOffer => 400,
+        Why::GaveUp | Why::GaveUpEarly => 487,
+        _ => 503,
     }
 }
 
@@ -310,6 +333,10 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
             "the caller's trunk took the caller to the number asked for (REFER)",
             "主叫所在中继已按 REFER 将主叫直接转接到目标号码",
         ),
+        Why::TakenOverUntold => (
+            "the caller's trunk hung up during the transfer that it had accepted (REFER) and told no result: it counts as done",
+            "主叫所在中继接受 REFER 后未告知结果即挂机，按转接成功处理",
+        ),
         Why::TimeLimit => ("the call reached its time limit", "通话达到最长时限"),
         Why::FlowCircle => {
             ("the flow runs in a circle: see the nodes it went through", "流程陷入循环：请查看经过的节点")
@@ -322,9 +349,47 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
             "a fax machine or modem was on the line (2100 Hz was heard): this number takes voice only",
             "线路上是传真机或调制解调器（检测到 2100 Hz）：本号码只接语音",
         ),
+        Why::Broke => {
+            ("the call broke on our side: look for the panic in the log", "本机程序故障导致通话中断：请查看日志")
+        }
+        Why::ProgramStopped => ("the program was stopped", "程序被停止"),
+        Why::Leg => ("a leg that we called failed", "呼出的一方失败"),
+        Why::OutOnly
+        | Why::NoticeWithoutOffer
+        | Why::NoticeElsewhere
+        | Why::NoticeUnproved
+        | Why::GaveUpEarly
+        | Why::LostEarly
+        | Why::EndedEarly
+        | Why::BadOffer
+        | Why::NoPort
+        | Why::DiskSlow
+        | Why::NoMediaThread
+        | Why::NoSocket
+        | Why::BadAck => early_words(why),
+        Why::NoAck | Why::NoMedia | Why::NoCodec | Why::LinesFull | Why::Other => ("", ""),
+    }
+}
+
+/// Of calls on which nothing has run yet.
+const fn early_words(why: Why) -> (&'static str, &'static str) {
+    match why {
         Why::OutOnly => (
             "refused with 403: the trunk it came by takes calls out only ([[trunk]] direction)",
             "以 403 拒绝：该中继只用于呼出（[[trunk]] direction）",
+        ),
+        Why::NoticeWithoutOffer => (
+            "refused with 480: the notice can only be played to a call with an offer, and the INVITE had none ([[notice]])",
+            "以 480 拒绝：INVITE 中没有 SDP，无法播放通知（[[notice]]）",
+        ),
+        Why::NoticeElsewhere => (
+            "refused with 480, the notice was not played: the caller's SDP wants it at another address than the call came \
+             from ([[notice]])",
+            "以 480 拒绝，未播放通知：主叫 SDP 中的地址与信令来源不一致（[[notice]]）",
+        ),
+        Why::NoticeUnproved => (
+            "refused with 480, the notice was cut off: neither RTP nor a PRACK came from where it was sent to ([[notice]])",
+            "以 480 拒绝，通知未播完：通知发往的地址没有 RTP 或 PRACK 返回（[[notice]]）",
         ),
         Why::GaveUpEarly => ("the caller gave up before the call began", "主叫在通话开始前放弃"),
         Why::LostEarly => ("the caller's signalling broke off before the call began", "通话开始前主叫信令中断"),
@@ -343,13 +408,12 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
         Why::NoMediaThread => {
             ("refused with 503: the media thread does not take the call", "以 503 拒绝：媒体线程未受理")
         }
+        Why::NoSocket => (
+            "refused with 503: the caller's RTP sockets could not be taken up; raise the limit of open files (see the log)",
+            "以 503 拒绝：无法使用主叫的 RTP 套接字，请提高打开文件数上限（见日志）",
+        ),
         Why::BadAck => ("the ACK had no usable answer to our offer", "ACK 中没有可用的 SDP 应答"),
-        Why::Broke => {
-            ("the call broke on our side: look for the panic in the log", "本机程序故障导致通话中断：请查看日志")
-        }
-        Why::ProgramStopped => ("the program was stopped", "程序被停止"),
-        Why::Leg => ("a leg that we called failed", "呼出的一方失败"),
-        Why::NoAck | Why::NoMedia | Why::NoCodec | Why::LinesFull | Why::Other => ("", ""),
+        _ => ("", ""), // said above
     }
 }
 
@@ -357,7 +421,7 @@ const fn fixed_words(why: Why) -> (&'static str, &'static str) {
 mod tests {
     use super::*;
 
-    const ALL: [Why; 32] = [
+    const ALL: [Why; 37] = [
         Why::GaveUp,
         Why::CallerLeft,
         Why::Lost,
@@ -371,11 +435,15 @@ mod tests {
         Why::HeldTooLong,
         Why::Terminated,
         Why::TakenOver,
+        Why::TakenOverUntold,
         Why::TimeLimit,
         Why::FlowCircle,
         Why::FaxCalling,
         Why::FaxAnswering,
         Why::OutOnly,
+        Why::NoticeWithoutOffer,
+        Why::NoticeElsewhere,
+        Why::NoticeUnproved,
         Why::GaveUpEarly,
         Why::LostEarly,
         Why::EndedEarly,
@@ -385,6 +453,7 @@ mod tests {
         Why::NoPort,
         Why::DiskSlow,
         Why::NoMediaThread,
+        Why::NoSocket,
         Why::BadAck,
         Why::Broke,
         Why::ProgramStopped,

@@ -18,7 +18,7 @@ use crate::pii::Pii;
 use crate::sdp::MediaPlan;
 use crate::sip::trace::Role;
 use crate::sip::{Identity, SipEvent};
-use crate::store::{NewCall as NewCallRow, Origin, WriteJob};
+use crate::store::{Called, NewCall as NewCallRow, Origin, WriteJob};
 use rand::RngExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -37,8 +37,12 @@ fn with_origin(profile: Value, origin: &Origin, anonymous: bool) -> Value {
 }
 
 impl Switchboard {
-    /// The caller's number: what a trunk vouches for goes before what the caller says, written as we write numbers.
-    pub(super) fn caller_of(&self, from: String, identity: &Identity) -> String {
+    /// The caller's number: what a trunk vouches for goes before what the caller says, written as we write numbers. A seat
+    /// is who it proved to be, also where it hides its number from those it calls.
+    pub(super) fn caller_of(&self, from: String, seat: Option<&str>, identity: &Identity) -> String {
+        if let Some(seat) = seat {
+            return seat.to_owned();
+        }
         if identity.private || from.eq_ignore_ascii_case(ANONYMOUS) {
             return ANONYMOUS.into(); // not kept, not said, not shown
         }
@@ -54,7 +58,7 @@ impl Switchboard {
         else {
             return;
         };
-        let from = self.caller_of(from_user, &identity);
+        let from = self.caller_of(from_user, seat.as_deref(), &identity);
         let trunk = identity.trunk.as_deref();
         let outward = self.outward(seat.as_deref(), &to_user);
         let origin = Origin { outward: outward.is_some(), ..origin_of(&identity) };
@@ -135,15 +139,17 @@ impl Switchboard {
         let mut line = Line::new(dialog, shard, ends, (caps, agreed), route.as_ref(), now());
         (line.hops, line.trunk, line.origin) = (hops, trunk_name, origin.clone());
         line.outward = seat_out.is_some();
-        line.hotline |= line.outward;
-        let recorded = line.hotline;
+        line.has_record |= line.outward;
+        let recorded = line.has_record;
         line.seat_calling = seat.map(String::from);
-        line.known = knock.trunk.is_some() || transport != crate::sip::Transport::Udp;
+        line.connected = transport != crate::sip::Transport::Udp;
+        line.known = knock.trunk.is_some() || line.connected;
         (line.side, line.secured) = (side, secured);
         self.lines.insert(call, line);
         seat.into_iter().for_each(|s| self.roster.engage(s));
         if recorded {
-            let (from, to, sip_call_id, origin) = (Pii::new(from), to.into(), call_id.into(), origin.clone());
+            let (from, to) = (Pii::new(from), Called::new(to, origin.outward));
+            let (sip_call_id, origin) = (call_id.into(), origin.clone());
             self.write(WriteJob::Begin(NewCallRow {
                 id: call,
                 from,
@@ -193,6 +199,15 @@ impl Switchboard {
         self.begin(call, App::Hotline(Box::new(machine)), Some(flows), sockets, plan, signalling);
     }
 
+    /// Why no notice can be played to a call, if none can.
+    fn no_notice(&self, call: CallId, plan: Option<&MediaPlan>, signalling: IpAddr) -> Option<Why> {
+        // Our offer could only go out in an answer.
+        let Some(plan) = plan else { return Some(Why::NoticeWithoutOffer) };
+        // Before the ACK a datagram's sender may have written anybody's address into the description.
+        let known = self.lines.get(&call).is_some_and(|l| l.known) || plan.remote.ip() == signalling;
+        (!known).then_some(Why::NoticeElsewhere)
+    }
+
     fn begin_route(
         &mut self,
         call: CallId,
@@ -201,18 +216,12 @@ impl Switchboard {
         plan: Option<MediaPlan>,
         signalling: IpAddr,
     ) {
-        let mut prompt = self.p.prompts.get(&route.file).cloned().unwrap_or_default();
-        if route.kind == RouteKind::Notice {
-            let Some(plan) = &plan else {
-                // Our offer could only go out in an answer.
-                self.waiting.insert(call, (sockets, None, signalling));
-                return self.end_early(call, Why::NotTaken);
-            };
-            // Before the ACK a datagram's sender may have written anybody's address into the description.
-            let known = self.lines.get(&call).is_some_and(|l| l.known) || plan.remote.ip() == signalling;
-            if !known {
-                prompt = Arc::default();
-            }
+        let prompt = self.p.prompts.get(&route.file).cloned().unwrap_or_default();
+        if route.kind == RouteKind::Notice
+            && let Some(why) = self.no_notice(call, plan.as_ref(), signalling)
+        {
+            self.waiting.insert(call, (sockets, None, signalling));
+            return self.end_early(call, why);
         }
         let flows = self.p.flows.read().map(|f| f.clone()).ok();
         let listen = match (route.listening, &flows) {
@@ -260,12 +269,12 @@ impl Switchboard {
         let Some(line) = self.lines.get_mut(&call) else { return };
         let recorded = match line.notice {
             true => false,
-            false if line.hotline => self.p.settings.record,
+            false if line.has_record => self.p.settings.record,
             false => line.recorded_route,
         };
         let tap = self.p.recorder.as_ref().filter(|r| recorded && !r.is_halted()).map(|r| r.open(call, today()));
         line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
-        let begun = line.recording.as_ref().filter(|_| line.hotline).map(|p| p.display().to_string());
+        let begun = line.recording.as_ref().filter(|_| line.has_record).map(|p| p.display().to_string());
         let (shard, secured) = (line.shard.clone(), line.secured.take());
         if let Some(path) = begun {
             self.write(WriteJob::Recording(call, path));

@@ -1,14 +1,31 @@
 //! How calls and their legs end: what is told, hung up, written and given back.
 
 use super::bus::{News, Notice};
-use super::ports::MediaSockets;
+use super::ports::{MediaSockets, PortPool};
+use super::shard::{NewLeg, ShardCommand, ShardHandle};
 use super::switchboard::{RETRY_S, Switchboard};
 use super::time::{now, utc};
+use crate::call::why::refusal_of;
 use crate::call::{CallEvent, CallInput, EndReason, Facts, Why};
 use crate::ids::{CallId, Leg};
 use crate::sdp::Codec;
 use crate::sip::{DialogId, EndWhy};
 use crate::store::{CallExtras, WriteJob};
+
+/// What a shard does not take is closed, and its port rests.
+fn given(
+    shard: Option<&ShardHandle>,
+    ports: &mut PortPool,
+    leg: Box<NewLeg>,
+    as_what: impl FnOnce(Box<NewLeg>) -> ShardCommand,
+) -> bool {
+    let port = leg.sockets.port;
+    let given = shard.is_some_and(|shard| shard.send(as_what(leg)));
+    if !given {
+        ports.give_back(port, now());
+    }
+    given
+}
 
 impl Switchboard {
     /// A dialog is over: the other side hung up, or `why` it ended without that.
@@ -60,9 +77,9 @@ impl Switchboard {
         self.event(call, CallEvent::Offered);
         self.record_broken(call, why);
         if self.dialogs.remove(&dialog).is_some() {
-            let agent = self.p.agent.clone();
+            let (agent, code) = (self.p.agent.clone(), refusal_of(why));
             tokio::spawn(async move {
-                agent.reject(dialog, 503, Some(RETRY_S)).await;
+                agent.reject(dialog, code, (code == 503).then_some(RETRY_S)).await;
                 agent.hangup(dialog).await; // where it was answered already
             });
         }
@@ -78,7 +95,7 @@ impl Switchboard {
             Leg::Caller => Some(line.dialog),
             Leg::Seat => {
                 if let Some(asked) = line.referring.take() {
-                    self.let_go(&asked.trying);
+                    self.let_go(&asked.trying.user, &asked.trying.reach);
                 }
                 let seat = self.lines.get_mut(&call).and_then(|l| l.seat.take());
                 seat.and_then(|mut seat| {
@@ -93,6 +110,17 @@ impl Switchboard {
         {
             self.end_dialog(dialog);
         }
+    }
+
+    /// Gives a leg's media to the call's shard. False where that takes no more: then its port rests.
+    pub(super) fn give_leg(
+        &mut self,
+        call: CallId,
+        leg: Box<NewLeg>,
+        as_what: impl FnOnce(Box<NewLeg>) -> ShardCommand,
+    ) -> bool {
+        let shard = self.lines.get(&call).map(|l| l.shard.clone());
+        given(shard.as_ref(), &mut self.p.ports, leg, as_what)
     }
 
     pub(super) fn rest(&mut self, sockets: Option<MediaSockets>) {
@@ -115,7 +143,7 @@ impl Switchboard {
         }
         let Some(line) = self.lines.get_mut(&call) else { return };
         if let Some(record) = line.finished.take()
-            && line.hotline
+            && line.has_record
         {
             self.p.bus.publish(Notice {
                 call,
@@ -149,6 +177,38 @@ impl Switchboard {
             self.outward_over(&line);
             self.dialogs.remove(&line.dialog);
             line.seat_calling.iter().for_each(|s| self.roster.free(s));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp::{MediaPlan, accept, answer, offer};
+    use rand::SeedableRng;
+
+    fn plan() -> MediaPlan {
+        let caps = super::super::phone::capabilities([127, 0, 0, 1].into(), 4000, vec![Codec::Pcma]);
+        let asked = offer(&caps);
+        let (answered, _) = answer(&asked, &caps).unwrap();
+        accept(&asked, &answered).unwrap()
+    }
+
+    #[test]
+    fn the_port_of_a_leg_that_no_media_thread_has_room_for_comes_back() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(13);
+        let mut ports = PortPool::new([127, 0, 0, 1].into(), 28_120..=28_123, &mut rng);
+        let call = CallId::new(1, 2);
+        for room in [0, 1] {
+            let (shard, inbox) = ShardHandle::with_room(room);
+            let sockets = ports.take(now()).unwrap();
+            let free = ports.gauge().load(std::sync::atomic::Ordering::Relaxed);
+            let leg =
+                Box::new(NewLeg { sockets, plan: plan(), signalling: [127, 0, 0, 1].into(), seed: 1, secured: None });
+            let as_what = |leg| ShardCommand::SeatLeg { call, order: 1, leg, early: false, outside: false };
+            assert_eq!(given(Some(&shard), &mut ports, leg, as_what), room == 1);
+            let back = ports.gauge().load(std::sync::atomic::Ordering::Relaxed) - free;
+            assert_eq!((back, inbox.len()), (1 - room, room));
         }
     }
 }

@@ -1,16 +1,16 @@
 //! One call as the switchboard knows it: which dialogs, what was described, what its record will need.
 
+use super::callee::Reach;
 use super::hotline::TestRoute;
 use super::ports::MediaSockets;
 use super::referring::Referring;
 use super::routes::RouteKind;
-use super::seats::Reach;
 use super::secure::{Secured, place};
 use super::shard::{App, ShardHandle};
 use super::supervisors::SupervisorLine;
 use super::trunks::Way;
 use crate::browser::Negotiator;
-use crate::call::{CallRecord, EndReason, HungUpBy};
+use crate::call::{CallRecord, EndReason, HungUpBy, Why};
 use crate::clock::Mono;
 use crate::dialplan::{FlowSet, Outcome, TransferOrder, TransferResult};
 use crate::pii::Pii;
@@ -53,16 +53,19 @@ pub(super) struct Line {
     pub answered: Option<Mono>,
     pub recording: Option<PathBuf>,
     /// It has a record: a call of the hotline, or of a seat to a number outside.
-    pub hotline: bool,
+    pub has_record: bool,
     /// A seat calls outside; the other leg is the number called.
     pub outward: bool,
     /// The calling phone has been told of early media (183).
     pub progressed: bool,
     /// What the network says of its origin.
     pub origin: Origin,
-    /// A notice instead of the hotline; it is played only to who is known to be where he says.
+    /// A notice instead of the hotline.
     pub notice: bool,
+    /// The caller may want a notice at another address than the call comes from.
     pub known: bool,
+    /// The caller's own address answered us: it came by a connection.
+    pub connected: bool,
     pub recorded_route: bool,
     pub flow_set: String,
     pub seat: Option<SeatLine>,
@@ -88,8 +91,8 @@ pub(super) struct Line {
     pub trunk: Option<String>,
     /// A transfer that this trunk was asked to make.
     pub referring: Option<Referring>,
-    /// It made one: the caller is no longer here.
-    pub taken_over: bool,
+    /// It made one: the caller is no longer here, and this is what the record says of it.
+    pub taken_over: Option<Why>,
     /// Hops left for the calls that follow from this one.
     pub hops: u8,
 }
@@ -97,8 +100,8 @@ pub(super) struct Line {
 /// A seat that is being called or has answered.
 pub(super) struct SeatLine {
     pub user: String,
-    /// Where it is called: one of its phones.
-    pub address: String,
+    /// How it is called: one of its phones, an address, a number.
+    pub reach: Reach,
     /// None while the dialling is under way.
     pub dialog: Option<DialogId>,
     /// Names this dialling.
@@ -117,8 +120,6 @@ pub(super) struct SeatLine {
     pub rang: bool,
     /// Until it answers.
     pub sockets: Option<MediaSockets>,
-    /// Where its phone registered from.
-    pub source: Option<IpAddr>,
     pub order: TransferOrder,
     /// Users and addresses that could not be had for this order.
     pub tried: Vec<String>,
@@ -160,9 +161,10 @@ impl Line {
             since,
             answered: None,
             recording: None,
-            hotline: route.is_none_or(|r| r.kind == RouteKind::Notice),
+            has_record: route.is_none_or(|r| r.kind == RouteKind::Notice),
             notice: route.is_some_and(|r| r.kind == RouteKind::Notice),
             known: false,
+            connected: false,
             outward: false,
             progressed: false,
             origin: Origin::default(),
@@ -182,7 +184,7 @@ impl Line {
             attended: None,
             trunk: None,
             referring: None,
-            taken_over: false,
+            taken_over: None,
             hops: 70,
         }
     }

@@ -13,6 +13,7 @@
 mod arrivals;
 mod back_office;
 pub mod bus;
+mod callee;
 pub mod disk;
 mod ends;
 pub mod hotline;
@@ -33,6 +34,7 @@ pub mod recorder;
 mod referring;
 pub mod relays;
 mod renegotiation;
+mod roster;
 pub mod routes;
 mod seats;
 mod secure;

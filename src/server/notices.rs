@@ -3,11 +3,15 @@
 
 use super::hotline::TestRoute;
 use super::routes::{Listening, RouteKind};
+use super::shard::ShardCommand;
 use super::switchboard::Switchboard;
 use super::time::utc;
+use crate::call::CallInput;
 use crate::clock::UtcMs;
+use crate::ids::CallId;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Names of the days, Monday first.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -61,6 +65,9 @@ impl Hours {
     }
 }
 
+/// Longest wait for a PRACK of early sound: what is sent without any proof is over by then.
+const PROOF: Duration = Duration::from_secs(3);
+
 /// What callers hear instead of the hotline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -93,6 +100,21 @@ impl Switchboard {
             Some(_) => self.inside(to),
             None => instead(&self.p.settings.notices, to),
         }
+    }
+
+    /// Finds out whether the caller is where our early sound goes, and tells the call. A connection shows it, and so does
+    /// a PRACK; the call's RTP is looked at by its shard.
+    pub(super) fn prove(&self, call: CallId) {
+        let Some(line) = self.lines.get(&call) else { return };
+        if line.connected {
+            return self.tell(call, CallInput::Established);
+        }
+        let (agent, dialog, shard) = (self.p.agent.clone(), line.dialog, line.shard.clone());
+        tokio::spawn(async move {
+            if agent.progress_acknowledged(dialog, PROOF).await {
+                shard.send(ShardCommand::Input { call, input: CallInput::Established });
+            }
+        });
     }
 }
 

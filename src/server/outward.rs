@@ -1,5 +1,6 @@
 //! Seats that call outside: which numbers, what it costs them of their caps, and what their phones hear before an answer.
 
+use super::callee;
 use super::hotline::TestRoute;
 use super::line::Line;
 use super::outbound::{Denied, Role, national};
@@ -12,9 +13,6 @@ use crate::ids::CallId;
 use crate::pii::{Pii, mask_number};
 use crate::sip::Identity;
 use crate::store::Origin;
-
-/// Before a number outside that a seat dialled, in the place of a queue.
-pub(super) const OUT: &str = "out:";
 
 /// The name of a caller who asks that the number be shown to nobody (RFC 3323 section 4.1.1.3).
 pub(super) const ANONYMOUS: &str = "anonymous";
@@ -38,7 +36,7 @@ impl Switchboard {
             kind: RouteKind::Outside,
             listening: Listening::Keys,
             file: None,
-            target: format!("{OUT}{number}"),
+            target: callee::dialled(&number),
             record: false,
         })
     }

@@ -1,12 +1,13 @@
 //! Transfers that the caller's own trunk is asked to make (REFER, RFC 3515): where it can, the call leaves us, and costs
 //! no line of ours. Where it cannot, or says nothing, the two are bridged as ever.
 
+use super::callee::Reach;
 use super::line::Line;
 use super::outbound::Role;
-use super::seats::{TEL, Trying, failure_of};
+use super::seats::{Trying, failure_of};
 use super::switchboard::Switchboard;
 use super::trunks::TransferBy;
-use crate::call::{CallEvent, CallInput, EndReason, LegFailure};
+use crate::call::{CallEvent, CallInput, EndReason, LegFailure, Why};
 use crate::ids::{CallId, Leg};
 use crate::sip::{ReferLimits, SipError};
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub(super) struct Referring {
     pub trying: Trying,
     /// Names this asking.
     attempt: u64,
-    /// The trunk has accepted it, and has told nothing of it since.
+    /// The trunk has accepted it, and has not told since that it rings somewhere.
     accepted: bool,
 }
 
@@ -40,13 +41,12 @@ const fn of_the_person(code: u16) -> bool {
 }
 
 impl Switchboard {
-    /// What Refer-To is to name, where a call is to be transferred by its own trunk.
-    pub(super) fn refer_to(&self, line: &Line, uri: &str) -> Option<String> {
+    /// What Refer-To is to name, where a call is to be transferred by its own trunk: a number, for which the rules are
+    /// asked; never what a phone registered, else who holds one seat's password would call anywhere at the trunk's cost.
+    pub(super) fn refer_to(&self, line: &Line, reach: &Reach) -> Option<String> {
+        let Reach::Number { role: Role::Flow, number } = reach else { return None };
         let trunk = self.p.trunks.named(line.trunk.as_deref()?).filter(|t| t.transfer == TransferBy::Refer)?;
-        match uri.strip_prefix(TEL) {
-            Some(number) => trunk.address_of(number),
-            None => trunk.is_there(uri).then(|| uri.to_owned()),
-        }
+        trunk.address_of(number)
     }
 
     /// Asks the caller's trunk. What it says comes to [`Switchboard::referred`].
@@ -80,16 +80,17 @@ impl Switchboard {
         let waiting = line.referring.as_mut().filter(|r| r.attempt == attempt);
         match (what, waiting) {
             (What::Progress(code), Some(waiting)) => {
-                waiting.accepted = code == 202;
+                // A 100 has to come at once (RFC 3515 section 2.4.4), and says nothing.
+                waiting.accepted |= code == 202;
                 if (180..200).contains(&code) {
+                    waiting.accepted = false;
                     self.tell_seat(call, CallInput::SeatRinging);
                 }
             }
             (What::Progress(_), None) => {}
             // It counts even when nobody waited any longer: the caller is there now.
             (What::Over(Ok(200..=299)), _) => {
-                line.taken_over = true;
-                self.handed_on(call, 200);
+                self.taken(call, Why::TakenOver);
                 self.tell(call, CallInput::TakenOver);
             }
             // The caller's dialog is over: that is told by itself, and ends the call.
@@ -121,25 +122,27 @@ impl Switchboard {
             return;
         }
         let failure = failure_of(code);
-        self.let_go(&trying);
-        let had = if matches!(failure, LegFailure::Failed(_)) { trying.reach.uri } else { trying.user };
+        self.let_go(&trying.user, &trying.reach);
+        let had = if matches!(failure, LegFailure::Failed(_)) { trying.reach.name() } else { trying.user };
         trying.tried.push(had);
         self.next_seat(call, trying.order, trying.tried, Some(failure));
     }
 
     /// Whether a BYE of the caller's side is the end of a transfer: some trunks accept one, tell nothing and hang up.
     pub(super) fn is_taken_over(&mut self, call: CallId) -> bool {
-        let Some(line) = self.lines.get_mut(&call) else { return false };
+        let Some(line) = self.lines.get(&call) else { return false };
         let taken = line.referring.as_ref().is_some_and(|r| r.accepted);
-        line.taken_over |= taken;
+        if taken {
+            self.taken(call, Why::TakenOverUntold);
+        }
         taken
     }
 
-    /// A seat that was to be called is not: it is free again.
-    pub(super) fn let_go(&mut self, trying: &Trying) {
-        self.roster.free(&trying.user);
-        if trying.reach.uri.starts_with(TEL) {
-            self.outbound().over(Role::Flow, &trying.user);
+    /// The caller is with the person now: the record says how, and a seat that handed the caller on hears of it.
+    fn taken(&mut self, call: CallId, why: Why) {
+        if let Some(line) = self.lines.get_mut(&call) {
+            line.taken_over = Some(why);
         }
+        self.handed_on(call, 200);
     }
 }

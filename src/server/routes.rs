@@ -1,7 +1,8 @@
 //! Test routes: plain media behaviours for load tools and line checks, named in the configuration. They bypass
 //! dialplans and show what the media plane alone costs.
 
-use crate::audio::{AudioFrame, FRAME_SAMPLES, Tone, ToneGenerator};
+use crate::audio::{AudioFrame, FRAME_MS, FRAME_SAMPLES, Tone, ToneGenerator};
+use crate::call::shade::SeatPause;
 use crate::call::{CallEvent, CallInput, CallOutput, CallRecord, EndReason, Facts, HungUpBy, LegFailure, Why};
 use crate::clock::Mono;
 use crate::dialplan::{Outcome, Prompt, TransferOrder};
@@ -74,6 +75,9 @@ const LONGEST_CALL: Duration = Duration::from_secs(4 * 3600);
 const AFTER: usize = 2400;
 /// A notice is cut off after this long: the caller's network would do it soon.
 const LONGEST_NOTICE: Duration = Duration::from_secs(90);
+/// Samples of a notice, 2 s, that go to an address before anything has come from there: who only writes it into a
+/// datagram gets no more than that sent to it.
+const UNPROVED: usize = 16_000;
 /// Longest piece of speech a route hands to the recogniser, in frames.
 const LONGEST: u32 = 250;
 /// Frames in a chunk.
@@ -86,6 +90,8 @@ pub struct Route {
     target: String,
     prompt: Arc<[i16]>,
     position: usize,
+    /// The caller is where its sound goes.
+    proved: bool,
     playing: bool,
     echo: VecDeque<AudioFrame>,
     tone: ToneGenerator,
@@ -99,6 +105,11 @@ pub struct Route {
     began: Mono,
     answered: Option<Mono>,
     bridged: bool,
+    /// The recording of a seat's call outside.
+    pause: SeatPause,
+    paused: bool,
+    /// How much of the caller has been heard, in milliseconds: as long is the recording.
+    heard_ms: u64,
     over: bool,
 }
 
@@ -139,6 +150,7 @@ impl Route {
             target,
             prompt,
             position: 0,
+            proved: false,
             playing: true,
             echo: VecDeque::with_capacity(4),
             tone: ToneGenerator::new(Tone::sine(LINE_TONE_HZ, LINE_TONE)),
@@ -157,6 +169,9 @@ impl Route {
             began: now,
             answered: (!matches!(kind, RouteKind::Inside | RouteKind::Outside | RouteKind::Notice)).then_some(now),
             bridged: false,
+            pause: SeatPause::default(),
+            paused: false,
+            heard_ms: 0,
             over: false,
         }
     }
@@ -165,6 +180,7 @@ impl Route {
     pub fn handle(&mut self, now: Mono, input: CallInput) {
         match input {
             CallInput::Established if self.kind == RouteKind::Bridge => self.dial(),
+            CallInput::Established if self.kind == RouteKind::Notice => self.proved = true,
             CallInput::Key { leg: Leg::Caller, .. } if self.kind == RouteKind::Barge => {
                 self.playing = false;
             }
@@ -188,6 +204,15 @@ impl Route {
             {
                 self.join();
             }
+            // It is the seat that calls.
+            CallInput::Key { leg: Leg::Caller, key } if self.kind == RouteKind::Outside && self.bridged => {
+                self.pause.key(now, key);
+                self.settle_pause(now);
+            }
+            CallInput::Record(on) if self.kind == RouteKind::Outside && self.bridged => {
+                self.pause.record(now, on);
+                self.settle_pause(now);
+            }
             CallInput::HandOn(order) if self.bridged => {
                 self.bridged = false;
                 self.outputs.push_back(CallOutput::Bridge(false));
@@ -209,6 +234,16 @@ impl Route {
     fn tell(&mut self, event: CallEvent) {
         if self.kind == RouteKind::Outside {
             self.outputs.push_back(CallOutput::Event(event));
+        }
+    }
+
+    /// Tells the recording when it is to be silent and when to go on.
+    fn settle_pause(&mut self, now: Mono) {
+        let paused = self.pause.settle(now, self.bridged);
+        if paused != self.paused && !self.over {
+            self.paused = paused;
+            self.outputs.push_back(CallOutput::Record(!paused));
+            self.tell(CallEvent::Recording { on: !paused, by: Some(Leg::Seat), at_ms: self.heard_ms });
         }
     }
 
@@ -236,9 +271,17 @@ impl Route {
             return;
         }
         let other = |cause, by, english, chinese| EndReason::other(cause, by, english, chinese);
-        let waited = self.answered.is_none() && now.since(self.began) >= LONGEST_RING;
+        let lasted = now.since(self.began);
+        let limit = match self.answered {
+            None if lasted >= LONGEST_RING => Some(OutsideLimit::Ring),
+            Some(_) if lasted >= LONGEST_CALL => Some(OutsideLimit::Call),
+            _ => None,
+        };
         let (outcome, reason) = match input {
-            _ if self.kind == RouteKind::Outside => outside_end(self.answered.is_some(), waited, input),
+            _ if self.kind == RouteKind::Outside => outside_end(self.answered.is_some(), limit, input),
+            CallInput::Terminate if self.kind == RouteKind::Notice && self.is_unproved() => {
+                (Outcome::Failed, EndReason::of(Why::NoticeUnproved, &Facts::default()))
+            }
             CallInput::Terminate if self.kind == RouteKind::Notice => {
                 let words = "refused with 480 after the notice that stands in the hotline's place ([[notice]])";
                 (Outcome::Failed, other(31, HungUpBy::Us, words, "播放通知后以 480 拒绝（[[notice]]）"))
@@ -298,10 +341,12 @@ impl Route {
     }
 
     /// A frame from a leg.
-    pub fn hear(&mut self, _now: Mono, leg: Leg, frame: &AudioFrame) {
+    pub fn hear(&mut self, now: Mono, leg: Leg, frame: &AudioFrame) {
         if leg != Leg::Caller {
             return;
         }
+        self.heard_ms += FRAME_MS;
+        self.settle_pause(now);
         if matches!(self.kind, RouteKind::Echo | RouteKind::Line) {
             if self.echo.len() == 4 {
                 self.echo.pop_front();
@@ -372,10 +417,15 @@ impl Route {
         let part = &rest[..rest.len().min(FRAME_SAMPLES)];
         frame.pcm[..part.len()].copy_from_slice(part);
         self.position += FRAME_SAMPLES;
-        if self.position > self.prompt.len() + AFTER {
+        if self.is_unproved() || self.position > self.prompt.len() + AFTER {
             self.end(now, &CallInput::Terminate);
         }
         frame
+    }
+
+    /// As much of a notice was sent as may be, and there is more of it.
+    fn is_unproved(&self) -> bool {
+        !self.proved && self.position >= UNPROVED && self.position < self.prompt.len()
     }
 
     /// A key's tones alone, so that they are told for certain; else the tone over what was heard, 6 dB lower.
@@ -411,8 +461,15 @@ impl Route {
     }
 }
 
+/// A time that a seat's call outside has reached.
+#[derive(Clone, Copy)]
+enum OutsideLimit {
+    Ring,
+    Call,
+}
+
 /// How a seat's call outside ended: of the two, `Seat` is the person here and `Caller` the one who was called.
-fn outside_end(answered: bool, waited: bool, input: &CallInput) -> (Outcome, EndReason) {
+fn outside_end(answered: bool, limit: Option<OutsideLimit>, input: &CallInput) -> (Outcome, EndReason) {
     let other = |cause, by, english: &str, chinese: &str| EndReason::other(cause, by, english, chinese);
     match input {
         CallInput::HungUp(Leg::Caller) if answered => {
@@ -430,11 +487,14 @@ fn outside_end(answered: bool, waited: bool, input: &CallInput) -> (Outcome, End
             let words = "the calling seat's signalling or sound broke off: look at its phone and network";
             (Outcome::Failed, other(27, HungUpBy::Us, words, "主叫坐席的信令或语音中断：请检查话机和网络"))
         }
-        _ if waited => {
-            let words = "the number called did not answer within two minutes";
-            (Outcome::Failed, other(19, HungUpBy::Us, words, "被叫两分钟内无人应答"))
-        }
-        _ => (Outcome::Failed, EndReason::of(Why::Terminated, &Facts::default())),
+        _ => match limit {
+            Some(OutsideLimit::Ring) => {
+                let words = "the number called did not answer within two minutes";
+                (Outcome::Failed, other(19, HungUpBy::Us, words, "被叫两分钟内无人应答"))
+            }
+            Some(OutsideLimit::Call) => (Outcome::Resolved, EndReason::of(Why::TimeLimit, &Facts::default())),
+            None => (Outcome::Failed, EndReason::of(Why::Terminated, &Facts::default())),
+        },
     }
 }
 
@@ -442,16 +502,19 @@ fn outside_end(answered: bool, waited: bool, input: &CallInput) -> (Outcome, End
 mod tests {
     use super::*;
 
-    fn route(kind: RouteKind) -> Route {
-        let parts = RouteParts {
+    fn parts(kind: RouteKind) -> RouteParts {
+        RouteParts {
             kind,
             listening: Listening::Keys,
             target: "sip:b@127.0.0.1".into(),
             prompt: vec![7; 320].into(),
             vad: None,
             listen: None,
-        };
-        Route::new(parts, Mono(0))
+        }
+    }
+
+    fn route(kind: RouteKind) -> Route {
+        Route::new(parts(kind), Mono(0))
     }
 
     #[test]
@@ -527,6 +590,11 @@ mod tests {
         let said =
             |o: &CallOutput| matches!(o, CallOutput::Finished(r) if r.reason.sentence.contains("did not answer"));
         assert!(ended.iter().any(said) && ended.contains(&CallOutput::Reject(480)), "{ended:?}");
+        let mut long = route(RouteKind::Outside);
+        long.handle(Mono(0), CallInput::SeatAnswered);
+        long.handle(long.deadline(), CallInput::Terminate);
+        let limit = |o: &CallOutput| matches!(o, CallOutput::Finished(r) if r.reason.why == Why::TimeLimit);
+        assert!(outputs(&mut long).iter().any(limit), "nobody ended it but its limit");
     }
 
     #[test]
@@ -541,6 +609,19 @@ mod tests {
             assert!(frames < 30);
         }
         assert_eq!(outputs[..2], [CallOutput::Progress, CallOutput::Reject(480)]);
+        for proved in [false, true] {
+            let parts = RouteParts { prompt: vec![7; 5 * UNPROVED / 2].into(), ..parts(RouteKind::Notice) };
+            let (mut long, mut outputs, mut frames) = (Route::new(parts, Mono(0)), Vec::new(), 0);
+            if proved {
+                long.handle(Mono(0), CallInput::Established);
+            }
+            while !outputs.iter().any(|o| matches!(o, CallOutput::Finished(_))) {
+                frames += usize::from(long.speak(Mono(0), Leg::Caller).pcm[0] == 7);
+                outputs.extend(std::iter::from_fn(|| long.poll_output()));
+            }
+            let cut = |o: &CallOutput| matches!(o, CallOutput::Finished(r) if r.reason.why == Why::NoticeUnproved);
+            assert_eq!((frames, outputs.iter().any(cut)), if proved { (250, false) } else { (100, true) });
+        }
         let mut hasty = route(RouteKind::Notice);
         hasty.handle(Mono(0), CallInput::HungUp(Leg::Caller));
         let record = std::iter::from_fn(|| hasty.poll_output()).find_map(|o| match o {

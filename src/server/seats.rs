@@ -1,112 +1,26 @@
-//! Seats: which one is called for a transfer, and what becomes of its leg.
+//! Seats that are called: by which ways, and what becomes of the leg.
 
-use super::hotline::Seat;
+use super::callee::Reach;
 use super::line::{SeatLine, accepted};
 use super::outbound::Role;
-use super::outward::OUT;
+use super::outward::ANONYMOUS;
 use super::secure::{self, AskWhere};
 use super::shard::{NewLeg, ShardCommand};
 use super::switchboard::{Dialled, Switchboard};
 use super::time::{now, utc};
 use super::trunks::Way;
-use crate::call::{CallInput, LegFailure, TransferStage};
+use crate::call::{CallInput, EndReason, Facts, LegFailure, TransferStage, Why};
 use crate::dialplan::{TransferOrder, TransferResult};
 use crate::ids::{CallId, Leg};
+use crate::pii::Pii;
 use crate::sdp;
 use crate::sip::trace::Role as LegRole;
 use crate::sip::{Contact, Dial, DialogId, SipError};
 use crate::store::{NewTransfer, WriteJob};
 use rand::RngExt;
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
-
-/// Before a seat's user, in the place of a queue: that seat and no other.
-pub(super) const ONE: &str = "seat:";
-
-/// Where a seat can be called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reach {
-    pub uri: String,
-    pub source: Option<SocketAddr>,
-    pub transport: Option<crate::sip::Transport>,
-}
-
-/// Whether an order names no queue but whom to call: a SIP address, or a telephone number by a trunk.
-fn is_address(queue: &str) -> bool {
-    ["sip:", "sips:", TEL, OUT].iter().any(|scheme| queue.starts_with(scheme))
-}
-
-/// A number that is called by a trunk.
-pub(super) const TEL: &str = "tel:";
-
-/// Which seats are on a call, and in which order they were last called.
-#[derive(Debug, Default)]
-pub(super) struct Roster {
-    /// And on how many.
-    busy: HashMap<String, u32>,
-    called: HashMap<String, u64>,
-    count: u64,
-}
-
-impl Roster {
-    /// A registered, free seat of the queue that has not been tried: one with the skill asked for before others, of
-    /// those the one called longest ago.
-    pub fn choose(
-        &self,
-        seats: &[Seat],
-        (queue, skill): (&str, Option<&str>),
-        tried: &[String],
-        reach: impl Fn(&str) -> Option<Reach>,
-    ) -> Result<(String, Reach), LegFailure> {
-        if let Some(user) = queue.strip_prefix(ONE) {
-            let seat = reach(user).filter(|_| seats.iter().any(|s| s.user == user)).ok_or(LegFailure::Nobody)?;
-            let had = tried.iter().any(|t| t == user) || self.busy.contains_key(user);
-            return if had { Err(LegFailure::Busy) } else { Ok((user.to_owned(), seat)) };
-        }
-        if is_address(queue) {
-            let again = tried.iter().any(|t| t == queue);
-            let reach = Reach { uri: queue.to_owned(), source: None, transport: None };
-            return if again { Err(LegFailure::Nobody) } else { Ok((queue.to_owned(), reach)) };
-        }
-        let serves = |s: &&Seat| s.queues.is_empty() || s.queues.iter().any(|q| q == queue);
-        let there: Vec<(&Seat, Reach)> =
-            seats.iter().filter(serves).filter_map(|s| Some((s, reach(&s.user)?))).collect();
-        let nobody = there.is_empty();
-        let free = there.into_iter().filter(|(s, _)| !tried.contains(&s.user) && !self.busy.contains_key(&s.user));
-        let lacks = |s: &Seat| skill.is_some_and(|wanted| !s.skills.iter().any(|k| k == wanted));
-        match free.min_by_key(|(s, _)| (lacks(s), self.called.get(&s.user).copied().unwrap_or(0))) {
-            Some((seat, reach)) => Ok((seat.user.clone(), reach)),
-            None if nobody => Err(LegFailure::Nobody),
-            None => Err(LegFailure::Busy),
-        }
-    }
-
-    /// A seat is being called: it is busy from now on.
-    pub fn take(&mut self, user: &str) {
-        if is_address(user) {
-            return; // an address, not one of our seats: it may take many calls
-        }
-        self.count += 1;
-        self.engage(user);
-        self.called.insert(user.to_owned(), self.count);
-    }
-
-    /// A seat is on a call, whoever called whom.
-    pub fn engage(&mut self, user: &str) {
-        *self.busy.entry(user.to_owned()).or_default() += 1;
-    }
-
-    /// A seat's call is over.
-    pub fn free(&mut self, user: &str) {
-        if let Some(calls) = self.busy.get_mut(user) {
-            *calls -= 1;
-            if *calls == 0 {
-                self.busy.remove(user);
-            }
-        }
-    }
-}
 
 /// What a final status of the seat's phone means.
 pub(super) const fn failure_of(code: u16) -> LegFailure {
@@ -156,7 +70,7 @@ impl Switchboard {
         let Some(line) = self.lines.get_mut(&call) else { return };
         line.orders += 1;
         line.seat_failure = TransferResult::Timeout;
-        if line.hotline && !line.outward {
+        if line.has_record && !line.outward {
             let transfer = NewTransfer {
                 seq: line.transfer.as_ref().map_or(1, |t| t.seq + 1),
                 queue: order.queue.clone(),
@@ -199,12 +113,10 @@ impl Switchboard {
             // Newest last; a phone that failed gives way to the user's others.
             let left = |c: &Contact| !tried.contains(&c.target());
             if let Some(contact) = agent.contacts(user).into_iter().rfind(left) {
-                let (source, transport) = (Some(contact.source), Some(contact.transport));
-                return Some(Reach { uri: contact.target(), source, transport });
+                return Some(Reach::from(&contact));
             }
             let phone = seats.iter().find(|s| s.user == user)?.phone.as_ref()?;
-            let uri = format!("{TEL}{phone}");
-            (!tried.contains(&uri)).then_some(Reach { uri, source: None, transport: None })
+            Some(Reach::telephone(phone)).filter(|reach| !tried.contains(&reach.name()))
         };
         let attended = self.lines.get_mut(&call).and_then(|l| l.attended.take());
         let (user, reach, replaces) = match attended {
@@ -215,20 +127,18 @@ impl Switchboard {
                 (user, reach, None)
             }
         };
-        let refer = self.lines.get(&call).and_then(|line| self.refer_to(line, &reach.uri));
-        let ways = match reach.uri.strip_prefix(TEL) {
-            Some(number) => match self.ways_out(call, &user, number, refer.is_some()) {
+        let refer = self.lines.get(&call).and_then(|line| self.refer_to(line, &reach));
+        let ways = match &reach {
+            Reach::Number { role: Role::Flow, number } => match self.ways_out(call, &user, number, refer.is_some()) {
                 Ok(ways) => ways,
                 Err(failure) => {
                     return self
-                        .try_seat(call, order, tried.into_iter().chain([reach.uri]).collect())
+                        .try_seat(call, order, tried.into_iter().chain([reach.name()]).collect())
                         .map_err(|_| failure);
                 }
             },
-            None => match reach.uri.strip_prefix(OUT) {
-                Some(number) => self.ways_for(call, number)?,
-                None => VecDeque::new(),
-            },
+            Reach::Number { role: Role::Seat, number } => self.ways_for(call, number)?,
+            Reach::Phone { .. } | Reach::Address(_) => VecDeque::new(),
         };
         self.roster.take(&user);
         let trying = Trying { user, reach, ways, order, tried, replaces };
@@ -243,14 +153,16 @@ impl Switchboard {
 
     /// Calls a seat that was chosen; it is free again where that cannot be done.
     pub(super) fn place_seat(&mut self, call: CallId, trying: Trying) -> Result<(), LegFailure> {
-        let user = trying.user.clone();
-        let outside = trying.reach.uri.starts_with(TEL);
-        self.call_seat(call, trying).inspect_err(|_| {
-            self.roster.free(&user);
-            if outside {
-                self.outbound().over(Role::Flow, &user);
-            }
-        })
+        let (user, reach) = (trying.user.clone(), trying.reach.clone());
+        self.call_seat(call, trying).inspect_err(|_| self.let_go(&user, &reach))
+    }
+
+    /// Who was called, or was to be, is free again, and the call no longer counts for its rule.
+    pub(super) fn let_go(&mut self, user: &str, reach: &Reach) {
+        self.roster.free(user);
+        if matches!(reach, Reach::Number { role: Role::Flow, .. }) {
+            self.outbound().over(Role::Flow, user);
+        }
     }
 
     /// Every way to a number outside, if it may be called. `refer`: there need be none, the caller's trunk is asked first.
@@ -279,10 +191,7 @@ impl Switchboard {
 
     /// A seat's leg is over: it is free again, and so is what its call used.
     pub(super) fn release(&mut self, seat: &mut SeatLine) {
-        self.roster.free(&seat.user);
-        if seat.address.starts_with(TEL) {
-            self.outbound().over(Role::Flow, &seat.user);
-        }
+        self.let_go(&seat.user, &seat.reach);
         if let Some(way) = &seat.way {
             self.p.trunks.over(way);
         }
@@ -294,27 +203,29 @@ impl Switchboard {
     fn call_seat(&mut self, call: CallId, trying: Trying) -> Result<(), LegFailure> {
         let Trying { user, reach, mut ways, order, tried, replaces } = trying;
         let way = ways.pop_front();
-        if way.is_none() && (reach.uri.starts_with(TEL) || reach.uri.starts_with(OUT)) {
+        if way.is_none() && matches!(reach, Reach::Number { .. }) {
             return Err(LegFailure::Failed(503)); // no trunk calls out
         }
         let trunk = way.as_ref().and_then(|w| self.p.trunks.get(w.trunk)).cloned();
         let Some(line) = self.lines.get(&call) else { return Err(LegFailure::Failed(481)) };
-        let (codec, from, hops, outward) = (line.codec, line.from.clone(), line.hops, line.outward);
+        let (codec, hops, outward) = (line.codec, line.hops, line.outward);
+        let from = if line.origin.private { Pii::new(ANONYMOUS) } else { line.from.clone() };
         let sockets = self.p.ports.take(now()).map_err(|e| {
             tracing::warn!(%call, "no seat can be called: {e}");
             LegFailure::Failed(503)
         })?;
-        let source = reach.source.map(|s| s.ip());
+        let phone = reach.phone();
+        let source = phone.map(|(source, _)| source.ip());
         let mut caps = self.capabilities(source.unwrap_or(IpAddr::from([127, 0, 0, 1])), sockets.port, codec);
         let wanted = trunk.as_ref().map(|t| t.codecs.clone()).unwrap_or_default();
         if !wanted.is_empty() {
             caps.codecs = wanted;
         }
-        let web = reach.transport.is_some_and(crate::sip::Transport::is_web);
+        let web = phone.is_some_and(|(_, transport)| transport.is_web());
         let side = web.then(|| self.side(&caps, source.unwrap_or(caps.addr))).flatten();
         let offer = secure::offer(side.as_ref(), sdp::offer(&caps));
         let dial = Dial {
-            to: way.as_ref().map_or_else(|| reach.uri.clone(), |w| w.uri.clone()),
+            to: way.as_ref().map_or_else(|| reach.name(), |w| w.uri.clone()),
             from: trunk.as_ref().and_then(|t| t.number_shown(outward)).unwrap_or_else(|| from.expose().into()),
             display: trunk.is_none().then(|| format!("{from} {}", order.queue)),
             sdp: offer.to_string(),
@@ -322,12 +233,12 @@ impl Switchboard {
             headers: if trunk.is_some() { vec![] } else { vec![("X-Zongji-Call".into(), call.to_string())] },
             credential: trunk.as_ref().and_then(|t| t.credential.clone()),
             patience: way.as_ref().map(|w| Duration::from_millis(w.patience_ms.into())),
-            destination: reach.source.or(way.as_ref().and_then(|w| w.at.map(|(at, _)| at))),
+            destination: phone.map(|(source, _)| source).or(way.as_ref().and_then(|w| w.at.map(|(at, _)| at))),
             // UDP is not insisted on: an offer too long for a datagram may go by TCP.
-            transport: reach
-                .transport
+            transport: phone
+                .map(|(_, transport)| transport)
                 .or(way.as_ref().and_then(|w| w.at.map(|(_, by)| by).filter(|by| by.is_stream()))),
-            seat: (!is_address(&user) && trunk.is_none()).then(|| user.clone()),
+            seat: phone.map(|_| user.clone()),
             replaces,
             hops: Some(hops),
         };
@@ -343,7 +254,7 @@ impl Switchboard {
             let described = None;
             let seat = SeatLine {
                 user,
-                address: reach.uri,
+                reach,
                 dialog,
                 attempt,
                 caps,
@@ -355,7 +266,6 @@ impl Switchboard {
                 ways,
                 rang,
                 sockets,
-                source,
                 order,
                 tried,
                 answered,
@@ -428,13 +338,19 @@ impl Switchboard {
         };
         seat.caps.srtp.agreed(plan.srtp.as_ref(), rand::fill);
         seat.answered = true;
-        let outside = seat.way.is_some() || is_address(&seat.user);
-        let signalling = seat.source.unwrap_or(plan.remote.ip());
+        let phone = seat.reach.phone();
+        let outside = phone.is_none();
+        let signalling = phone.map_or(plan.remote.ip(), |(source, _)| source.ip());
         match seat.sockets.take() {
             Some(sockets) => {
-                let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured });
-                line.shard.send(ShardCommand::SeatLeg { call, order: line.orders, leg, early: false, outside });
+                let (leg, order) = (Box::new(NewLeg { sockets, plan, signalling, seed, secured }), line.orders);
+                let given = |leg| ShardCommand::SeatLeg { call, order, leg, early: false, outside };
+                if !self.give_leg(call, leg, given) {
+                    return self.seat_unheard(call, dialog);
+                }
             }
+            // An UPDATE has changed what that answer said.
+            None if seat.described.is_some() => {}
             // It had early media: its leg is there, and the answer may describe another place.
             None => {
                 let signalling = Some(signalling);
@@ -451,24 +367,35 @@ impl Switchboard {
         let Some(&(call, Leg::Seat)) = self.dialogs.get(&dialog) else { return };
         let seed = self.p.rng.random();
         let Some(line) = self.lines.get_mut(&call) else { return };
-        let Some(seat) = line.seat.as_mut().filter(|s| !s.answered && (s.way.is_some() || is_address(&s.user))) else {
-            return;
-        };
+        let Some(seat) = line.seat.as_mut().filter(|s| !s.answered && s.reach.phone().is_none()) else { return };
         // Browsers are seats, and their phones are silent until they answer.
         let Some(plan) = body.filter(|_| seat.side.is_none()).and_then(|b| accepted(&seat.offer, Some(b))) else {
             return;
         };
-        let signalling = seat.source.unwrap_or(plan.remote.ip());
-        let order = line.orders;
-        line.shard.send(match seat.sockets.take() {
+        let (signalling, order) = (plan.remote.ip(), line.orders);
+        match seat.sockets.take() {
             Some(sockets) => {
                 let leg = Box::new(NewLeg { sockets, plan, signalling, seed, secured: None });
-                ShardCommand::SeatLeg { call, order, leg, early: true, outside: true }
+                let given = |leg| ShardCommand::SeatLeg { call, order, leg, early: true, outside: true };
+                if !self.give_leg(call, leg, given) {
+                    return self.seat_unheard(call, dialog);
+                }
             }
             // Another branch of the call sounds now.
-            None => ShardCommand::Replan { call, leg: Leg::Seat, plan, signalling: Some(signalling), secured: None },
-        });
+            None => {
+                let (leg, signalling) = (Leg::Seat, Some(signalling));
+                line.shard.send(ShardCommand::Replan { call, leg, plan, signalling, secured: None });
+            }
+        }
         self.pass_early_media(call);
+    }
+
+    /// No media thread took a seat's leg: its call is of no use.
+    fn seat_unheard(&mut self, call: CallId, dialog: DialogId) {
+        self.dialogs.remove(&dialog);
+        self.end_dialog(dialog);
+        self.leg_failed_as(call, |_| EndReason::of(Why::NoMediaThread, &Facts::default()));
+        self.seat_lost(call, LegFailure::Failed(503));
     }
 
     /// A seat that is busy or does not answer: the next one, or the call is told.
@@ -492,22 +419,16 @@ impl Switchboard {
         self.p.trunks.over(&way);
         let sockets = seat.sockets.take();
         self.rest(sockets);
-        let reach = Reach { uri: seat.address, source: None, transport: None };
         let (user, order) = (seat.user.clone(), seat.order.clone());
         let trying = Trying {
             user: seat.user,
-            reach,
+            reach: seat.reach,
             ways: seat.ways,
             order: seat.order,
             tried: seat.tried.clone(),
             replaces: None,
         };
-        let outside = trying.reach.uri.starts_with(TEL);
-        if let Err(failure) = self.call_seat(call, trying) {
-            self.roster.free(&user);
-            if outside {
-                self.outbound().over(Role::Flow, &user);
-            }
+        if let Err(failure) = self.place_seat(call, trying) {
             self.next_seat(call, order, seat.tried.into_iter().chain([user]).collect(), Some(failure));
         }
         true
@@ -523,7 +444,7 @@ impl Switchboard {
         }
         self.release(&mut seat);
         // A person who is busy or does not answer is so on all his phones.
-        seat.tried.push(if matches!(why, LegFailure::Failed(_)) { seat.address } else { seat.user });
+        seat.tried.push(if matches!(why, LegFailure::Failed(_)) { seat.reach.name() } else { seat.user });
         self.next_seat(call, seat.order, seat.tried, Some(why));
     }
 
@@ -569,7 +490,7 @@ impl Switchboard {
 
     /// The call ended while caller and seat were joined, the usual end of a good transfer, or while the caller waited.
     pub(super) fn end_transfer(&mut self, call: CallId) {
-        let taken_over = self.lines.get(&call).is_some_and(|l| l.taken_over);
+        let taken_over = self.lines.get(&call).is_some_and(|l| l.taken_over.is_some());
         if let Some(transfer) = self.lines.get_mut(&call).and_then(|l| l.transfer.as_mut())
             && transfer.result.is_none()
         {
@@ -584,80 +505,6 @@ impl Switchboard {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn seats() -> Vec<Seat> {
-        let seat = |user: &str, queues: &[&str]| Seat {
-            user: user.into(),
-            password: String::new(),
-            queues: queues.iter().map(|q| (*q).to_owned()).collect(),
-            skills: vec![format!("skill of {user}")],
-            phone: None,
-        };
-        vec![seat("8001", &[]), seat("8002", &["sales"]), seat("8003", &["care"])]
-    }
-
-    fn at_home(user: &str) -> Option<Reach> {
-        Some(Reach { uri: format!("sip:{user}@127.0.0.1"), source: None, transport: None })
-    }
-
-    fn chosen(roster: &Roster, queue: &str, tried: &[&str]) -> Result<String, LegFailure> {
-        let tried: Vec<String> = tried.iter().map(|t| (*t).to_owned()).collect();
-        roster.choose(&seats(), (queue, None), &tried, at_home).map(|(user, _)| user)
-    }
-
-    #[test]
-    fn the_seat_called_longest_ago_is_called_even_if_it_never_answers() {
-        let mut roster = Roster::default();
-        let mut order = Vec::new();
-        for _ in 0..4 {
-            let user = chosen(&roster, "sales", &[]).unwrap();
-            roster.take(&user);
-            roster.free(&user);
-            order.push(user);
-        }
-        assert_eq!(order, ["8001", "8002", "8001", "8002"]);
-    }
-
-    #[test]
-    fn a_seat_with_the_skill_comes_first_and_others_before_none() {
-        let mut roster = Roster::default();
-        let chosen = |r: &Roster| r.choose(&seats(), ("sales", Some("skill of 8002")), &[], at_home).map(|(u, _)| u);
-        assert_eq!(chosen(&roster).unwrap(), "8002");
-        roster.take("8002");
-        assert_eq!(chosen(&roster).unwrap(), "8001");
-    }
-
-    #[test]
-    fn busy_and_tried_seats_are_passed_over_and_nobody_is_not_busy() {
-        let mut roster = Roster::default();
-        roster.take("8001");
-        assert_eq!(chosen(&roster, "care", &[]).unwrap(), "8003");
-        assert_eq!(chosen(&roster, "care", &["8003"]), Err(LegFailure::Busy));
-        roster.free("8001");
-        assert_eq!(chosen(&roster, "care", &["8003"]).unwrap(), "8001");
-        assert_eq!(roster.choose(&seats(), ("care", None), &[], |_| None), Err(LegFailure::Nobody));
-    }
-
-    #[test]
-    fn an_address_is_called_once_for_each_order_by_any_number_of_calls() {
-        let mut roster = Roster::default();
-        roster.take("sip:x@h");
-        assert_eq!(chosen(&roster, "sip:x@h", &[]).unwrap(), "sip:x@h");
-        assert!(chosen(&roster, "sip:x@h", &["sip:x@h"]).is_err());
-    }
-
-    #[test]
-    fn one_seat_asked_for_by_name_is_called_or_nobody_is() {
-        let mut roster = Roster::default();
-        assert_eq!(chosen(&roster, "seat:8002", &[]).unwrap(), "8002");
-        assert_eq!(chosen(&roster, "seat:9999", &[]), Err(LegFailure::Nobody));
-        roster.engage("8002");
-        roster.take("8002");
-        roster.free("8002");
-        assert_eq!(chosen(&roster, "seat:8002", &[]), Err(LegFailure::Busy), "on one of two calls still");
-        roster.free("8002");
-        assert_eq!(chosen(&roster, "seat:8002", &["8002"]), Err(LegFailure::Busy));
-    }
 
     #[test]
     fn the_record_says_what_the_flow_was_told() {

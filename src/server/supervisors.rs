@@ -105,7 +105,9 @@ impl Switchboard {
         let Some(supervisor) = &mut line.supervisor else { return };
         if let Some((leg, mode)) = supervisor.waiting.take() {
             let user = supervisor.user.clone();
-            line.shard.send(ShardCommand::Supervise { call, user, mode, leg });
+            if !self.give_leg(call, leg, |leg| ShardCommand::Supervise { call, user, mode, leg }) {
+                self.end_supervisor(call);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use super::outbound::Outbound;
 use super::ports::{MediaSockets, PortPool};
 use super::recorder::Recorder;
 use super::referring::Referred;
-use super::seats::Roster;
+use super::roster::Roster;
 use super::shard::{ShardCommand, ShardHandle, ShardReport};
 use super::time::{now, utc};
 use super::trunks::Trunks;
@@ -174,8 +174,8 @@ impl Switchboard {
             return;
         }
         match event {
-            SipEvent::Invite { dialog, replaces: Some(old), source, sdp, seat, .. } => {
-                if let Err(code) = self.take_place(dialog, old, seat, source.ip(), sdp.as_deref()) {
+            SipEvent::Invite { dialog, replaces: Some(old), source, transport, sdp, seat, .. } => {
+                if let Err(code) = self.take_place(dialog, old, seat, (source, transport), sdp.as_deref()) {
                     self.reject(dialog, code, None);
                 }
             }
@@ -213,9 +213,11 @@ impl Switchboard {
     /// A key or a seat's record key, by SIP INFO.
     fn told_inside(&self, dialog: DialogId, key: Option<char>, record: Option<bool>) {
         let Some(&(call, leg)) = self.dialogs.get(&dialog) else { return };
+        let outward = self.lines.get(&call).is_some_and(|l| l.outward);
+        let seat = if outward { Leg::Caller } else { Leg::Seat };
         let input = match (key, record) {
             (Some(key), _) => CallInput::Key { leg, key },
-            (None, Some(on)) if leg == Leg::Seat => CallInput::Record(on),
+            (None, Some(on)) if leg == seat => CallInput::Record(on),
             (None, _) => return,
         };
         match leg {
@@ -254,6 +256,10 @@ impl Switchboard {
         match report {
             ShardReport::Output { call, output } => self.output(call, output).await,
             ShardReport::Toned { call, order, tone } => self.toned(call, order, tone),
+            ShardReport::NotBegun { call, port, why } => {
+                self.rest_port(port);
+                self.end_early(call, why);
+            }
             ShardReport::Released { call, ports, last, seat } => {
                 for port in ports {
                     self.rest_port(port);
@@ -284,6 +290,7 @@ impl Switchboard {
             CallOutput::Progress => {
                 let answer = line.answer.clone();
                 self.p.agent.progress(dialog, answer).await;
+                self.prove(call);
             }
             CallOutput::Answer => {
                 if line.our_offer.is_none() {
@@ -319,7 +326,7 @@ impl Switchboard {
         if event == CallEvent::Answered {
             line.answered = Some(now());
         }
-        if !line.hotline {
+        if !line.has_record {
             return;
         }
         let at = utc();

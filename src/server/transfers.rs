@@ -1,9 +1,9 @@
 //! Transfers that a seat asks for by its own phone: handing the caller on, and taking another phone's place.
 
+use super::callee::{Reach, one_seat};
 use super::hotline::TestRoute;
 use super::line::SeatLine;
 use super::routes::{Listening, RouteKind};
-use super::seats::{ONE, Reach};
 use super::secure;
 use super::shard::{NewLeg, ShardCommand};
 use super::switchboard::Switchboard;
@@ -12,11 +12,12 @@ use crate::call::CallInput;
 use crate::dialplan::{Prompt, TransferOrder};
 use crate::ids::{CallId, Leg};
 use crate::sdp;
-use crate::sip::DialogId;
 use crate::sip::trace::Role;
+use crate::sip::{Contact, DialogId, Transport};
 use crate::speech::Lang;
 use rand::RngExt;
-use std::net::IpAddr;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 /// How long the next seat's phone rings, ms.
 const RING_MS: u32 = 30_000;
@@ -29,7 +30,7 @@ impl Switchboard {
             kind: RouteKind::Inside,
             listening: Listening::Keys,
             file: None,
-            target: format!("{ONE}{to}"),
+            target: one_seat(to),
             record: false,
         })
     }
@@ -48,8 +49,8 @@ impl Switchboard {
             None => None,
         };
         let queue = match &attended {
-            Some((user, ..)) => format!("{ONE}{user}"),
-            None => self.transfer_target(to).filter(|q| *q != format!("{ONE}{seat}")).ok_or(403u16)?,
+            Some((user, ..)) => one_seat(user),
+            None => self.transfer_target(to).filter(|q| *q != one_seat(seat)).ok_or(403u16)?,
         };
         let line = self.lines.get_mut(&call).ok_or(481u16)?;
         let Some(mine) = line.seat.as_mut().filter(|s| s.answered && line.referrer.is_none()) else { return Err(491) };
@@ -68,7 +69,7 @@ impl Switchboard {
     fn transfer_target(&self, to: &str) -> Option<String> {
         let seats = &self.p.settings.seats;
         if seats.iter().any(|s| s.user == to) {
-            return Some(format!("{ONE}{to}"));
+            return Some(one_seat(to));
         }
         seats.iter().any(|s| s.queues.iter().any(|q| q == to)).then(|| to.to_owned())
     }
@@ -78,8 +79,8 @@ impl Switchboard {
         let &(call, Leg::Caller) = self.dialogs.get(&dialog)? else { return None };
         let line = self.lines.get(&call).filter(|l| l.seat_calling.as_deref() == Some(seat))?;
         let there = line.seat.as_ref().filter(|s| s.answered)?;
-        let contact = self.p.agent.contacts(&there.user).into_iter().rfind(|c| c.target() == there.address)?;
-        let reach = Reach { uri: contact.target(), source: Some(contact.source), transport: Some(contact.transport) };
+        let reach =
+            self.p.agent.contacts(&there.user).iter().map(Reach::from).rfind(|r| r.name() == there.reach.name())?;
         Some((there.user.clone(), reach, there.dialog?))
     }
 
@@ -90,16 +91,27 @@ impl Switchboard {
         tokio::spawn(async move { agent.refer_over(dialog, code).await });
     }
 
+    /// The phone of a seat that calls from there; one that is not registered is where it calls from.
+    fn phone_of(&self, user: &str, (source, transport): (SocketAddr, Transport)) -> Reach {
+        let contacts = self.p.agent.contacts(user);
+        let at = |fits: &dyn Fn(&Contact) -> bool| contacts.iter().rfind(|c| fits(c)).map(Reach::from);
+        at(&|c| c.source == source).or_else(|| at(&|c| c.source.ip() == source.ip())).unwrap_or_else(|| Reach::Phone {
+            contact: format!("sip:{user}@{source}"),
+            source,
+            transport,
+        })
+    }
+
     /// A seat's phone takes the place of the phone that a call is with now (RFC 3891). `Err`: the status that refuses it.
     pub(super) fn take_place(
         &mut self,
         dialog: DialogId,
         old: DialogId,
         seat: Option<String>,
-        source: IpAddr,
+        (at, transport): (SocketAddr, Transport),
         body: Option<&str>,
     ) -> Result<(), u16> {
-        let user = seat.ok_or(403u16)?;
+        let (user, source) = (seat.ok_or(403u16)?, at.ip());
         let Some(&(call, Leg::Seat)) = self.dialogs.get(&old) else { return Err(481) };
         let line = self.lines.get(&call).ok_or(481u16)?;
         if line.outward {
@@ -121,12 +133,20 @@ impl Switchboard {
             }
         };
         let seed = self.p.rng.random();
-        let Some(line) = self.lines.get_mut(&call) else { return Err(481) };
-        let Some(before) = line.seat.take() else { return Err(481) };
         let leg = Box::new(NewLeg { sockets, plan, signalling: source, seed, secured });
-        line.shard.send(ShardCommand::SeatLeg { call, order: orders, leg, early: false, outside: false });
+        let given = |leg| ShardCommand::SeatLeg { call, order: orders, leg, early: false, outside: false };
+        if !self.give_leg(call, leg, given) {
+            return Err(503);
+        }
+        let Some(mut before) = self.lines.get_mut(&call).and_then(|l| l.seat.take()) else { return Err(481) };
+        self.release(&mut before); // its trunk and its rule too, where it was a telephone outside
+        let reach = self.phone_of(&user, (at, transport));
+        let Some(line) = self.lines.get_mut(&call) else { return Err(481) };
         line.seat = Some(SeatLine {
             user: user.clone(),
+            reach,
+            way: None,
+            ways: VecDeque::new(),
             dialog: Some(dialog),
             offer: sdp::offer(&caps),
             caps,
@@ -134,10 +154,8 @@ impl Switchboard {
             described: Some(answer.clone()),
             asked: None,
             sockets: None,
-            source: Some(source),
             ..before
         });
-        self.roster.free(&before.user);
         self.roster.engage(&user);
         self.dialogs.remove(&old);
         self.dialogs.insert(dialog, (call, Leg::Seat));

@@ -148,12 +148,6 @@ impl Trunk {
         let account = || self.credential.as_ref().filter(|_| of_a_seat).map(|c| c.user.clone());
         self.shows.clone().or_else(account)
     }
-
-    /// Whether a `sip:` address is at one of its servers.
-    pub(super) fn is_there(&self, uri: &str) -> bool {
-        let there = host_of(uri);
-        !uri.starts_with("tel:") && self.servers.iter().any(|s| host_of(&s.address).eq_ignore_ascii_case(there))
-    }
 }
 
 /// One way out: a server of a trunk.
@@ -450,13 +444,6 @@ impl Trunks {
             tracing::warn!("trunk {name}: {address}{at} {what}");
         }
     }
-}
-
-/// Host and port of an address: `sip:a@gw:5070;transport=tls` is at `gw:5070`.
-fn host_of(uri: &str) -> &str {
-    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    rest.split([';', '?']).next().unwrap_or_default()
 }
 
 fn target(trunk: &Trunk, server: &Server, number: &str) -> String {

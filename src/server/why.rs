@@ -1,7 +1,7 @@
 //! What the switchboard knows of a call's end that its machine does not: addresses, codecs, limits, what a leg answered.
 
+use super::callee::{Callee, Reach};
 use super::line::Line;
-use super::outward::OUT;
 use super::switchboard::Switchboard;
 use super::time::{now, utc};
 use crate::call::why::of_status;
@@ -13,7 +13,7 @@ use crate::pii::{Pii, mask_number};
 use crate::sdp::{self, Capabilities};
 use crate::sip::DialogId;
 use crate::sip::trace::{Ending, Role, formats};
-use crate::store::{CallExtras, NewCall as NewCallRow, Origin, WriteJob};
+use crate::store::{CallExtras, Called, NewCall as NewCallRow, Origin, WriteJob};
 use rand::RngExt;
 use std::net::SocketAddr;
 
@@ -99,7 +99,8 @@ impl Switchboard {
         self.p.agent.trace_end(call, ending(knock.from, knock.to, &away.reason));
         let is_route = self.p.settings.routes.iter().any(|r| r.user == knock.to);
         if !is_route && !self.p.writer.is_behind() && self.away.admit(now()) {
-            let (from, to, at) = (Pii::new(knock.from), knock.to.to_owned(), utc());
+            let (from, at) = (Pii::new(knock.from), utc());
+            let to = Called::new(knock.to, knock.origin.outward);
             let (sip_call_id, origin) = (knock.call_id.into(), Box::new(knock.origin.clone()));
             self.write(WriteJob::Begin(NewCallRow { id: call, from, to, sip_call_id, at, origin }));
             let at = now();
@@ -130,6 +131,7 @@ impl Switchboard {
                 ..Facts::default()
             },
             Why::NoAck => Facts { contact: Some(self.contact(line.source)), ..Facts::default() },
+            Why::TakenOver => return EndReason::of(line.taken_over.unwrap_or(reason.why), &Facts::default()),
             Why::Leg => return line.leg_failure.clone().unwrap_or_else(|| reason.clone()),
             _ => return reason.clone(),
         };
@@ -159,18 +161,17 @@ impl Switchboard {
         let Some(line) = self.lines.get_mut(&call) else { return };
         let Some(seat) = line.seat.as_ref() else { return };
         let trunk = seat.way.as_ref().and_then(|w| self.p.trunks.get(w.trunk));
-        let address = seat.user.strip_prefix("sip:").map(|a| a.split(['@', ';']).next().unwrap_or_default());
-        let who = match (trunk, address) {
-            (Some(trunk), _) => {
-                format!(
-                    "{} by trunk {}",
-                    mask_number(seat.user.trim_start_matches("tel:").trim_start_matches(OUT)),
-                    trunk.name
-                )
+        let name = match Callee::of(&seat.user) {
+            Callee::Outside(Reach::Number { number, .. }) => mask_number(&number),
+            Callee::Outside(reach) => {
+                let name = reach.name();
+                let user = name.split_once(':').map_or(name.as_str(), |(_, rest)| rest);
+                mask_number(user.split(['@', ';']).next().unwrap_or_default())
             }
-            (None, Some(address)) => mask_number(address),
-            (None, None) => format!("seat {}", seat.user),
+            Callee::Seat(_) | Callee::Queue(_) if trunk.is_some() => seat.user.clone(),
+            Callee::Seat(_) | Callee::Queue(_) => format!("seat {}", seat.user),
         };
+        let who = trunk.map_or_else(|| name.clone(), |trunk| format!("{name} by trunk {}", trunk.name));
         let reason = why(&who);
         tracing::info!(%call, "{}", reason.sentence);
         line.leg_failure = Some(reason.clone());

@@ -32,6 +32,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// How often one looks whether a PRACK has come.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// A SIP user agent: UDP and TCP on one address, TLS and WebSocket on others. Cheap to clone; all clones are the same agent.
 #[derive(Clone)]
 pub struct SipAgent {
@@ -170,6 +173,19 @@ impl SipAgent {
     /// same. After an INVITE without an offer it is a mere 180: there is nothing to answer yet.
     pub async fn progress(&self, d: DialogId, sdp: String) {
         timed::provisional(&self.hub, d, Some(sdp));
+    }
+
+    /// Waits for the PRACK of a 183 with our answer, which shows that the caller has read it. False where the caller does
+    /// not do that, or did not within `limit`.
+    pub async fn progress_acknowledged(&self, d: DialogId, limit: Duration) -> bool {
+        let end = tokio::time::Instant::now() + limit;
+        loop {
+            let known = self.hub.entry(d, |e| e.timed.progress_acknowledged().filter(|_| !e.over)).flatten();
+            match known {
+                Some(false) if tokio::time::Instant::now() < end => tokio::time::sleep(LOOK).await,
+                known => return known == Some(true),
+            }
+        }
     }
 
     /// Takes the call: 200 with our answer (or, after a late offer, our offer).

@@ -312,7 +312,9 @@ async fn confirmed(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, response
         }
         match news {
             Some((true, false)) => {
-                hub.tell(SipEvent::Answered { dialog: id, sdp: text(&response.body) }).await;
+                let before = || hub.entry(id, |e| e.timed.heard_before(response)).flatten();
+                let sdp = text(&response.body).or_else(before);
+                hub.tell(SipEvent::Answered { dialog: id, sdp }).await;
                 return;
             }
             // The answer crossed our CANCEL (RFC 3261, 9.1): nobody waits for this call any more, so it is ended.

@@ -2,7 +2,7 @@
 //! The rules are in [`super::reliable`] and [`super::session_timer`]; here they meet the SIP library.
 
 use super::agent::{outcome, refuse, unanswered};
-use super::dialogs::{capabilities, changing, sdp_headers};
+use super::dialogs::{capabilities, changing, sdp_headers, text};
 use super::event::{DialogId, EndWhy, SipError};
 use super::hub::Hub;
 use super::reliable::{Overdue, Received, Reliability, Sent, Way};
@@ -41,8 +41,9 @@ pub(super) struct Timed {
     offered: bool,
     sent: Sent<Response>,
     received: Received,
-    /// A reliable response brought the answer to our offer.
-    heard_answer: bool,
+    /// The answers to our offer that reliable responses brought: one for each branch, by To-tag. A 200 of that branch
+    /// need not bring it again (RFC 6337 section 3.1.1).
+    heard: Vec<(String, String)>,
     /// Our answer, waiting for the PRACK of what came before it.
     answer: Option<String>,
     /// Branch of the INVITE that was cancelled last.
@@ -79,7 +80,26 @@ impl Timed {
     /// Whether offer and answer were exchanged before the call is answered: only then the other side may make an offer
     /// by UPDATE (RFC 3311 section 5.1).
     pub fn early_agreed(&self) -> bool {
-        self.sent.agreed || self.heard_answer
+        self.sent.agreed || !self.heard.is_empty()
+    }
+
+    /// Whether a description of ours was acknowledged before the answer; none where the caller acknowledges nothing.
+    pub fn progress_acknowledged(&self) -> Option<bool> {
+        (self.sent.reliability == Reliability::Wanted).then_some(self.sent.agreed)
+    }
+
+    /// The answer to our offer that came before this response of the same branch.
+    pub fn heard_before(&self, response: &Response) -> Option<String> {
+        let tag = to_tag(response).unwrap_or_default();
+        self.heard.iter().find(|(branch, _)| *branch == tag).map(|(_, sdp)| sdp.clone())
+    }
+
+    /// A reliable response of a branch brought this. There are no more branches than [`Received`] follows.
+    fn hear(&mut self, tag: &str, sdp: String) {
+        match self.heard.iter_mut().find(|(branch, _)| branch == tag) {
+            Some((_, known)) => *known = sdp,
+            None => self.heard.push((tag.to_string(), sdp)),
+        }
     }
 
     /// A PRACK came; false when it acknowledges nothing.
@@ -212,10 +232,12 @@ pub(super) fn acknowledged(hub: &Hub, id: DialogId) {
 pub(super) fn provisional_came(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, response: &Response) -> bool {
     let rseq = response.header_value(super::reply::RSEQ).and_then(|v| v.parse().ok());
     let Some(rseq) = rseq else { return true };
-    let tag = response.to_header().ok().and_then(|to| to.tag().ok().flatten()).map(|t| t.value().to_string());
+    let tag = to_tag(response).unwrap_or_default();
     let next = hub.entry(id, |e| {
-        let next = !e.over && e.timed.received.is_next(tag.as_deref().unwrap_or_default(), rseq);
-        e.timed.heard_answer |= next && !response.body.is_empty();
+        let next = !e.over && e.timed.received.is_next(&tag, rseq);
+        if let Some(sdp) = text(&response.body).filter(|_| next) {
+            e.timed.hear(&tag, sdp);
+        }
         (next, e.timed.target.clone())
     });
     let Some((true, target)) = next else { return false };
@@ -226,6 +248,10 @@ pub(super) fn provisional_came(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDial
         tokio::spawn(send(hub.clone(), request, target));
     }
     true
+}
+
+fn to_tag(response: &Response) -> Option<String> {
+    Some(response.to_header().ok()?.tag().ok()??.value().to_string())
 }
 
 /// The PRACK of a response (RFC 3262 section 7.2). It belongs to the early dialog of the response's To-tag.

@@ -1,6 +1,6 @@
 //! Calls as rows: begun, described while they last, ended exactly once.
 
-use super::{Store, StoreError};
+use super::{Called, Store, StoreError};
 use crate::call::{CallEvent, CallRecord, EndReason, Facts, HungUpBy, Turn, Why};
 use crate::clock::{Mono, UtcMs};
 use crate::crm::normalise_phone;
@@ -19,7 +19,7 @@ pub struct NewCall {
     /// The caller's number as the INVITE gives it.
     pub from: Pii,
     /// The number dialled.
-    pub to: String,
+    pub to: Called,
     /// SIP `Call-ID`.
     pub sip_call_id: String,
     /// When the INVITE came.
@@ -220,9 +220,9 @@ pub(super) async fn begin(c: &mut SqliteConnection, call: &NewCall) -> Result<()
     .bind(call.id.to_string())
     .bind(&call.sip_call_id)
     .bind(call.from.expose())
-    .bind(&call.to)
+    .bind(call.to.expose())
     .bind(call.at.0)
-    .bind(normalise_phone(if origin.outward { &call.to } else { call.from.expose() }))
+    .bind(normalise_phone(if origin.outward { call.to.expose() } else { call.from.expose() }))
     .bind(if origin.outward { "out" } else { "in" })
     .bind(origin.diverted.as_ref().map(|(number, _)| number.expose()))
     .bind(origin.diverted.as_ref().and_then(|(_, why)| why.as_deref()))

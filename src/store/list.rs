@@ -1,7 +1,7 @@
 //! Reading back: what the demo and the command line print.
 
 use super::orders::order;
-use super::{CallRow, EventRow, OrderChangeRow, OrderRow, Store, StoreError, TicketRow, TransferRow, TurnRow};
+use super::{CallRow, Called, EventRow, OrderChangeRow, OrderRow, Store, StoreError, TicketRow, TransferRow, TurnRow};
 use crate::ids::CallId;
 use crate::pii::Pii;
 use sqlx::Row;
@@ -121,13 +121,14 @@ fn json(row: &SqliteRow, column: &str) -> Result<serde_json::Value, StoreError> 
 
 fn call(r: &SqliteRow) -> Result<CallRow, StoreError> {
     let flows = json(r, "flows")?;
+    let direction: String = r.try_get("direction")?;
     let rtp: Option<String> = r.try_get("rtp")?;
     Ok(CallRow {
         id: r.try_get("id")?,
         sip_call_id: r.try_get("sip_call_id")?,
         from: pii(r, "from_number")?,
-        to: r.try_get("to_number")?,
-        direction: r.try_get("direction")?,
+        to: Called::new(r.try_get::<String, _>("to_number")?, direction == "out"),
+        direction,
         diverted_from: pii_if_any(r, "diverted_from")?,
         diverted_why: r.try_get("diverted_why")?,
         private: r.try_get("private")?,

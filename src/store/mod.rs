@@ -5,6 +5,7 @@
 //! awaited; what merely describes the call (turns, events, its record) goes through [`Writer`], which never blocks.
 
 mod act;
+mod called;
 mod calls;
 mod error;
 mod json;
@@ -17,6 +18,7 @@ mod tickets;
 mod writer;
 
 pub use act::ActionOutcome;
+pub use called::Called;
 pub use calls::{CallExtras, CallMedia, NewCall, NewTransfer, Origin};
 pub use error::StoreError;
 pub use json::{from_json, to_json};

@@ -1,6 +1,7 @@
 //! Rows as the demo, the command line and later the consoles print them. Personal data stays masked when serialised;
 //! [`Pii::expose`] is there for who must show it.
 
+use super::Called;
 use crate::pii::{Pii, mask};
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
@@ -52,7 +53,7 @@ pub struct CallRow {
     #[serde(serialize_with = "masked")]
     pub from: Pii,
     /// Number dialled.
-    pub to: String,
+    pub to: Called,
     /// `in`: somebody called us; `out`: a seat called outside.
     pub direction: String,
     /// The number that was dialled first and forwarded to us.

@@ -34,7 +34,7 @@ pub(super) fn new_call(id: CallId) -> NewCall {
     NewCall {
         id,
         from: Pii::new(format!("+86{WANG}")),
-        to: "400".into(),
+        to: Called::new("400", false),
         sip_call_id: format!("{id}@x"),
         at: NOON,
         origin: Box::default(),
@@ -740,4 +740,21 @@ async fn a_foreign_lock_is_waited_for_and_then_named() {
     store.profile(WANG).await.expect("reading goes on");
     lock.rollback().await.expect("let go");
     store.begin_call(&new_call(call_id(1))).await.expect("free");
+}
+
+#[tokio::test]
+async fn the_number_that_a_seat_called_is_shown_masked_and_ours_is_not() {
+    let (_dir, store) = fresh().await;
+    let ours = NewCall { to: Called::new("4001234567", false), ..new_call(call_id(1)) };
+    let origin = Box::new(Origin { outward: true, ..Origin::default() });
+    let theirs = NewCall { from: Pii::new("8001"), to: Called::new(WANG, true), origin, ..new_call(call_id(2)) };
+    assert!(!format!("{theirs:?}").contains(WANG) && format!("{ours:?}").contains("4001234567"));
+    store.begin_call(&ours).await.unwrap();
+    store.begin_call(&theirs).await.unwrap();
+    let calls = store.calls(9).await.unwrap();
+    for (call, to, shown) in [(&calls[0], WANG, "138****8000"), (&calls[1], "4001234567", "4001234567")] {
+        let text = serde_json::to_string(call).unwrap();
+        assert!(text.contains(&format!("\"to\":\"{shown}\"")) && !format!("{call:?}{text}").contains(WANG), "{text}");
+        assert_eq!(call.to.expose(), to);
+    }
 }

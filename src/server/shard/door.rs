@@ -2,7 +2,7 @@
 
 use crate::audio::Progress;
 use crate::browser::Agreed;
-use crate::call::{Call, CallEvent, CallInput, CallOutput, Supervision};
+use crate::call::{Call, CallEvent, CallInput, CallOutput, Supervision, Why};
 use crate::dialplan::FlowSet;
 use crate::ids::{CallId, Leg};
 use crate::rtp::Stats;
@@ -153,6 +153,15 @@ pub enum ShardReport {
         /// What the tone means.
         tone: Progress,
     },
+    /// A call could not begin.
+    NotBegun {
+        /// Which call.
+        call: CallId,
+        /// Its RTP port, which may rest.
+        port: u16,
+        /// Why.
+        why: Why,
+    },
     /// Media is gone; its ports may rest.
     Released {
         /// Which call.
@@ -191,6 +200,14 @@ pub struct ShardCounters {
 }
 
 impl ShardHandle {
+    /// A door with room for so many commands, and nobody behind it.
+    #[cfg(test)]
+    pub(crate) fn with_room(room: usize) -> (ShardHandle, crossbeam_channel::Receiver<ShardCommand>) {
+        let (commands, inbox) = crossbeam_channel::bounded(room);
+        let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).expect("an eventfd");
+        (ShardHandle { commands, wake: Arc::new(wake), load: Arc::default(), counters: Arc::default() }, inbox)
+    }
+
     /// Gives a command without waiting. False when the shard is gone or so far behind that its queue is full: what is
     /// lost then is counted. A call that misses its hang-up that way ends when no sound comes any more.
     pub fn send(&self, command: ShardCommand) -> bool {

@@ -144,6 +144,9 @@ impl Shard {
         for leg in [Some(&mut *slot.caller), slot.seat.as_deref_mut(), supervisor].into_iter().flatten() {
             leg.keep_up(at);
         }
+        if slot.sounding && !slot.established && slot.caller.rtp.stats().last_packet.is_some() {
+            self.input(slot, at, CallInput::Established); // the sound goes where packets come from
+        }
         let heard = slot.caller.rtp.pull(at);
         slot.app.hear(at, Leg::Caller, &heard);
         let from_seat = slot.seat.as_mut().map(|s| s.rtp.pull(at));

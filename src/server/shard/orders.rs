@@ -3,7 +3,7 @@
 use super::slot::{MediaLeg, SeatOrder, Slot};
 use super::{App, NewCall, NewLeg, Shard, ShardCommand, ShardReport, token};
 use crate::browser::Transport;
-use crate::call::{CallInput, CallOutput, Heard, LegFailure};
+use crate::call::{CallInput, CallOutput, Heard, LegFailure, Why};
 use crate::clock::Mono;
 use crate::ids::{CallId, Leg};
 use crate::rtp::RtpSession;
@@ -99,9 +99,7 @@ impl Shard {
         let NewCall { call, app, flows, caller, tap } = new;
         let port = caller.sockets.port;
         let Some(caller) = self.open_leg(index, Leg::Caller, caller) else {
-            self.report(ShardReport::Output { call, output: CallOutput::Reject(503) });
-            self.report(ShardReport::Released { call, ports: vec![port], last: Some(Box::default()), seat: None });
-            return;
+            return self.report(ShardReport::NotBegun { call, port, why: Why::NoSocket });
         };
         self.slots[index] = Some(Box::new(Slot {
             call,

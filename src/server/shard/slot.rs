@@ -89,7 +89,7 @@ pub(super) struct Slot {
     pub answered: bool,
     /// The caller hears us before an answer.
     pub sounding: bool,
-    /// The caller acknowledged our answer. Before that the address in the description may be anybody's, and nothing is
+    /// The caller acknowledged our answer, or is heard where our early sound goes. Before that the address in the description may be anybody's, and nothing is
     /// sent there.
     pub established: bool,
     /// The turn whose speech the recogniser did not get whole.
