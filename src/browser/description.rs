@@ -1,6 +1,6 @@
-//! What a browser's description, or that of a phone with DTLS-SRTP, says beside its codecs, and what ours answers: ICE (RFC 8839), DTLS (RFC 8842, 8122),
-//! one port for all (RFC 5761, 8843). Codecs and directions are left to [`crate::sdp`], to which a stream of a browser is
-//! shown as a plain one.
+//! What the description of a browser, or of a phone with DTLS-SRTP, says beside its codecs, and what ours answers: ICE
+//! (RFC 8839), DTLS (RFC 8842, 8122), one port for all (RFC 5761, 8843). Codecs and directions are left to [`crate::sdp`],
+//! to which such a stream is shown as a plain one.
 
 use super::ice::{Generation, HOST_PRIORITY, MAX_REMOTE, Remote};
 use super::identity::{Credentials, Identity};
@@ -33,6 +33,15 @@ pub struct Agreed {
     pub(super) fingerprints: Vec<String>,
     /// Both sides have new credentials.
     pub(super) restarted: bool,
+    /// See [`Agreed::known`].
+    pub(super) known: bool,
+}
+
+impl Agreed {
+    /// The same, of a peer who is known to be where it says: it is sent to before it has confirmed the call.
+    pub fn known(self) -> Agreed {
+        Agreed { known: true, ..self }
+    }
 }
 
 /// One leg's side of its descriptions, for the life of its dialog.
@@ -168,6 +177,7 @@ impl Negotiator {
             is_client,
             fingerprints: theirs.fingerprints,
             restarted,
+            known: false,
         }
     }
 

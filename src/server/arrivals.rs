@@ -209,7 +209,9 @@ impl Switchboard {
                 return self.end_early(call, Why::NotTaken);
             };
             // Before the ACK a datagram's sender may have written anybody's address into the description.
-            let known = self.lines.get(&call).is_some_and(|l| l.known) || plan.remote.ip() == signalling;
+            // (A transport of its own takes care of that.)
+            let known = self.lines.get(&call).is_some_and(|l| l.known || l.secured.is_some());
+            let known = known || plan.remote.ip() == signalling;
             if !known {
                 prompt = Arc::default();
             }
@@ -266,7 +268,8 @@ impl Switchboard {
         let tap = self.p.recorder.as_ref().filter(|r| recorded && !r.is_halted()).map(|r| r.open(call, today()));
         line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
         let begun = line.recording.as_ref().filter(|_| line.hotline).map(|p| p.display().to_string());
-        let (shard, secured) = (line.shard.clone(), line.secured.take());
+        let (shard, known) = (line.shard.clone(), line.known);
+        let secured = line.secured.take().map(|agreed| if known { Box::new(agreed.known()) } else { agreed });
         if let Some(path) = begun {
             self.write(WriteJob::Recording(call, path));
         }
