@@ -40,6 +40,8 @@ struct Net {
     ends: [Transport; 2],
     places: [SocketAddr; 2],
     sides: [Negotiator; 2],
+    /// What they agreed on at first.
+    agreed: [Agreed; 2],
     now: Mono,
     /// What each end got of the other's media.
     got: [Vec<Vec<u8>>; 2],
@@ -71,8 +73,9 @@ impl Net {
         let offer = change(sides[0].offer(sdp::offer(&caps(places[0]))));
         let (answer, _, b) = sides[1].answer(&offer, &caps(places[1])).unwrap();
         let (_, a) = sides[0].accept(&offer, &answer).unwrap();
-        let ends = [a, b].map(|agreed| Transport::new(agreed, now).unwrap());
-        Net { ends, places, sides, now, got: Default::default(), lost: 0, dice: 1 }
+        let agreed = [a, b];
+        let ends = agreed.clone().map(|agreed| Transport::new(agreed, now).unwrap());
+        Net { ends, places, sides, agreed, now, got: Default::default(), lost: 0, dice: 1 }
     }
 
     fn run(&mut self, ms: u64) {
@@ -315,6 +318,49 @@ fn strangers_and_forgeries_are_counted_and_change_nothing() {
     assert!(net.says(0, 2) && net.says(1, 2));
     let stats = net.ends[1].stats(net.now);
     assert!(stats.dropped(Dropped::Stranger) >= 512 && stats.dropped(Dropped::Forged) == 100, "{stats:?}");
+}
+
+/// The first end has moved and says so to the second in a check of its own, without a new description.
+fn nominates(net: &mut Net, from: &str) {
+    net.places[0] = at(from);
+    let both = &net.agreed[0].both;
+    let username = format!("{}:{}", both.remote.ufrag, both.local.ufrag);
+    let (id, priority, role) = ([9; 12], 1 << 30, crate::browser::stun::Role::Controlling);
+    let check = crate::browser::stun::Check {
+        id,
+        username,
+        pwd: &both.remote.pwd,
+        priority,
+        role,
+        tie: 0,
+        use_candidate: true,
+    };
+    let check = check.write(net.agreed[0].identity.crypto.crypto());
+    let got = net.ends[1].receive(net.now, at(from), &check, &mut Vec::new());
+    assert_eq!(got, Arrived::Handled);
+}
+
+#[test]
+fn a_browser_that_changes_its_address_without_a_restart_goes_on_hearing() {
+    for talks in [true, false] {
+        let mut net = Net::new();
+        net.run(1_500);
+        assert!(net.says(0, 1) && net.says(1, 1));
+        nominates(&mut net, "203.0.113.77:7777");
+        let since = net.now;
+        for sequence in 2..250 {
+            net.run(100);
+            let _heard_once_it_is_proven = talks && net.says(0, sequence);
+            if net.says(1, sequence) {
+                break;
+            }
+        }
+        // Who is silent there is believed to have left the old address when that has been quiet for 7 s.
+        let deaf = net.now.ms_since(since);
+        assert!(deaf <= if talks { 500 } else { 7_500 }, "talks {talks}: deaf for {deaf} ms");
+        let stats = net.ends[1].stats(net.now);
+        assert_eq!((stats.selected, stats.moves), (Some(net.places[0]), 1));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::ports::MediaSockets;
 use super::routes::{Listening, Route, RouteKind, RouteParts};
 use super::secure;
 use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle};
-use super::switchboard::{Arrival, RETRY_S, Switchboard};
+use super::switchboard::{Arrival, Located, RETRY_S, Switchboard};
 use super::time::{now, today, utc};
 use super::trunks::{Trunk, rewrite};
 use super::why::{Knock, TurnedAway, no_agreement};
@@ -153,14 +153,37 @@ impl Switchboard {
                 origin: Box::new(origin),
             }));
         }
+        let side = self.lines.get(&call).and_then(|l| l.side.as_ref());
+        let Some(ask) = self.ask_where(side, &sockets) else {
+            self.begin_call(call, route, sockets, plan, source.ip());
+            return Ok(());
+        };
+        self.waiting.insert(call, (sockets, plan, source.ip()));
+        let told = self.located.0.clone();
+        tokio::spawn(async move {
+            let located = Located { call, leg: Leg::Caller, mapped: ask.mapped().await, route };
+            let _shutting_down = told.send(located).await;
+        });
+        Ok(())
+    }
+
+    /// A call whose description can be given begins: with a test route, or with what is known of its caller.
+    pub(super) fn begin_call(
+        &mut self,
+        call: CallId,
+        route: Option<TestRoute>,
+        sockets: MediaSockets,
+        plan: Option<MediaPlan>,
+        signalling: IpAddr,
+    ) {
         match route {
-            Some(route) => self.begin_route(call, &route, sockets, plan, source.ip()),
+            Some(route) => self.begin_route(call, &route, sockets, plan, signalling),
             None => {
-                self.waiting.insert(call, (sockets, plan, source.ip()));
-                self.look_up(call, from.to_owned());
+                self.waiting.insert(call, (sockets, plan, signalling));
+                let from = self.lines.get(&call).map(|l| l.from.expose().to_owned());
+                self.look_up(call, from.unwrap_or_default());
             }
         }
-        Ok(())
     }
 
     /// The profile is here (or never will be): the call machine begins.

@@ -6,7 +6,7 @@ use super::routes::{Listening, RouteKind};
 use super::seats::{ONE, Reach};
 use super::secure;
 use super::shard::{NewLeg, ShardCommand};
-use super::switchboard::Switchboard;
+use super::switchboard::{Located, Switchboard};
 use super::time::now;
 use crate::call::CallInput;
 use crate::dialplan::{Prompt, TransferOrder};
@@ -120,11 +120,13 @@ impl Switchboard {
                 return Err(code);
             }
         };
+        let ask = self.ask_where(side.as_ref(), &sockets);
         let seed = self.p.rng.random();
         let Some(line) = self.lines.get_mut(&call) else { return Err(481) };
         let Some(before) = line.seat.take() else { return Err(481) };
         let leg = Box::new(NewLeg { sockets, plan, signalling: source, seed, secured });
-        line.shard.send(ShardCommand::SeatLeg { call, order: orders, leg, early: false, outside: false });
+        let begin = ShardCommand::SeatLeg { call, order: orders, leg, early: false, outside: false };
+        let shard = line.shard.clone();
         line.seat = Some(SeatLine {
             user: user.clone(),
             dialog: Some(dialog),
@@ -143,8 +145,19 @@ impl Switchboard {
         self.dialogs.insert(dialog, (call, Leg::Seat));
         self.p.agent.trace_leg(dialog, call, Role::Seat);
         self.end_dialog(old);
-        let agent = self.p.agent.clone();
-        tokio::spawn(async move { agent.answer(dialog, answer).await });
+        let (agent, told) = (self.p.agent.clone(), self.located.0.clone());
+        let Some(ask) = ask else {
+            shard.send(begin);
+            tokio::spawn(async move { agent.answer(dialog, answer).await });
+            return Ok(());
+        };
+        tokio::spawn(async move {
+            let (answer, mapped) = ask.add_to(answer).await;
+            // The media thread reads the socket from now on.
+            shard.send(begin);
+            let _shutting_down = told.send(Located { call, leg: Leg::Seat, mapped, route: None }).await;
+            agent.answer(dialog, answer).await;
+        });
         Ok(())
     }
 }
