@@ -99,6 +99,14 @@ impl Path {
         }
     }
 
+    /// Whether a handshake may go on from there that began where the peer is now.
+    pub fn goes_on(&self, from: SocketAddr) -> bool {
+        match self {
+            Path::Checked(_) => true,
+            Path::Described(path) => path.place == from,
+        }
+    }
+
     /// Takes a STUN message. A peer without ICE has no password that could prove one.
     pub fn receive(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Result<(), Dropped> {
         match self {

@@ -121,6 +121,10 @@ impl Transport {
 
     fn handshake(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Result<Arrived, Dropped> {
         let awaited = self.dtls.awaits_hello() && is_hello(datagram);
+        // Others on the peer's host cannot wear out the handshake that it has begun.
+        if self.dtls.awaits_hello() && !awaited && !self.path.goes_on(from) {
+            return Err(Dropped::Stranger);
+        }
         let outcome = self.dtls.receive(now, datagram);
         let answered = self.dtls.hand_out(&mut self.waiting);
         if awaited && answered && outcome.is_ok() {

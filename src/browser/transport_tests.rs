@@ -212,7 +212,7 @@ fn a_farewell_in_the_clear_ends_no_handshake() {
         for (end, from) in [(1, "192.0.2.1:9"), (0, "198.51.100.2:9")] {
             for record in [farewell, data] {
                 let got = net.ends[end].receive(net.now, at(from), &record, &mut Vec::new());
-                assert_eq!(got, Arrived::Dropped(Dropped::Handshake));
+                assert!(matches!(got, Arrived::Dropped(Dropped::Handshake | Dropped::Stranger)), "{got:?}");
             }
         }
     };
@@ -243,6 +243,23 @@ fn our_handshake_is_not_led_away_by_what_is_no_hello() {
     }
     assert!(net.ends.iter().all(|e| e.stats(net.now).secured), "{:?}", net.ends);
     assert!(net.says(0, 1) && net.says(1, 1));
+}
+
+#[test]
+fn a_flood_from_elsewhere_on_the_peers_host_wears_out_no_handshake_that_it_began() {
+    let mut net = Net::of_phones();
+    // Pieces of a certificate that is never whole.
+    let piece =
+        [&[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 7, 0, 16, 11, 0, 4, 0, 0, 1, 0, 0, 0, 0, 0, 4][..], &[1; 4]].concat();
+    net.ends[0].timeout(net.now);
+    let (_, hello) = net.ends[0].poll(net.now).expect("the client begins");
+    assert_eq!(net.ends[1].receive(net.now, at(A), &hello, &mut Vec::new()), Arrived::Handled);
+    for _ in 0..1_000 {
+        let got = net.ends[1].receive(net.now, at("192.0.2.1:9"), &piece, &mut Vec::new());
+        assert_eq!(got, Arrived::Dropped(Dropped::Stranger));
+    }
+    net.run(1_000);
+    assert!(net.says(0, 1) && net.says(1, 1), "{:?}", net.ends);
 }
 
 #[test]

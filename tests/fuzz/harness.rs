@@ -187,7 +187,7 @@ fn report(target: &str, inputs: &[Vec<u8>], what: &str) -> ! {
     let shown = last[..last.len().min(1024)].escape_ascii();
     let many = inputs.len();
     let inputs = if many == 1 { "the input".to_owned() } else { format!("the {many} inputs") };
-    panic!("fuzz {target}: {what}; {inputs}, {} bytes, is in {place}: \"{shown}\"", bytes().count());
+    panic!("fuzz {target}: {what}; {inputs}, {} bytes, kept in {place}: \"{shown}\"", bytes().count());
 }
 
 /// One damage.
@@ -256,7 +256,7 @@ fn a_check_that_fails_is_found_made_smaller_and_kept() {
     let caught = catch_unwind(|| fuzz("planted", seeds, &[b"\xFF\xFF"], planted)).expect_err("it finds the fault");
     let said = caught.downcast_ref::<String>().expect("a sentence");
     assert!(said.contains("the input, 2 bytes") && said.contains("\\xff\\xff"), "{said}");
-    let file = said.split(" is in ").nth(1).and_then(|s| s.split(": ").next()).expect("a file");
+    let file = said.split(" kept in ").nth(1).and_then(|s| s.split(": ").next()).expect("a file");
     assert_eq!(std::fs::read(file).expect("it is there"), [0xFF, 0xFF]);
     std::fs::remove_file(file).expect("it can go");
 }
@@ -275,7 +275,7 @@ fn a_fault_that_two_inputs_make_together_is_kept_as_a_folder_that_makes_it_again
     let seeds = vec![b"a harmless sentence of some length".to_vec()];
     let caught = catch_unwind(|| fuzz_living("planted-living", seeds, &[b"!"], 50, make)).expect_err("it finds it");
     let said = caught.downcast_ref::<String>().expect("a sentence");
-    let folder = said.split(" is in ").nth(1).and_then(|s| s.split(": ").next()).expect("a folder");
+    let folder = said.split(" kept in ").nth(1).and_then(|s| s.split(": ").next()).expect("a folder");
     let parent = tempfile::tempdir().expect("a temporary folder");
     std::fs::rename(folder, parent.path().join("case")).expect("it is there, on the same disk");
     let sequences = saved(parent.path());
