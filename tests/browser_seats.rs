@@ -50,6 +50,16 @@ async fn caller_hears(caller: &Caller) -> f32 {
     if energy.sqrt() < 100.0 { 0.0 } else { tone_power(&heard, PAGE) / energy }
 }
 
+/// Waits until nothing of the page reaches the caller: what a busy machine has recorded is sent first.
+async fn caller_hears_nothing(caller: &Caller, when: &str) {
+    for _ in 0..5 {
+        if caller_hears(caller).await == 0.0 {
+            return;
+        }
+    }
+    panic!("{when}: the caller goes on hearing the page");
+}
+
 /// Waits until the page hears the caller.
 async fn page_hears(page: &mut Page) {
     page.until(&format!("Math.abs(seat.hears().hz - {CALLER}) < 15 && seat.hears().db > -50")).await;
@@ -78,11 +88,11 @@ async fn a_browser_seat_talks_with_a_g711_caller_holds_mutes_and_changes_its_net
         eprintln!("page: {stats}");
         assert_eq!(stats["codec"], "audio/PCMA", "what the caller speaks goes to the browser untouched");
         page.run("seat.mute(true)").await;
-        assert_eq!(caller_hears(&caller).await, 0.0, "muted");
+        caller_hears_nothing(&caller, "muted").await;
         page.run("seat.mute(false)").await;
         both_hear(&mut page, &caller, "after muting").await;
         page.run("seat.change({direction: 'inactive'})").await;
-        assert_eq!(caller_hears(&caller).await, 0.0, "on hold");
+        caller_hears_nothing(&caller, "on hold").await;
         page.run("seat.change({direction: 'sendrecv'})").await;
         both_hear(&mut page, &caller, "after hold").await;
         let before = page.run("seat.stats()").await["pair"].clone();

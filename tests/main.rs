@@ -15,6 +15,8 @@ mod calls_by_keys;
 mod calls_by_voice;
 mod codecs;
 mod command_line;
+#[cfg(feature = "webrtc")]
+mod dtls_legs;
 mod early_media;
 mod echo_guard;
 mod encrypted_calls;

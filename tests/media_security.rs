@@ -97,6 +97,37 @@ async fn nothing_is_sent_to_an_address_before_its_owner_confirmed_the_call() {
     caller.bye().await;
 }
 
+#[cfg(feature = "webrtc")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_handshake_or_check_goes_to_an_address_before_its_owner_confirmed_the_call() {
+    let running = common::start(|_| {}).await;
+    let fingerprint = vec!["AB"; 32].join(":");
+    for ice in [false, true] {
+        let victim = UdpSocket::bind("127.0.0.3:0").await.expect("loopback has many addresses");
+        let port = victim.local_addr().expect("its address").port();
+        let checks = format!(
+            "a=ice-ufrag:Abcd\r\na=ice-pwd:0123456789abcdefghijklmn\r\na=candidate:1 1 UDP 2113937151 127.0.0.3 {port} typ host\r\n"
+        );
+        let mut caller = Caller::new(running.sip, ONE_ORDER).await;
+        caller.described = Some(format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.3\r\nt=0 0\r\nm=audio {port} UDP/TLS/RTP/SAVP 8\r\n\
+             a=setup:passive\r\na=fingerprint:sha-256 {fingerprint}\r\na=rtcp-mux\r\n{}",
+            if ice { checks.as_str() } else { "" }
+        ));
+        caller.invite("sendrecv").await;
+        caller.expect("INVITE", 200).await;
+        let mut datagram = [0; 2048];
+        let early = tokio::time::timeout(Duration::from_secs(3), victim.recv_from(&mut datagram)).await;
+        assert!(early.is_err(), "ICE {ice}: {early:?} came before the ACK");
+        caller.ack().await;
+        let came = tokio::time::timeout(Duration::from_secs(10), victim.recv_from(&mut datagram)).await;
+        let (_, from) = came.expect("now it may").expect("it is read");
+        assert_eq!(from.port(), caller.remote.expect("it said where").port());
+        assert_eq!(datagram[0], if ice { 0 } else { 22 }, "a check by ICE, and a hello without");
+        caller.bye().await;
+    }
+}
+
 /// A network namespace with a cable to this one, in which somebody else lives.
 struct Elsewhere {
     name: String,

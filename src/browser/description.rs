@@ -1,11 +1,11 @@
-//! What a browser's description, or that of a phone with DTLS-SRTP, says beside its codecs, and what ours answers: ICE (RFC 8839), DTLS (RFC 8842, 8122),
-//! one port for all (RFC 5761, 8843). Codecs and directions are left to [`crate::sdp`], to which a stream of a browser is
-//! shown as a plain one.
+//! What the description of a browser, or of a phone with DTLS-SRTP, says beside its codecs, and what ours answers: ICE
+//! (RFC 8839), DTLS (RFC 8842, 8122), one port for all (RFC 5761, 8843). Codecs and directions are left to [`crate::sdp`],
+//! to which such a stream is shown as a plain one.
 
 use super::ice::{Generation, HOST_PRIORITY, MAX_REMOTE, Remote};
 use super::identity::{Credentials, Identity};
 use super::stun::Role;
-use super::{THROUGH, runs_over_dtls, stream};
+use super::{Obstacle, THROUGH, runs_over_dtls, stream};
 use crate::sdp::{self, Attribute, Capabilities, Connection, Media, MediaPlan, NegotiationError, Session, Srtp};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -33,6 +33,15 @@ pub struct Agreed {
     pub(super) fingerprints: Vec<String>,
     /// Both sides have new credentials.
     pub(super) restarted: bool,
+    /// See [`Agreed::known`].
+    pub(super) known: bool,
+}
+
+impl Agreed {
+    /// The same, of a peer who is known to be where it says: it is sent to before it has confirmed the call.
+    pub fn known(self) -> Agreed {
+        Agreed { known: true, ..self }
+    }
 }
 
 /// One leg's side of its descriptions, for the life of its dialog.
@@ -41,6 +50,8 @@ pub struct Negotiator {
     identity: Arc<Identity>,
     /// Where our socket is reached, the best address first.
     addresses: Vec<SocketAddr>,
+    /// Where a STUN server saw it.
+    mapped: Option<SocketAddr>,
     local: Credentials,
     /// As they were last agreed on.
     remote: Option<Credentials>,
@@ -62,6 +73,7 @@ impl Negotiator {
         Negotiator {
             identity,
             addresses,
+            mapped: None,
             local,
             remote: None,
             role: None,
@@ -76,6 +88,16 @@ impl Negotiator {
     pub fn signalled_from(mut self, source: IpAddr) -> Negotiator {
         self.signalling = Some(source.to_canonical());
         self
+    }
+
+    /// Whether our descriptions name addresses, as far as we know: the peer does ICE.
+    pub fn does_ice(&self) -> bool {
+        self.ice
+    }
+
+    /// A STUN server saw our socket there: later descriptions say so.
+    pub fn mapped(&mut self, at: SocketAddr) {
+        self.mapped = Some(at);
     }
 
     /// Makes a plain offer of ours one to a browser.
@@ -102,12 +124,7 @@ impl Negotiator {
     ) -> Result<(Session, MediaPlan, Agreed), NegotiationError> {
         let Some(index) = stream(offer) else { return refuse("no audio stream over DTLS-SRTP is offered") };
         let theirs = Theirs::of(offer, index)?;
-        let is_client = match theirs.setup.as_str() {
-            "passive" => true,
-            "active" => false,
-            "actpass" => self.is_client.unwrap_or(false),
-            other => return refuse(format!("a=setup:{other} is not supported")),
-        };
+        let is_client = theirs.wants_a_client()?.unwrap_or_else(|| self.is_client.unwrap_or(false));
         // Keys come from the handshake, whatever the policy for keys in descriptions.
         let ours = Capabilities { srtp: Srtp::off(), ..ours.clone() };
         let (mut answer, plan) = sdp::answer(&shown_plain(offer, index), &ours)?;
@@ -168,6 +185,7 @@ impl Negotiator {
             is_client,
             fingerprints: theirs.fingerprints,
             restarted,
+            known: false,
         }
     }
 
@@ -188,6 +206,10 @@ impl Negotiator {
             let priority = HOST_PRIORITY - ((i as u32) << 8);
             add("candidate", format!("{} 1 UDP {priority} {} {} typ host", i + 1, addr.ip(), addr.port()));
         }
+        let mapped = self.mapped.filter(|at| self.ice && !self.addresses.contains(at));
+        if let (Some(mapped), Some(base)) = (mapped, self.addresses.first()) {
+            add("candidate", reflexive(mapped, *base));
+        }
         media.attributes.push(Attribute::flag("rtcp-mux"));
         if self.ice {
             media.attributes.push(Attribute::flag("end-of-candidates"));
@@ -195,18 +217,22 @@ impl Negotiator {
     }
 }
 
-/// Adds the address at which a STUN server saw our socket to an offer of ours, which is a browser's.
-pub fn with_mapped(offer: &str, mapped: SocketAddr) -> String {
-    let Ok(mut session) = sdp::parse(offer.as_bytes()) else { return offer.to_owned() };
-    let Some(media) = stream(&session).and_then(|i| session.media.get_mut(i)) else { return offer.to_owned() };
+/// The address at which a STUN server saw our socket, as a candidate.
+fn reflexive(mapped: SocketAddr, base: SocketAddr) -> String {
+    let (ip, port, from) = (mapped.ip(), mapped.port(), base.ip());
+    format!("99 1 UDP {MAPPED_PRIORITY} {ip} {port} typ srflx raddr {from} rport {}", base.port())
+}
+
+/// Adds the address at which a STUN server saw our socket to a description of ours, where it does ICE.
+pub fn with_mapped(described: &str, mapped: SocketAddr) -> String {
+    let Ok(mut session) = sdp::parse(described.as_bytes()) else { return described.to_owned() };
+    let Some(media) = stream(&session).and_then(|i| session.media.get_mut(i)) else { return described.to_owned() };
     let own = |a: &Attribute| a.name == "candidate";
     let base = media.attributes.iter().find(|a| own(a)).and_then(|a| candidate(a.value.as_deref()?));
     let known = media.attributes.iter().filter(|a| own(a)).filter_map(|a| candidate(a.value.as_deref()?));
-    let (Some(base), false) = (base, known.into_iter().any(|c| c.addr == mapped)) else { return offer.to_owned() };
-    let (ip, port, from) = (mapped.ip(), mapped.port(), base.addr);
-    let value = format!("99 1 UDP {MAPPED_PRIORITY} {ip} {port} typ srflx raddr {} rport {}", from.ip(), from.port());
+    let (Some(base), false) = (base, known.into_iter().any(|c| c.addr == mapped)) else { return described.to_owned() };
     let last = media.attributes.iter().rposition(own).map_or(0, |i| i + 1);
-    media.attributes.insert(last, Attribute::new("candidate", value));
+    media.attributes.insert(last, Attribute::new("candidate", reflexive(mapped, base.addr)));
     session.to_string()
 }
 
@@ -222,29 +248,29 @@ struct Theirs {
 }
 
 impl Theirs {
-    fn of(session: &Session, index: usize) -> Result<Theirs, NegotiationError> {
-        let Some(media) = session.media.get(index) else { return refuse("there is no such stream") };
+    fn of(session: &Session, index: usize) -> Result<Theirs, Obstacle> {
+        let Some(media) = session.media.get(index) else { return Err(Obstacle::NoPlace) };
         let value = |name: &str| media.attribute(name).or_else(|| session.attribute(name));
         let (ufrag, pwd, described) = match (value("ice-ufrag"), value("ice-pwd")) {
             (Some(ufrag), Some(pwd)) => {
                 if !CREDENTIAL_LENGTHS.0.contains(&ufrag.len()) || !CREDENTIAL_LENGTHS.1.contains(&pwd.len()) {
-                    return refuse("a=ice-ufrag or a=ice-pwd is too short or too long");
+                    return Err(Obstacle::BadIce);
                 }
                 (ufrag, pwd, None)
             }
             (None, None) => {
                 let place = media.connection.as_ref().or(session.connection.as_ref()).and_then(Connection::ip);
-                let Some(ip) = place else { return refuse("there is neither ICE nor a numeric address") };
+                let ip = place.ok_or(Obstacle::NoPlace)?;
                 ("", "", Some(SocketAddr::new(ip, media.port)))
             }
-            _ => return refuse("of a=ice-ufrag and a=ice-pwd one is missing"),
+            _ => return Err(Obstacle::BadIce),
         };
         if media.attribute("rtcp-mux").is_none() {
-            return refuse("a=rtcp-mux is missing: RTCP on a port of its own is not supported here");
+            return Err(Obstacle::NoMux);
         }
         let fingerprints = fingerprints(media, session);
         if fingerprints.is_empty() {
-            return refuse("there is no a=fingerprint of SHA-256");
+            return Err(Obstacle::NoFingerprint);
         }
         let candidates = media.attributes.iter().filter(|a| a.name.eq_ignore_ascii_case("candidate"));
         Ok(Theirs {
@@ -257,6 +283,21 @@ impl Theirs {
             is_lite: session.attribute("ice-lite").is_some(),
         })
     }
+
+    /// Of an offer: whether we shall say hello; none leaves it to us.
+    fn wants_a_client(&self) -> Result<Option<bool>, Obstacle> {
+        match self.setup.as_str() {
+            "passive" => Ok(Some(true)),
+            "active" => Ok(Some(false)),
+            "actpass" => Ok(None),
+            _ => Err(Obstacle::BadSetup),
+        }
+    }
+}
+
+/// What keeps us from taking an offer over DTLS-SRTP, codecs aside; none of any other offer.
+pub fn obstacle(offer: &Session) -> Option<Obstacle> {
+    Theirs::of(offer, stream(offer)?).and_then(|theirs| theirs.wants_a_client()).err()
 }
 
 /// Of the stream, or of the whole.

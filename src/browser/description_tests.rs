@@ -1,7 +1,7 @@
 //! Descriptions of a browser (Chromium's, shortened) and ours.
 
 use super::super::identity::tests::identity;
-use super::super::is_browsers;
+use super::super::is_over_dtls;
 use super::*;
 use crate::sdp::{Codec, Direction};
 
@@ -42,7 +42,7 @@ fn parsed(text: &str) -> Session {
 #[test]
 fn a_browsers_offer_is_answered_with_one_codec_and_our_transport() {
     let offer = parsed(OFFER);
-    assert!(is_browsers(&offer));
+    assert!(is_over_dtls(&offer));
     let (answer, plan, agreed) = side().answer(&offer, &caps()).unwrap();
     assert_eq!((plan.codec, plan.payload_type, plan.dtmf_pt, plan.remote), (Codec::Pcma, 8, Some(126), THROUGH));
     assert!(plan.we_send && plan.we_receive && !plan.held_by_remote);
@@ -106,7 +106,7 @@ fn what_cannot_be_proved_or_shared_is_refused() {
     assert!(side().answer(&parsed(&sha1), &caps()).is_err());
     let opus_only = OFFER.replace("SAVPF 111 0 8 110 126", "SAVPF 110");
     assert!(side().answer(&parsed(&opus_only), &caps()).is_err());
-    assert!(!is_browsers(&parsed(&OFFER.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP"))));
+    assert!(!is_over_dtls(&parsed(&OFFER.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP"))));
 }
 
 #[test]
@@ -119,6 +119,33 @@ fn the_address_a_stun_server_saw_is_one_more_candidate() {
     assert!(with.contains("203.0.113.5 6000 typ srflx raddr 10.0.0.1 rport 4000\r\na=rtcp-mux"), "{with}");
     assert_eq!(with_mapped(&offer, "10.0.0.1:4000".parse().unwrap()), offer, "no address twice");
     assert_eq!(with_mapped("v=0", "203.0.113.5:6000".parse().unwrap()), "v=0");
+}
+
+#[test]
+fn once_told_the_address_stands_in_every_description_of_a_leg_that_does_ice() {
+    let mut own = side();
+    own.mapped("203.0.113.5:6000".parse().unwrap());
+    let seen = "a=candidate:99 1 UDP 1694498815 203.0.113.5 6000 typ srflx raddr 10.0.0.1 rport 4000\r\n";
+    assert!(own.offer(sdp::offer(&caps())).to_string().contains(seen));
+    let (answer, _, _) = own.answer(&parsed(OFFER), &caps()).unwrap();
+    let told = answer.to_string();
+    assert!(told.contains(seen) && own.does_ice(), "{told}");
+    assert_eq!(with_mapped(&told, "203.0.113.5:6000".parse().unwrap()), told);
+    let (answer, _, _) = own.answer(&parsed(PHONE), &caps()).unwrap();
+    assert!(!answer.to_string().contains("candidate") && !own.does_ice());
+}
+
+#[test]
+fn what_of_a_transport_cannot_be_done_is_told_apart_from_codecs() {
+    let told = |offer: String| obstacle(&parsed(&offer));
+    assert_eq!((told(OFFER.into()), told(PHONE.into())), (None, None));
+    assert_eq!(told(PHONE.replace("a=rtcp-mux\r\n", "")), Some(Obstacle::NoMux));
+    assert_eq!(told(OFFER.replace("sha-256", "sha-1")), Some(Obstacle::NoFingerprint));
+    assert_eq!(told(PHONE.replace("192.0.2.9\r\nt=", "phone.example\r\nt=")), Some(Obstacle::NoPlace));
+    assert_eq!(told(OFFER.replace("a=ice-ufrag:Abcd", "a=ice-ufrag:Ab")), Some(Obstacle::BadIce));
+    assert_eq!(told(OFFER.replace("actpass", "holdconn")), Some(Obstacle::BadSetup));
+    let plain = PHONE.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP").replace("a=rtcp-mux\r\n", "");
+    assert_eq!(told(plain), None, "that is no offer over DTLS-SRTP");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(super) struct Dtls {
     begun: Option<Mono>,
     handshakes: u32,
     datagrams: u32,
+    /// It has given keys, once at least.
+    keyed: bool,
     done: bool,
 }
 
@@ -72,7 +74,8 @@ impl Dtls {
         let config = Arc::new(config);
         let server = (!is_client).then(|| config.clone());
         let endpoint = Endpoint::new(THROUGH, TransportProtocol::UDP, server);
-        Some(Dtls { identity, config, is_client, endpoint, begun: None, handshakes: 0, datagrams: 0, done: false })
+        let (begun, handshakes, datagrams) = (None, 0, 0);
+        Some(Dtls { identity, config, is_client, endpoint, begun, handshakes, datagrams, keyed: false, done: false })
     }
 
     /// As client, says hello once there is somebody to say it to.
@@ -86,14 +89,19 @@ impl Dtls {
         }
     }
 
+    /// Whether it waits for the peer's first hello, or its repetition.
+    pub fn awaits_hello(&self) -> bool {
+        !self.is_client && !self.keyed
+    }
+
     /// Takes a datagram; gives the keys when it was the handshake's last.
     pub fn receive(&mut self, now: Mono, datagram: &[u8]) -> Result<Option<Srtp>, Dropped> {
-        if self.is_client && self.begun.is_none() && !self.done {
-            return Err(Dropped::Handshake); // nothing was asked yet
+        if !is_sound(datagram) || self.is_client && self.begun.is_none() && !self.done {
+            return Err(Dropped::Handshake); // of the second kind: nothing was asked yet
         }
         if !self.done {
             if self.begun.is_none() {
-                if self.handshakes >= MAX_HANDSHAKES {
+                if self.handshakes >= MAX_HANDSHAKES || !is_hello(datagram) {
                     return Err(Dropped::Handshake);
                 }
                 self.handshakes += 1;
@@ -113,9 +121,10 @@ impl Dtls {
                     let state = self.endpoint.get_connection_state(THROUGH);
                     keys = state.and_then(|s| Srtp::from_handshake(s, self.identity.clone()));
                     (self.done, self.begun) = (keys.is_some(), None);
+                    self.keyed |= self.done;
                 }
                 // Its keys stay good: a call ends by its signalling. Another handshake may follow, of its own.
-                EndpointEvent::PeerClosed => (self.done, self.begun) = (self.is_client, None),
+                EndpointEvent::PeerClosed if self.keyed => (self.done, self.begun) = (self.is_client, None),
                 _ => {} // there is no application data in DTLS-SRTP
             }
         }
@@ -137,13 +146,47 @@ impl Dtls {
     }
 
     /// Moves what is to be sent to a queue, from which the oldest falls out: while there is nobody to send to it is
-    /// repeated anyway.
-    pub fn hand_out(&mut self, waiting: &mut VecDeque<BytesMut>) {
+    /// repeated anyway. Whether there was anything.
+    pub fn hand_out(&mut self, waiting: &mut VecDeque<BytesMut>) -> bool {
+        let mut any = false;
         while let Some(datagram) = self.endpoint.poll_transmit().map(|t| t.message) {
             if waiting.len() >= MAX_WAITING {
                 waiting.pop_front();
             }
             waiting.push_back(datagram);
+            any = true;
         }
+        any
     }
+}
+
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const HANDSHAKE_RECORD: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+/// Bytes before a record's content (RFC 6347, 4.1).
+const RECORD_HEADER: usize = 13;
+
+/// Whether a datagram may be shown to the library. In the clear anybody can write what he likes, and alerts and data in the
+/// clear would end an association, or make it end the peer's: nothing but a handshake needs to be (RFC 6347, 4.1.2.7).
+fn is_sound(datagram: &[u8]) -> bool {
+    let (mut rest, mut some) = (datagram, false);
+    while let Some((header, after)) = rest.split_at_checked(RECORD_HEADER) {
+        let &[kind, _, _, epoch_high, epoch_low, .., high, low] = header else { return false };
+        let Some((content, next)) = after.split_at_checked(usize::from(u16::from_be_bytes([high, low]))) else {
+            return false;
+        };
+        let in_the_clear = (epoch_high, epoch_low) == (0, 0);
+        let harmless = kind == HANDSHAKE_RECORD || kind == CHANGE_CIPHER_SPEC && content == [1];
+        if in_the_clear && !harmless {
+            return false;
+        }
+        (rest, some) = (next, true);
+    }
+    some && rest.is_empty()
+}
+
+/// Whether a datagram begins with a client's hello, in the clear.
+pub(super) fn is_hello(datagram: &[u8]) -> bool {
+    let head = (datagram.first(), datagram.get(3..5), datagram.get(RECORD_HEADER));
+    head == (Some(&HANDSHAKE_RECORD), Some(&[0, 0]), Some(&CLIENT_HELLO))
 }

@@ -198,6 +198,13 @@ impl Agent {
         }
     }
 
+    /// Checks anew what has not answered yet.
+    pub fn begin_again(&mut self, now: Mono) {
+        for pair in self.pairs.iter_mut().filter(|p| p.answered.is_none()) {
+            (pair.tries, pair.since, pair.next) = (0, now, Some(now));
+        }
+    }
+
     /// Both sides have new credentials: all is checked anew, and the pair in use carries on until then.
     pub fn restart(&mut self, both: Generation, role: Role, remotes: &[Remote], now: Mono) {
         let kept = self.selected;

@@ -1,6 +1,6 @@
 //! The names of this room in a program without browser legs: values that cannot exist.
 
-use super::{Arrived, TransportStats};
+use super::{Arrived, Obstacle, TransportStats, is_over_dtls};
 use crate::clock::Mono;
 use crate::sdp::{Capabilities, MediaPlan, NegotiationError, Session};
 use std::net::SocketAddr;
@@ -23,9 +23,21 @@ pub enum Agreed {}
 #[derive(Debug)]
 pub enum Transport {}
 
-/// Never called: no offer is a browser's.
-pub fn with_mapped(offer: &str, _mapped: SocketAddr) -> String {
-    offer.to_owned()
+/// What keeps us from taking an offer over DTLS-SRTP.
+pub fn obstacle(offer: &Session) -> Option<Obstacle> {
+    is_over_dtls(offer).then_some(Obstacle::NotBuilt)
+}
+
+/// Never called: no description does ICE.
+pub fn with_mapped(described: &str, _mapped: SocketAddr) -> String {
+    described.to_owned()
+}
+
+impl Agreed {
+    /// Never called.
+    pub fn known(self) -> Agreed {
+        match self {}
+    }
 }
 
 impl Identity {
@@ -48,6 +60,16 @@ impl Negotiator {
     /// Never called.
     pub fn signalled_from(self, _source: std::net::IpAddr) -> Negotiator {
         match self {}
+    }
+
+    /// Never called.
+    pub fn does_ice(&self) -> bool {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn mapped(&mut self, _at: SocketAddr) {
+        match *self {}
     }
 
     /// Never called.
@@ -86,6 +108,11 @@ impl Transport {
 
     /// Never called.
     pub fn stats(&self, _now: Mono) -> TransportStats {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn confirm(&mut self, _now: Mono) {
         match *self {}
     }
 

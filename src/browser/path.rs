@@ -22,6 +22,8 @@ pub(super) enum Path {
 /// the way: until there are keys it follows who says hello, and from then on what is authentic.
 #[derive(Debug)]
 pub(super) struct Described {
+    /// As the peer said last, and where it is by all we know.
+    said: SocketAddr,
     place: SocketAddr,
     hosts: [Option<IpAddr>; 2],
     moves: u32,
@@ -33,7 +35,7 @@ impl Path {
         match agreed.described {
             Some(place) => {
                 let hosts = [Some(place.ip()), agreed.signalling];
-                Path::Described(Described { place, hosts, moves: 0 })
+                Path::Described(Described { said: place, place, hosts, moves: 0 })
             }
             None => {
                 let agent = Agent::new(identity, agreed.role, agreed.both.clone(), &agreed.remotes, now);
@@ -51,7 +53,8 @@ impl Path {
             (Path::Checked(agent), None) => agent.add(&agreed.remotes, now),
             // The old way of holding a call names no address (RFC 3264, 8.4): it stays where it was.
             (Path::Described(_), Some(place)) if place.ip().is_unspecified() => {}
-            (Path::Described(path), Some(place)) if path.hosts.first() == Some(&Some(place.ip())) => {}
+            // What was learnt of the way to it holds as long as it does not say that it has moved.
+            (Path::Described(path), Some(place)) if path.said == place => {}
             _ => *self = Path::new(identity.clone(), agreed, now),
         }
     }
@@ -96,6 +99,14 @@ impl Path {
         }
     }
 
+    /// Whether a handshake may go on from there that began where the peer is now.
+    pub fn goes_on(&self, from: SocketAddr) -> bool {
+        match self {
+            Path::Checked(_) => true,
+            Path::Described(path) => path.place == from,
+        }
+    }
+
     /// Takes a STUN message. A peer without ICE has no password that could prove one.
     pub fn receive(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Result<(), Dropped> {
         match self {
@@ -104,7 +115,22 @@ impl Path {
         }
     }
 
-    /// A handshake comes from there, of a peer whose keys are not known yet.
+    /// Whether it proved to be the peer's by ICE: it knows a password of the descriptions.
+    pub fn is_proven(&self, to: SocketAddr) -> bool {
+        match self {
+            Path::Checked(agent) => agent.admits(to),
+            Path::Described(_) => false,
+        }
+    }
+
+    /// What was not sent there before the call was confirmed is sent now.
+    pub fn confirmed(&mut self, now: Mono) {
+        if let Path::Checked(agent) = self {
+            agent.begin_again(now);
+        }
+    }
+
+    /// The peer, whose keys are not known yet, begins its handshake from there.
     pub fn greeted(&mut self, from: SocketAddr) {
         if let Path::Described(path) = self {
             path.place = from;

@@ -2,7 +2,7 @@
 //! and sent to the pair in use.
 
 use super::description::Agreed;
-use super::dtls::Dtls;
+use super::dtls::{Dtls, is_hello};
 use super::identity::Identity;
 use super::path::Path;
 use super::srtp::Srtp;
@@ -10,16 +10,22 @@ use super::{Arrived, Dropped, TransportStats};
 use crate::clock::Mono;
 use bytes::BytesMut;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// The transport of one leg.
 ///
 /// Hand every datagram of the leg's socket to [`Transport::receive`], call [`Transport::timeout`] once per 20 ms, and after
 /// either send what [`Transport::poll`] gives. What the leg's RTP writes goes through [`Transport::seal`].
+///
+/// A description may name anybody's address. Until [`Transport::confirm`] nothing goes to a host other than the one that the
+/// signalling comes from, except to who proved by ICE to have read our description.
 pub struct Transport {
     identity: Arc<Identity>,
     path: Path,
+    /// Whoever is described may be sent to.
+    confirmed: bool,
+    signalling: Option<IpAddr>,
     dtls: Dtls,
     /// What the association belongs to: another fingerprint or role is another association (RFC 8842, 4).
     peer: (Vec<String>, bool),
@@ -39,12 +45,14 @@ impl Transport {
     /// As agreed. None when the system gives no cipher, which it did for the certificate.
     pub fn new(agreed: Agreed, now: Mono) -> Option<Transport> {
         let path = Path::new(agreed.identity.clone(), &agreed, now);
-        let Agreed { identity, is_client, fingerprints, .. } = agreed;
+        let Agreed { identity, is_client, fingerprints, signalling, known, .. } = agreed;
         let dtls = Dtls::new(identity.clone(), is_client, &fingerprints)?;
         let peer = (fingerprints, is_client);
         Some(Transport {
             identity,
             path,
+            confirmed: known,
+            signalling,
             dtls,
             peer,
             waiting: VecDeque::new(),
@@ -58,10 +66,26 @@ impl Transport {
         TransportStats {
             selected: self.path.selected(),
             moves: self.path.moves(),
-            consented: self.path.destination(now).is_some(),
+            consented: self.destination(now).is_some(),
             secured: self.srtp.is_some(),
             dropped: self.dropped,
         }
+    }
+
+    /// The peer confirmed the call, so that it is where it says: from now on what is described is sent to.
+    pub fn confirm(&mut self, now: Mono) {
+        if !std::mem::replace(&mut self.confirmed, true) {
+            self.path.confirmed(now);
+        }
+    }
+
+    /// Whether anything may be sent there.
+    fn may_send(&self, to: SocketAddr) -> bool {
+        self.confirmed || self.signalling == Some(to.ip()) || self.path.is_proven(to)
+    }
+
+    fn destination(&self, now: Mono) -> Option<SocketAddr> {
+        self.path.destination(now).filter(|to| self.may_send(*to))
     }
 
     /// A new agreement within the call: ICE begins anew if it was restarted, and so does DTLS if the peer is another.
@@ -96,11 +120,16 @@ impl Transport {
     }
 
     fn handshake(&mut self, now: Mono, from: SocketAddr, datagram: &[u8]) -> Result<Arrived, Dropped> {
-        if self.srtp.is_none() {
-            self.path.greeted(from);
+        let awaited = self.dtls.awaits_hello() && is_hello(datagram);
+        // Others on the peer's host cannot wear out the handshake that it has begun.
+        if self.dtls.awaits_hello() && !awaited && !self.path.goes_on(from) {
+            return Err(Dropped::Stranger);
         }
         let outcome = self.dtls.receive(now, datagram);
-        self.dtls.hand_out(&mut self.waiting);
+        let answered = self.dtls.hand_out(&mut self.waiting);
+        if awaited && answered && outcome.is_ok() {
+            self.path.greeted(from);
+        }
         if let Some(keys) = outcome? {
             self.srtp = Some(keys);
         }
@@ -119,26 +148,28 @@ impl Transport {
     /// Encrypts a packet of RTP or RTCP into `out`; gives where to send it, or none: nobody has proved to be the peer, no
     /// keys are agreed on, or the peer does not consent any more.
     pub fn seal(&mut self, now: Mono, packet: &[u8], out: &mut Vec<u8>) -> Option<SocketAddr> {
-        let to = self.path.destination(now)?;
+        let to = self.destination(now)?;
         self.srtp.as_mut()?.seal(packet, is_rtcp(packet), out).then_some(to)
     }
 
     /// What is due at `now`.
     pub fn timeout(&mut self, now: Mono) {
         self.path.timeout(now);
-        if self.path.destination(now).is_some() {
+        if self.destination(now).is_some() {
             self.dtls.begin(now);
         }
         self.dtls.timeout(now);
-        self.dtls.hand_out(&mut self.waiting);
+        let _sent_when_there_is_an_address = self.dtls.hand_out(&mut self.waiting);
     }
 
     /// The next datagram to send at `now`, and where.
     pub fn poll(&mut self, now: Mono) -> Option<(SocketAddr, BytesMut)> {
-        if let Some((to, datagram)) = self.path.poll() {
-            return Some((to, BytesMut::from(datagram.as_slice())));
+        while let Some((to, datagram)) = self.path.poll() {
+            if self.may_send(to) {
+                return Some((to, BytesMut::from(datagram.as_slice())));
+            }
         }
-        let to = self.path.destination(now).or_else(|| self.path.answering())?;
+        let to = self.destination(now).or_else(|| self.path.answering())?;
         Some((to, self.waiting.pop_front()?))
     }
 }

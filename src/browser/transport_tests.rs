@@ -28,10 +28,20 @@ fn caps(addr: SocketAddr) -> Capabilities {
     }
 }
 
+fn without_ice(offer: sdp::Session) -> sdp::Session {
+    let of_ice = ["a=ice", "a=candidate", "a=end-of"];
+    let kept = offer.to_string();
+    let kept = kept.lines().filter(|l| !of_ice.iter().any(|start| l.starts_with(start)));
+    let text: String = kept.map(|l| format!("{l}\r\n")).collect();
+    sdp::parse(text.as_bytes()).unwrap()
+}
+
 struct Net {
     ends: [Transport; 2],
     places: [SocketAddr; 2],
     sides: [Negotiator; 2],
+    /// What they agreed on at first.
+    agreed: [Agreed; 2],
     now: Mono,
     /// What each end got of the other's media.
     got: [Vec<Vec<u8>>; 2],
@@ -47,24 +57,25 @@ impl Net {
 
     /// Two ends that do no ICE.
     fn of_phones() -> Net {
-        Net::of(|offer| {
-            let of_ice = ["a=ice", "a=candidate", "a=end-of"];
-            let kept = offer.to_string();
-            let kept = kept.lines().filter(|l| !of_ice.iter().any(|start| l.starts_with(start)));
-            let text: String = kept.map(|l| format!("{l}\r\n")).collect();
-            sdp::parse(text.as_bytes()).unwrap()
-        })
+        Net::of(without_ice)
     }
 
     fn of(change: impl Fn(sdp::Session) -> sdp::Session) -> Net {
+        let mut net = Net::unconfirmed(change);
+        net.ends.iter_mut().for_each(|end| end.confirm(net.now));
+        net
+    }
+
+    fn unconfirmed(change: impl Fn(sdp::Session) -> sdp::Session) -> Net {
         let places = [at(A), at(B)];
         let mut sides = places.map(|p| Negotiator::new(&identity(), vec![p]));
         let now = Mono::from_ms(200_000);
         let offer = change(sides[0].offer(sdp::offer(&caps(places[0]))));
         let (answer, _, b) = sides[1].answer(&offer, &caps(places[1])).unwrap();
         let (_, a) = sides[0].accept(&offer, &answer).unwrap();
-        let ends = [a, b].map(|agreed| Transport::new(agreed, now).unwrap());
-        Net { ends, places, sides, now, got: Default::default(), lost: 0, dice: 1 }
+        let agreed = [a, b];
+        let ends = agreed.clone().map(|agreed| Transport::new(agreed, now).unwrap());
+        Net { ends, places, sides, agreed, now, got: Default::default(), lost: 0, dice: 1 }
     }
 
     fn run(&mut self, ms: u64) {
@@ -145,6 +156,149 @@ fn two_ends_without_ice_find_each_other_where_their_descriptions_say() {
     assert!(net.says(1, 3));
 }
 
+/// What one end sends to the other in so long, while the other is silent.
+fn sent_in(net: &mut Net, end: usize, ms: u64) -> Vec<SocketAddr> {
+    let mut sent = Vec::new();
+    for _ in 0..ms / 20 {
+        net.now = net.now + Duration::from_millis(20);
+        net.ends[end].timeout(net.now);
+        sent.extend(std::iter::from_fn(|| net.ends[end].poll(net.now)).map(|(to, _)| to));
+    }
+    sent
+}
+
+#[test]
+fn nobody_is_sent_anything_at_the_word_of_a_description_that_is_not_confirmed() {
+    for change in [without_ice as fn(sdp::Session) -> sdp::Session, |offer| offer] {
+        let mut net = Net::unconfirmed(change);
+        for end in [0, 1] {
+            let sent = sent_in(&mut net, end, 40_000);
+            assert!(sent.is_empty(), "{sent:?}");
+        }
+        net.ends.iter_mut().for_each(|end| end.confirm(net.now));
+        net.run(1_500);
+        assert!(net.says(0, 1) && net.says(1, 1), "{:?}", net.ends);
+    }
+}
+
+#[test]
+fn before_the_call_is_confirmed_the_signalling_host_and_who_knows_our_password_are_answered() {
+    for known in [true, false] {
+        let mut net = Net::unconfirmed(without_ice);
+        let offer = without_ice(net.sides[1].offer(sdp::offer(&caps(at(B)))));
+        let passive = sdp::parse(offer.to_string().replace("actpass", "passive").as_bytes()).unwrap();
+        let side = Negotiator::new(&identity(), vec![at(A)]);
+        let mut side = side.signalled_from(if known { "203.0.113.9" } else { "198.51.100.2" }.parse().unwrap());
+        let (_, _, agreed) = side.answer(&passive, &caps(at(A))).unwrap();
+        let agreed = if known { agreed.known() } else { agreed };
+        net.ends[0] = Transport::new(agreed, net.now).unwrap();
+        let sent = sent_in(&mut net, 0, 100);
+        assert!(!sent.is_empty() && sent.iter().all(|to| *to == at(B)), "{sent:?}");
+    }
+    // By ICE: one end asks, and is answered by the other, which was told nothing.
+    let mut net = Net::unconfirmed(|offer| offer);
+    let now = net.now;
+    net.ends[0].confirm(now);
+    net.run(2_000);
+    assert!(net.says(0, 1) && net.says(1, 1), "{:?}", net.ends);
+}
+
+#[test]
+fn a_farewell_in_the_clear_ends_no_handshake() {
+    let farewell = [21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0];
+    let data = [23, 254, 253, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 1, 0];
+    let mut net = Net::of_phones();
+    let forge = |net: &mut Net| {
+        for (end, from) in [(1, "192.0.2.1:9"), (0, "198.51.100.2:9")] {
+            for record in [farewell, data] {
+                let got = net.ends[end].receive(net.now, at(from), &record, &mut Vec::new());
+                assert!(matches!(got, Arrived::Dropped(Dropped::Handshake | Dropped::Stranger)), "{got:?}");
+            }
+        }
+    };
+    (0..8).for_each(|_| forge(&mut net));
+    // In the middle of it, too: each after a datagram or two.
+    for _ in 0..20 {
+        net.run(20);
+        forge(&mut net);
+    }
+    net.run(1_600);
+    assert!(net.ends.iter().all(|e| e.stats(net.now).secured), "{:?}", net.ends);
+    assert!(net.says(0, 1) && net.says(1, 1));
+}
+
+#[test]
+fn our_handshake_is_not_led_away_by_what_is_no_hello() {
+    let mut net = Net::of_phones();
+    let junk: [&[u8]; 3] = [&[22], &[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 7, 0, 1, 0], &[20, 254, 253, 0, 0, 0, 0]];
+    for _ in 0..50 {
+        for (end, from) in [(1, "192.0.2.1:9"), (0, "198.51.100.2:9")] {
+            net.ends[end].timeout(net.now); // it has something to say, and has not said it
+            for bytes in junk {
+                let _counted = net.ends[end].receive(net.now, at(from), bytes, &mut Vec::new());
+            }
+        }
+        net.carry();
+        net.now = net.now + Duration::from_millis(20);
+    }
+    assert!(net.ends.iter().all(|e| e.stats(net.now).secured), "{:?}", net.ends);
+    assert!(net.says(0, 1) && net.says(1, 1));
+}
+
+#[test]
+fn a_flood_from_elsewhere_on_the_peers_host_wears_out_no_handshake_that_it_began() {
+    let mut net = Net::of_phones();
+    // Pieces of a certificate that is never whole.
+    let piece =
+        [&[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 7, 0, 16, 11, 0, 4, 0, 0, 1, 0, 0, 0, 0, 0, 4][..], &[1; 4]].concat();
+    net.ends[0].timeout(net.now);
+    let (_, hello) = net.ends[0].poll(net.now).expect("the client begins");
+    assert_eq!(net.ends[1].receive(net.now, at(A), &hello, &mut Vec::new()), Arrived::Handled);
+    for _ in 0..1_000 {
+        let got = net.ends[1].receive(net.now, at("192.0.2.1:9"), &piece, &mut Vec::new());
+        assert_eq!(got, Arrived::Dropped(Dropped::Stranger));
+    }
+    net.run(1_000);
+    assert!(net.says(0, 1) && net.says(1, 1), "{:?}", net.ends);
+}
+
+#[test]
+fn a_hello_that_is_repeated_from_elsewhere_on_its_host_costs_time_and_no_call() {
+    let mut net = Net::of_phones();
+    net.ends[0].timeout(net.now);
+    let (_, hello) = net.ends[0].poll(net.now).expect("the client begins");
+    let (mut plain, now) = (Vec::new(), net.now);
+    assert_eq!(net.ends[1].receive(now, at("192.0.2.1:9"), &hello, &mut plain), Arrived::Handled);
+    assert_eq!(net.ends[1].stats(now).selected, Some(at("192.0.2.1:9")), "the way may be translated");
+    net.run(15_000);
+    assert!(net.says(0, 1) && net.says(1, 1), "{:?}", net.ends);
+}
+
+#[test]
+fn a_peer_that_says_it_has_another_port_is_sent_to_there() {
+    let mut net = Net::of_phones();
+    net.run(1_500);
+    assert!(net.says(0, 1) && net.says(1, 1));
+    // The port of the second is translated; it describes itself as before: what was learnt holds.
+    net.places[1] = at("198.51.100.2:5999");
+    assert!(net.says(1, 2) && net.says(0, 2));
+    let same = without_ice(net.sides[1].offer(sdp::offer(&caps(at(B)))));
+    let (_, _, again) = net.sides[0].answer(&same, &caps(at(A))).unwrap();
+    let now = net.now;
+    net.ends[0].agree(again, now);
+    assert!(net.says(0, 3), "{:?}", net.ends);
+    // Another port of that host, and another certificate: a relay has put another engine in its place.
+    net.places[1] = at("198.51.100.2:6000");
+    net.sides[1] = Negotiator::new(&identity(), vec![net.places[1]]);
+    let offer = without_ice(net.sides[1].offer(sdp::offer(&caps(net.places[1]))));
+    let (answer, _, a) = net.sides[0].answer(&offer, &caps(at(A))).unwrap();
+    let (_, b) = net.sides[1].accept(&offer, &answer).unwrap();
+    net.ends[0].agree(a, now);
+    net.ends[1] = Transport::new(b.known(), now).unwrap();
+    net.run(1_500);
+    assert!(net.says(0, 4) && net.says(1, 4), "{:?}", net.ends);
+}
+
 #[test]
 fn keys_come_through_a_network_that_loses_a_third() {
     let mut net = Net::new();
@@ -181,6 +335,49 @@ fn strangers_and_forgeries_are_counted_and_change_nothing() {
     assert!(net.says(0, 2) && net.says(1, 2));
     let stats = net.ends[1].stats(net.now);
     assert!(stats.dropped(Dropped::Stranger) >= 512 && stats.dropped(Dropped::Forged) == 100, "{stats:?}");
+}
+
+/// The first end has moved and says so to the second in a check of its own, without a new description.
+fn nominates(net: &mut Net, from: &str) {
+    net.places[0] = at(from);
+    let both = &net.agreed[0].both;
+    let username = format!("{}:{}", both.remote.ufrag, both.local.ufrag);
+    let (id, priority, role) = ([9; 12], 1 << 30, crate::browser::stun::Role::Controlling);
+    let check = crate::browser::stun::Check {
+        id,
+        username,
+        pwd: &both.remote.pwd,
+        priority,
+        role,
+        tie: 0,
+        use_candidate: true,
+    };
+    let check = check.write(net.agreed[0].identity.crypto.crypto());
+    let got = net.ends[1].receive(net.now, at(from), &check, &mut Vec::new());
+    assert_eq!(got, Arrived::Handled);
+}
+
+#[test]
+fn a_browser_that_changes_its_address_without_a_restart_goes_on_hearing() {
+    for talks in [true, false] {
+        let mut net = Net::new();
+        net.run(1_500);
+        assert!(net.says(0, 1) && net.says(1, 1));
+        nominates(&mut net, "203.0.113.77:7777");
+        let since = net.now;
+        for sequence in 2..250 {
+            net.run(100);
+            let _heard_once_it_is_proven = talks && net.says(0, sequence);
+            if net.says(1, sequence) {
+                break;
+            }
+        }
+        // Who is silent there is believed to have left the old address when that has been quiet for 7 s.
+        let deaf = net.now.ms_since(since);
+        assert!(deaf <= if talks { 500 } else { 7_500 }, "talks {talks}: deaf for {deaf} ms");
+        let stats = net.ends[1].stats(net.now);
+        assert_eq!((stats.selected, stats.moves), (Some(net.places[0]), 1));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::ports::MediaSockets;
 use super::routes::{Listening, Route, RouteKind, RouteParts};
 use super::secure;
 use super::shard::{App, NewCall, NewLeg, ShardCommand, ShardHandle};
-use super::switchboard::{Arrival, RETRY_S, Switchboard};
+use super::switchboard::{Arrival, Located, RETRY_S, Switchboard};
 use super::time::{now, today, utc};
 use super::trunks::{Trunk, rewrite};
 use super::why::{Knock, TurnedAway, no_agreement};
@@ -159,14 +159,37 @@ impl Switchboard {
                 origin: Box::new(origin),
             }));
         }
+        let side = self.lines.get(&call).and_then(|l| l.side.as_ref());
+        let Some(ask) = self.ask_where(side, &sockets) else {
+            self.begin_call(call, route, sockets, plan, source.ip());
+            return Ok(());
+        };
+        self.waiting.insert(call, (sockets, plan, source.ip()));
+        let told = self.located.0.clone();
+        tokio::spawn(async move {
+            let located = Located { call, leg: Leg::Caller, mapped: ask.mapped().await, route, picked: None };
+            let _shutting_down = told.send(located).await;
+        });
+        Ok(())
+    }
+
+    /// A call whose description can be given begins: with a test route, or with what is known of its caller.
+    pub(super) fn begin_call(
+        &mut self,
+        call: CallId,
+        route: Option<TestRoute>,
+        sockets: MediaSockets,
+        plan: Option<MediaPlan>,
+        signalling: IpAddr,
+    ) {
         match route {
-            Some(route) => self.begin_route(call, &route, sockets, plan, source.ip()),
+            Some(route) => self.begin_route(call, &route, sockets, plan, signalling),
             None => {
-                self.waiting.insert(call, (sockets, plan, source.ip()));
-                self.look_up(call, from.to_owned());
+                self.waiting.insert(call, (sockets, plan, signalling));
+                let from = self.lines.get(&call).map(|l| l.from.expose().to_owned());
+                self.look_up(call, from.unwrap_or_default());
             }
         }
-        Ok(())
     }
 
     /// The profile is here (or never will be): the call machine begins.
@@ -203,8 +226,10 @@ impl Switchboard {
     fn no_notice(&self, call: CallId, plan: Option<&MediaPlan>, signalling: IpAddr) -> Option<Why> {
         // Our offer could only go out in an answer.
         let Some(plan) = plan else { return Some(Why::NoticeWithoutOffer) };
-        // Before the ACK a datagram's sender may have written anybody's address into the description.
-        let known = self.lines.get(&call).is_some_and(|l| l.known) || plan.remote.ip() == signalling;
+        // Before the ACK a datagram's sender may have written anybody's address into the description. (A transport of its
+        // own takes care of that.)
+        let known = self.lines.get(&call).is_some_and(|l| l.known || l.secured.is_some());
+        let known = known || plan.remote.ip() == signalling;
         (!known).then_some(Why::NoticeElsewhere)
     }
 
@@ -275,7 +300,8 @@ impl Switchboard {
         let tap = self.p.recorder.as_ref().filter(|r| recorded && !r.is_halted()).map(|r| r.open(call, today()));
         line.recording = tap.as_ref().map(|t| t.path().to_path_buf());
         let begun = line.recording.as_ref().filter(|_| line.has_record).map(|p| p.display().to_string());
-        let (shard, secured) = (line.shard.clone(), line.secured.take());
+        let (shard, known) = (line.shard.clone(), line.known);
+        let secured = line.secured.take().map(|agreed| if known { Box::new(agreed.known()) } else { agreed });
         if let Some(path) = begun {
             self.write(WriteJob::Recording(call, path));
         }

@@ -519,7 +519,7 @@ impl Hotline {
     }
 }
 
-/// Without one, browsers' offers are refused; the rest works.
+/// Without one, offers over DTLS-SRTP are refused; the rest works.
 fn browser_identity() -> Option<Arc<Identity>> {
     let made = Identity::new(super::time::anchor());
     made.map(Arc::new).inspect_err(|why| tracing::info!("no browser legs: {why}")).ok()

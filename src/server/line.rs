@@ -41,7 +41,7 @@ pub(super) struct Line {
     pub our_offer: Option<Sdp>,
     /// Our offer in the answer to a re-INVITE that had none; its answer comes with the ACK.
     pub asked: Option<Sdp>,
-    /// Of a browser's leg.
+    /// Of a leg over DTLS-SRTP.
     pub side: Option<Negotiator>,
     /// What was agreed for its transport, until its media begins.
     pub secured: Secured,
@@ -108,7 +108,7 @@ pub(super) struct SeatLine {
     pub attempt: u64,
     pub caps: Capabilities,
     pub offer: Sdp,
-    /// Of a browser's leg.
+    /// Of a leg over DTLS-SRTP.
     pub side: Option<Negotiator>,
     /// Our last description after that, once there is one.
     pub described: Option<String>,

@@ -245,8 +245,7 @@ impl Switchboard {
         if let Some(way) = &way {
             self.p.trunks.begun(way);
         }
-        let stun = self.p.settings.stun.as_deref().filter(|_| side.is_some());
-        let ask = stun.and_then(|server| AskWhere::new(&sockets.rtp, server));
+        let ask = self.ask_where(side.as_ref(), &sockets);
         let attempt = self.dial(call, dial, ask);
         if let Some(line) = self.lines.get_mut(&call) {
             let (dialog, asked, sockets) = (None, None, Some(sockets));
@@ -281,11 +280,12 @@ impl Switchboard {
         self.dialling += 1;
         let (attempt, agent, done) = (self.attempts, self.p.agent.clone(), self.dialled.0.clone());
         tokio::spawn(async move {
+            let mut mapped = None;
             if let Some(ask) = ask {
-                dial.sdp = ask.add_to(dial.sdp).await;
+                (dial.sdp, mapped) = ask.add_to(dial.sdp).await;
             }
             let result = agent.dial(dial).await;
-            if let Err(lost) = done.send(Dialled { call, attempt, result }).await
+            if let Err(lost) = done.send(Dialled { call, attempt, mapped, result }).await
                 && let Ok(dialog) = lost.0.result
             {
                 agent.hangup(dialog).await; // the switchboard has stopped
@@ -295,12 +295,15 @@ impl Switchboard {
     }
 
     /// The INVITE to a seat is out, or could not be sent.
-    pub(super) fn dialled(&mut self, Dialled { call, attempt, result }: Dialled) {
+    pub(super) fn dialled(&mut self, Dialled { call, attempt, mapped, result }: Dialled) {
         self.dialling = self.dialling.saturating_sub(1);
         let seat = self.lines.get_mut(&call).and_then(|l| l.seat.as_mut()).filter(|s| s.attempt == attempt);
         match (result, seat) {
             (Ok(dialog), Some(seat)) => {
                 seat.dialog = Some(dialog);
+                if let (Some(side), Some(at)) = (seat.side.as_mut(), mapped) {
+                    side.mapped(at);
+                }
                 self.dialogs.insert(dialog, (call, Leg::Seat));
                 let role = if seat.way.is_some() { LegRole::Trunk } else { LegRole::Seat };
                 self.p.agent.trace_leg(dialog, call, role);

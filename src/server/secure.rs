@@ -1,10 +1,12 @@
-//! Legs of browsers at the switchboard: which legs are some, and what their descriptions agree on. All others are left to
-//! `line`.
+//! Legs over DTLS-SRTP at the switchboard, browsers' and phones': which legs are some, where they are reached, and what
+//! their descriptions agree on. All others are left to `line`.
 
 use super::line::{Agreed, accepted, answer_to, negotiate_caller as negotiate_caller_plainly};
+use super::ports::MediaSockets;
 use super::stun;
-use super::switchboard::{Switchboard, local_address};
+use super::switchboard::{Located, Switchboard, local_address};
 use crate::browser::{self, Negotiator};
+use crate::ids::Leg;
 use crate::sdp::{self, Capabilities, MediaPlan, Session as Sdp};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -21,14 +23,14 @@ impl Switchboard {
         caps: &Capabilities,
         towards: IpAddr,
     ) -> Option<Negotiator> {
-        let browsers = match body {
-            Some(body) => sdp::parse(body.as_bytes()).is_ok_and(|d| browser::is_browsers(&d)),
+        let over_dtls = match body {
+            Some(body) => sdp::parse(body.as_bytes()).is_ok_and(|d| browser::is_over_dtls(&d)),
             None => is_web,
         };
-        browsers.then(|| self.side(caps, towards)).flatten()
+        over_dtls.then(|| self.side(caps, towards)).flatten()
     }
 
-    /// The side of a leg to a browser, if this program can have any: reached at the address its descriptions say, and at
+    /// The side of a leg over DTLS-SRTP, if this program can have any: reached at the address its descriptions say, and at
     /// that of its socket where the two differ.
     pub(super) fn side(&self, caps: &Capabilities, towards: IpAddr) -> Option<Negotiator> {
         let own = match self.p.settings.rtp_bind {
@@ -41,17 +43,51 @@ impl Switchboard {
         }
         self.p.identity.as_ref().map(|identity| Negotiator::new(identity, addresses).signalled_from(towards))
     }
+
+    /// What has to be asked before a leg is described: nothing without a STUN server, or where no address is named.
+    pub(super) fn ask_where(&self, side: Option<&Negotiator>, sockets: &MediaSockets) -> Option<AskWhere> {
+        let server = self.p.settings.stun.as_deref().filter(|_| side.is_some_and(Negotiator::does_ice))?;
+        AskWhere::new(&sockets.rtp, server)
+    }
+
+    /// A STUN server told where it sees a leg, or did not in time: later descriptions say so, and a caller's call begins.
+    pub(super) fn located(&mut self, Located { call, leg, mapped, route, picked }: Located) {
+        let Some(line) = self.lines.get_mut(&call) else {
+            // The call went while its socket was asked about.
+            return self.rest(picked.map(super::transfers::PickedUp::into_sockets));
+        };
+        let side = match leg {
+            Leg::Caller => line.side.as_mut(),
+            Leg::Seat => line.seat.as_mut().and_then(|s| s.side.as_mut()),
+            Leg::Supervisor => line.supervisor.as_mut().and_then(|s| s.side.as_mut()),
+        };
+        if let (Some(side), Some(at)) = (side, mapped) {
+            side.mapped(at);
+        }
+        if leg != Leg::Caller {
+            if let Some(dialog) = picked.and_then(|p| self.pick_up(call, p)) {
+                self.end_dialog(dialog);
+            }
+            return;
+        }
+        if let Some(at) = mapped {
+            line.answer = browser::with_mapped(&line.answer, at);
+        }
+        if let Some((sockets, plan, signalling)) = self.waiting.remove(&call) {
+            self.begin_call(call, route, sockets, plan, signalling);
+        }
+    }
 }
 
-/// Where a leg's sound goes by its description; a browser's says nothing of it.
+/// Where a leg's sound goes by its description; one over DTLS-SRTP finds its way itself.
 pub(super) fn place(plan: &MediaPlan) -> Option<SocketAddr> {
     Some(plan.remote).filter(|place| *place != browser::THROUGH)
 }
 
-/// Longest wait for a STUN server, of which a dialling may take so much longer.
+/// Longest wait for a STUN server: a call or a dialling may take so much longer.
 const STUN_PATIENCE: Duration = Duration::from_millis(800);
 
-/// A question to be asked from a leg's socket before its offer goes out: where does a STUN server see it?
+/// A question to be asked from a leg's socket before it is described: where does a STUN server see it?
 pub(super) struct AskWhere {
     socket: std::net::UdpSocket,
     server: String,
@@ -63,16 +99,20 @@ impl AskWhere {
         Some(AskWhere { socket: socket.try_clone().ok()?, server: server.to_owned() })
     }
 
-    /// The offer with the address added, if the server told one in time. Whatever else comes by then is dropped: the
-    /// peer does not know the socket yet.
-    pub async fn add_to(self, offer: String) -> String {
-        match tokio::time::timeout(STUN_PATIENCE, self.ask()).await {
-            Ok(Some(mapped)) => browser::with_mapped(&offer, mapped),
-            Ok(None) | Err(_) => {
-                tracing::warn!("the STUN server {} does not answer ([rtp] stun)", self.server);
-                offer
-            }
+    /// The address, if the server tells one in time. Whatever else comes by then is dropped: the peer does not know the
+    /// socket yet.
+    pub async fn mapped(self) -> Option<SocketAddr> {
+        let mapped = tokio::time::timeout(STUN_PATIENCE, self.ask()).await.ok().flatten();
+        if mapped.is_none() {
+            tracing::warn!("the STUN server {} does not answer ([rtp] stun)", self.server);
         }
+        mapped
+    }
+
+    /// The same, and the description with it.
+    pub async fn add_to(self, described: String) -> (String, Option<SocketAddr>) {
+        let mapped = self.mapped().await;
+        (mapped.map_or_else(|| described.clone(), |at| browser::with_mapped(&described, at)), mapped)
     }
 
     async fn ask(&self) -> Option<SocketAddr> {
@@ -84,7 +124,7 @@ impl AskWhere {
     }
 }
 
-/// Our offer, made one to a browser where the leg is one's.
+/// Our offer, over DTLS-SRTP where the leg is.
 pub(super) fn offer(side: Option<&Negotiator>, offer: Sdp) -> Sdp {
     match side {
         Some(side) => side.offer(offer),
@@ -119,7 +159,7 @@ pub(super) fn answer_leg(
     };
     let offer = sdp::parse(body.as_bytes()).map_err(|_| 400u16)?;
     let (answer, plan, agreed) = side.answer(&offer, caps).map_err(|e| {
-        tracing::warn!("a browser's offer was refused: {e}");
+        tracing::warn!("a DTLS-SRTP offer was refused: {e}");
         488u16
     })?;
     Ok((answer.to_string(), plan, Some(Box::new(agreed))))
@@ -133,7 +173,7 @@ pub(super) fn accept_leg(
 ) -> Option<(MediaPlan, Secured)> {
     let Some(side) = side else { return accepted(offer, body).map(|plan| (plan, None)) };
     let answer = sdp::parse(body?.as_bytes()).ok()?;
-    let refused = |e| tracing::warn!("a browser's answer is unusable: {e}");
+    let refused = |e| tracing::warn!("an answer over DTLS-SRTP is unusable: {e}");
     let (plan, agreed) = side.accept(offer, &answer).map_err(refused).ok()?;
     Some((plan, Some(Box::new(agreed))))
 }

@@ -5,7 +5,7 @@
 
 use super::secure;
 use super::shard::{NewLeg, ShardCommand};
-use super::switchboard::Switchboard;
+use super::switchboard::{Located, Switchboard};
 use super::time::now;
 use crate::browser::Negotiator;
 use crate::call::Supervision;
@@ -30,7 +30,7 @@ pub(super) struct SupervisorLine {
     pub user: String,
     pub dialog: DialogId,
     pub caps: Capabilities,
-    /// Of a browser's leg.
+    /// Of a leg over DTLS-SRTP.
     pub side: Option<Negotiator>,
     /// Our last description.
     pub described: String,
@@ -85,9 +85,10 @@ impl Switchboard {
                 return Err((code, None));
             }
         };
+        let ask = self.ask_where(side.as_ref(), &sockets);
         let seed = self.p.rng.random();
         let leg = Box::new(NewLeg { sockets, plan, signalling: source.ip(), seed, secured });
-        let (agent, answer) = (self.p.agent.clone(), described.clone());
+        let (agent, mut answer, told) = (self.p.agent.clone(), described.clone(), self.located.0.clone());
         self.dialogs.insert(dialog, (call, Leg::Supervisor));
         self.p.agent.trace_leg(dialog, call, Role::Supervisor);
         if let Some(line) = self.lines.get_mut(&call) {
@@ -95,7 +96,15 @@ impl Switchboard {
             line.supervisor =
                 Some(SupervisorLine { user: user.into(), dialog, caps, side, described, asked: None, waiting });
         }
-        tokio::spawn(async move { agent.answer(dialog, answer).await });
+        tokio::spawn(async move {
+            if let Some(ask) = ask {
+                let mapped;
+                (answer, mapped) = ask.add_to(answer).await;
+                let _shutting_down =
+                    told.send(Located { call, leg: Leg::Supervisor, mapped, route: None, picked: None }).await;
+            }
+            agent.answer(dialog, answer).await;
+        });
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! of its own that reports back to the call's shard.
 
 use super::bus::{Bus, News, Notice};
-use super::hotline::HotlineSettings;
+use super::hotline::{HotlineSettings, TestRoute};
 use super::line::Line;
 use super::mos::MosFigures;
 use super::outbound::Outbound;
@@ -83,7 +83,20 @@ pub(super) struct Arrival {
 pub(super) struct Dialled {
     pub call: CallId,
     pub attempt: u64,
+    /// Where a STUN server saw its socket, if one was asked and told.
+    pub mapped: Option<SocketAddr>,
     pub result: Result<DialogId, SipError>,
+}
+
+/// Where a STUN server saw the socket of a leg that is about to be described; none if it did not tell in time.
+pub(super) struct Located {
+    pub call: CallId,
+    pub leg: Leg,
+    pub mapped: Option<SocketAddr>,
+    /// Of a caller: what was dialled, if not the hotline.
+    pub route: Option<TestRoute>,
+    /// Of a phone that takes another's place: it is answered now.
+    pub picked: Option<super::transfers::PickedUp>,
 }
 
 /// The switchboard.
@@ -102,6 +115,7 @@ pub struct Switchboard {
     pub(super) early: VecDeque<SipEvent>,
     pub(super) away: AwayLimit,
     pub(super) arrivals: (mpsc::Sender<Arrival>, mpsc::Receiver<Arrival>),
+    pub(super) located: (mpsc::Sender<Located>, mpsc::Receiver<Located>),
     pub(super) waiting: HashMap<CallId, (MediaSockets, Option<MediaPlan>, IpAddr)>,
 }
 
@@ -119,6 +133,7 @@ impl Switchboard {
             early: VecDeque::new(),
             away: AwayLimit::default(),
             arrivals: mpsc::channel(1024),
+            located: mpsc::channel(1024),
             waiting: HashMap::new(),
             p: parts,
         }
@@ -140,6 +155,7 @@ impl Switchboard {
                 Some(news) = self.referred.1.recv() => self.referred(news),
                 Some(event) = sip.recv() => self.signal(event),
                 Some(arrival) = self.arrivals.1.recv() => self.arrived(arrival),
+                Some(located) = self.located.1.recv() => self.located(located),
                 else => break,
             }
         }

@@ -3,10 +3,11 @@
 use super::callee::{Reach, one_seat};
 use super::hotline::TestRoute;
 use super::line::SeatLine;
+use super::ports::MediaSockets;
 use super::routes::{Listening, RouteKind};
 use super::secure;
 use super::shard::{NewLeg, ShardCommand};
-use super::switchboard::Switchboard;
+use super::switchboard::{Located, Switchboard};
 use super::time::now;
 use crate::call::CallInput;
 use crate::dialplan::{Prompt, TransferOrder};
@@ -132,12 +133,19 @@ impl Switchboard {
                 return Err(code);
             }
         };
+        let ask = self.ask_where(side.as_ref(), &sockets);
         let seed = self.p.rng.random();
         let leg = Box::new(NewLeg { sockets, plan, signalling: source, seed, secured });
-        let given = |leg| ShardCommand::SeatLeg { call, order: orders, leg, early: false, outside: false };
-        if !self.give_leg(call, leg, given) {
-            return Err(503);
-        }
+        let picked = PickedUp { dialog, order: orders, leg, answer: answer.clone() };
+        let picked = match &ask {
+            Some(_) => Some(picked), // the socket is asked from first: the media thread would read the answer
+            None => {
+                if self.pick_up(call, picked).is_some() {
+                    return Err(503);
+                }
+                None
+            }
+        };
         let Some(mut before) = self.lines.get_mut(&call).and_then(|l| l.seat.take()) else { return Err(481) };
         self.release(&mut before); // its trunk and its rule too, where it was a telephone outside
         let reach = self.phone_of(&user, (at, transport));
@@ -161,8 +169,41 @@ impl Switchboard {
         self.dialogs.insert(dialog, (call, Leg::Seat));
         self.p.agent.trace_leg(dialog, call, Role::Seat);
         self.end_dialog(old);
+        if let (Some(ask), Some(picked)) = (ask, picked) {
+            let told = self.located.0.clone();
+            tokio::spawn(async move {
+                let (answer, mapped) = ask.add_to(picked.answer.clone()).await;
+                let picked = Some(PickedUp { answer, ..picked });
+                let _shutting_down = told.send(Located { call, leg: Leg::Seat, mapped, route: None, picked }).await;
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives the sound of a phone that picks a call up to the call, and answers it; its dialog where there was no room.
+    pub(super) fn pick_up(&mut self, call: CallId, picked: PickedUp) -> Option<DialogId> {
+        let PickedUp { dialog, order, leg, answer } = picked;
+        let given = |leg| ShardCommand::SeatLeg { call, order, leg, early: false, outside: false };
+        if !self.give_leg(call, leg, given) {
+            return Some(dialog);
+        }
         let agent = self.p.agent.clone();
         tokio::spawn(async move { agent.answer(dialog, answer).await });
-        Ok(())
+        None
+    }
+}
+
+/// A seat's phone that takes another's place, before its media.
+pub(super) struct PickedUp {
+    dialog: DialogId,
+    order: u32,
+    leg: Box<NewLeg>,
+    answer: String,
+}
+
+impl PickedUp {
+    /// What is left of one whose call has gone.
+    pub fn into_sockets(self) -> MediaSockets {
+        self.leg.sockets
     }
 }

@@ -4,6 +4,7 @@ use super::callee::{Callee, Reach};
 use super::line::Line;
 use super::switchboard::Switchboard;
 use super::time::{now, utc};
+use crate::browser;
 use crate::call::why::of_status;
 use crate::call::{CallEvent, CallRecord, EndReason, Facts, HungUpBy, Why};
 use crate::clock::Mono;
@@ -70,9 +71,15 @@ impl AwayLimit {
     }
 }
 
-/// A session description that cannot be agreed on: what was offered beside what we can do.
+/// A session description that cannot be agreed on: what was offered beside what we can do, or what of its transport
+/// cannot be done.
 pub(super) fn no_agreement(code: u16, body: Option<&str>, caps: &Capabilities) -> EndReason {
-    let offered = body.and_then(|b| sdp::parse(b.as_bytes()).ok()).map(|s| formats(&s)).unwrap_or_default();
+    let offer = body.and_then(|b| sdp::parse(b.as_bytes()).ok());
+    if let Some(why) = offer.as_ref().and_then(browser::obstacle).filter(|_| code == 488) {
+        let english = format!("refused with 488, the offer over DTLS-SRTP cannot be taken: {why}");
+        return EndReason::other(65, HungUpBy::Us, &english, &format!("以 488 拒绝，无法接受 DTLS-SRTP：{}", why.zh()));
+    }
+    let offered = offer.map(|s| formats(&s)).unwrap_or_default();
     let ours = caps.codecs.iter().map(|c| c.name()).collect::<Vec<_>>().join(", ");
     match code {
         488 => EndReason::of(Why::NoCodec, &Facts { offered, ours, ..Facts::default() }),

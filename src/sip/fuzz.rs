@@ -7,7 +7,7 @@ use super::trace::Tracer;
 use super::transport::Transport;
 use super::wire::{Start, Wire};
 use crate::clock::Mono;
-use crate::fuzz::harness::{files, fuzz};
+use crate::fuzz::harness::{files, fuzz_living};
 use std::path::Path;
 
 /// Messages as phones send them.
@@ -113,18 +113,19 @@ fn fuzz_sip() {
         "你".as_bytes(),
     ];
     let all = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
-    let (mut g, mut n) = (gate(), 0u64);
-    fuzz("sip", seeds, words, |bytes| {
-        n += 1;
-        if n % 100 == 0 {
-            g = gate(); // a source that asked too often is not answered: begin anew
+    // A source that asked too often is not answered: it begins anew now and then.
+    fuzz_living("sip", seeds, words, 100, || {
+        let (g, mut n) = (gate(), 0u64);
+        move |bytes: &[u8]| {
+            n += 1;
+            // By the input, so that it goes the same way when it is tried alone.
+            let transport = all[bytes.iter().map(|b| usize::from(*b)).sum::<usize>() % 5];
+            let source = std::net::SocketAddr::from(([198, 51, 100, (n % 250) as u8], 5060));
+            let _read_or_not = super::bare::read(bytes);
+            let outcome = g.inspect(bytes, source, transport, Mono::from_ms(10_000 + n), n);
+            assert!(g.calls(|c| c.active()) <= 200, "no more calls than messages");
+            let head = Wire::parse(bytes).map_or(0, |w| w.method().len() as u64);
+            judged(&outcome, bytes) * 16 + head % 16
         }
-        let transport = all[(n % 5) as usize];
-        let source = std::net::SocketAddr::from(([198, 51, 100, (n % 250) as u8], 5060));
-        let _read_or_not = super::bare::read(bytes);
-        let outcome = g.inspect(bytes, source, transport, Mono::from_ms(10_000 + n), n);
-        assert!(g.calls(|c| c.active()) <= 200, "no more calls than messages");
-        let head = Wire::parse(bytes).map_or(0, |w| w.method().len() as u64);
-        judged(&outcome, bytes) * 16 + head % 16
     });
 }

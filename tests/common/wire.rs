@@ -28,6 +28,8 @@ pub struct Caller {
     pub remote: Option<SocketAddr>,
     /// The `a=crypto` of its offers: RTP/SAVP then.
     pub crypto: Option<String>,
+    /// What it offers instead of all that.
+    pub described: Option<String>,
 }
 
 impl Caller {
@@ -51,6 +53,7 @@ impl Caller {
             formats: vec![(8, "PCMA/8000")],
             remote: None,
             crypto: None,
+            described: None,
             sip,
             media,
         }
@@ -76,6 +79,9 @@ impl Caller {
     }
 
     fn offer(&self, direction: &str) -> String {
+        if let Some(described) = &self.described {
+            return described.clone();
+        }
         let port = self.media.local_addr().expect("its address").port();
         let numbers: String = self.formats.iter().map(|(n, _)| format!(" {n}")).collect();
         let maps: String = self.formats.iter().map(|(n, map)| format!("a=rtpmap:{n} {map}\r\n")).collect();

@@ -51,7 +51,7 @@ pub struct NewLeg {
     pub signalling: IpAddr,
     /// Randomness for SSRC, sequence and timestamp.
     pub seed: u64,
-    /// Of a browser's leg: what its transport was agreed to be.
+    /// Of a leg over DTLS-SRTP: what its transport was agreed to be.
     pub secured: Option<Box<Agreed>>,
 }
 
@@ -105,7 +105,7 @@ pub enum ShardCommand {
         plan: MediaPlan,
         /// Where it was signalled from, when that is known.
         signalling: Option<IpAddr>,
-        /// Of a browser's leg: what its transport was agreed to be.
+        /// Of a leg over DTLS-SRTP: what its transport was agreed to be.
         secured: Option<Box<Agreed>>,
     },
     /// A supervisor takes part in a call. One who was there before leaves.

@@ -90,7 +90,7 @@ struct Shard {
     unsent: VecDeque<ShardReport>,
     datagram: Vec<u8>,
     packet: Vec<u8>,
-    /// Of a browser's leg: the packet in a datagram, and the datagram made of a packet.
+    /// Of a leg over DTLS-SRTP: the packet in a datagram, and the datagram made of a packet.
     plain: Vec<u8>,
     sealed: Vec<u8>,
     phase: u64,

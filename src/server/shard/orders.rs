@@ -175,10 +175,14 @@ impl Shard {
         }
         let at = now();
         let rtp = RtpSession::new(plan, signalling, seed, at);
-        let transport = match secured {
+        let mut transport = match secured {
             Some(agreed) => Some(Box::new(Transport::new(*agreed, at)?)),
             None => None,
         };
+        // Seats we called ourselves, or know by their password; a supervisor's leg begins with his ACK.
+        if let Some(transport) = transport.as_mut().filter(|_| leg != Leg::Caller) {
+            transport.confirm(at);
+        }
         let mut leg = Box::new(MediaLeg {
             signalling,
             rtp,
@@ -210,7 +214,10 @@ impl Shard {
             slot.order.end();
             self.drop_seat(slot);
         }
-        slot.established |= input == CallInput::Established;
+        if input == CallInput::Established {
+            slot.established = true;
+            slot.caller.transport.iter_mut().for_each(|transport| transport.confirm(at));
+        }
         slot.early &= input != CallInput::SeatAnswered;
         match &mut slot.app {
             App::Hotline(call) => call.handle(at, input),

@@ -19,7 +19,7 @@ pub(super) struct MediaLeg {
     pub rtp: RtpSession,
     pub socket: UdpSocket,
     pub control: UdpSocket,
-    /// A browser's: everything then goes through it and the first socket.
+    /// Of a leg over DTLS-SRTP: everything then goes through it and the first socket.
     pub transport: Option<Box<Transport>>,
     pub port: u16,
     /// Where its signalling comes from.

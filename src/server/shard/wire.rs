@@ -1,4 +1,4 @@
-//! A leg's way to its sockets: plain, or through a browser's transport, where one socket carries everything.
+//! A leg's way to its sockets: plain, or through the transport of DTLS-SRTP, where one socket carries everything.
 
 use super::Shard;
 use super::slot::MediaLeg;
@@ -23,7 +23,7 @@ impl MediaLeg {
         };
     }
 
-    /// What a browser's transport has to say for itself, and repeats.
+    /// What a transport of its own has to say for itself, and repeats.
     pub(super) fn keep_up(&mut self, at: Mono) {
         if let Some(transport) = &mut self.transport {
             transport.timeout(at);
