@@ -12,6 +12,7 @@ use zongji::ids::Leg;
 use zongji::server::Hotline;
 use zongji::server::hotline::read_dialplans;
 use zongji::server::phone::{Act, Step, When};
+use zongji::sip::trace::{Shelf, Trace};
 use zongji::sip::{SipEvent, SipSettings};
 
 const CARD: &str = "6222021234567894";
@@ -166,6 +167,37 @@ async fn a_card_number_keyed_in_the_sound_is_silence_in_the_recording() {
     caller.bye().await;
     running.settle().await;
     silent_where_told(&running, &watch.all()).await;
+}
+
+/// What SIP says of the keys stands in the trace of the call, each key in a message of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_card_number_keyed_by_sip_info_is_in_no_trace() {
+    let running = start().await;
+    let mut watch = Watch::of(&running);
+    let mut caller = Caller::new(running.sip, STRANGER).await;
+    caller.establish().await;
+    let prompt = |e: &CallEvent, words: &str| matches!(e, CallEvent::PromptStarted { shown } if shown.contains(words));
+    watch.until("the question", |e| prompt(e, "业务")).await;
+    caller.key('7').await;
+    watch.until("the question for the number", |e| prompt(e, "十六位")).await;
+    for key in CARD.chars() {
+        caller.key(key).await;
+    }
+    watch.until("it is taken", |e| prompt(e, "尾号")).await;
+    caller.bye().await;
+    running.settle().await;
+    let shelf = Shelf::new(running.data().join("traces"));
+    let traces = || shelf.list().unwrap().iter().map(|f| Shelf::read(f).unwrap().unwrap()).collect::<Vec<_>>();
+    let text = |t: &Trace| -> String { t.messages.iter().map(|m| String::from_utf8_lossy(&m.bytes)).collect() };
+    common::until("its trace is written", || traces().iter().any(|t| text(t).contains(" BYE\r\n"))).await;
+    let said: String = traces().iter().map(text).collect();
+    assert_eq!(said.matches("Signal=*").count(), 1 + CARD.len(), "{said}");
+    assert_eq!(said.matches("Signal=").count(), 1 + CARD.len(), "a key in clear: {said}");
+    let store = running.hotline.store();
+    let call = store.calls(1).await.unwrap().remove(0);
+    let turns = store.turns(call.id.parse().unwrap()).await.unwrap();
+    assert!(turns.iter().any(|t| t.node == "ask" && t.heard == "*".repeat(16)), "the number came: {turns:?}");
+    assert_eq!(anywhere(running.data(), CARD.as_bytes()), None, "the number is in no file");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
