@@ -1,7 +1,7 @@
 //! Calls through networks that lose, delay, reorder and repeat: what must still be right, and what the estimate says.
 
 use crate::common::proxy::{Proxy, Suffered, Weather};
-use crate::common::{self, ONE_ORDER, Running, hang_up, keys};
+use crate::common::{self, ONE_ORDER, Running, hang_up, keys, route};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -9,9 +9,8 @@ use std::time::Duration;
 use zongji::rtp::Stats;
 use zongji::rtp::quality::rating;
 use zongji::sdp::Codec;
-use zongji::server::hotline::TestRoute;
 use zongji::server::phone::{Act, CallResult, Phone, PhoneSettings, Step, When};
-use zongji::server::routes::{Listening, RouteKind};
+use zongji::server::routes::RouteKind;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_and_the_end_survive_five_percent_loss_jitter_and_reordering() {
@@ -50,10 +49,6 @@ async fn keys_and_the_end_survive_five_percent_loss_jitter_and_reordering() {
     assert!(count("zongji_mos_in_count 1"), "{}", running.hotline.metrics());
 }
 
-fn route(user: &str, kind: RouteKind, target: String) -> TestRoute {
-    TestRoute { user: user.into(), kind, listening: Listening::Keys, file: None, target, record: false }
-}
-
 /// A call of a phone behind a proxy to a number of the hotline.
 async fn call_behind(proxy: Arc<Proxy>, running: &Running, user: &str, script: Vec<Step>) -> CallResult {
     let mut settings = PhoneSettings::new(([127, 0, 0, 1], 0).into(), ONE_ORDER);
@@ -90,7 +85,7 @@ async fn digits(weather: Weather, calls: u64, rows: usize) -> (usize, usize) {
     let running = common::start(|s| {
         s.speech = false;
         let bridges = targets.iter().enumerate();
-        s.routes = bridges.map(|(n, t)| route(&format!("bridge{n}"), RouteKind::Bridge, t.clone())).collect();
+        s.routes = bridges.map(|(n, t)| route(&format!("bridge{n}"), RouteKind::Bridge, t)).collect();
     })
     .await;
     let mut answered = tokio::task::JoinSet::new();
@@ -182,7 +177,7 @@ async fn listen(running: &Running, weather: Weather, seed: u64, seconds: u32) ->
 }
 
 async fn prompts() -> Running {
-    common::start(|s| s.routes = vec![route("prompt", RouteKind::Loop, String::new())]).await
+    common::start(|s| s.routes = vec![route("prompt", RouteKind::Loop, "")]).await
 }
 
 /// The formula's rating for what the network did: its loss as it fell, its bursts as set, the listener's own delay.

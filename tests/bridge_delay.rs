@@ -6,8 +6,7 @@ use crate::common::{self, ONE_ORDER};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use zongji::rtp::RtpView;
-use zongji::server::hotline::TestRoute;
-use zongji::server::routes::{Listening, RouteKind};
+use zongji::server::routes::RouteKind;
 use zongji::server::time::now;
 use zongji::sip::SipEvent;
 
@@ -27,14 +26,7 @@ async fn delays(packets: u16) -> Vec<u64> {
     let target = format!("sip:seat@{}", seat.agent.local_addr());
     let running = common::start(|s| {
         s.numbers = vec!["499".into()];
-        s.routes = vec![TestRoute {
-            user: "400".into(),
-            kind: RouteKind::Bridge,
-            listening: Listening::Keys,
-            file: None,
-            target,
-            record: false,
-        }];
+        s.routes = vec![common::route("400", RouteKind::Bridge, &target)];
     })
     .await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");

@@ -2,15 +2,17 @@
 //! each must hear the other's.
 
 use crate::common::chromium::{Page, is_installed};
+use crate::common::relays::Turn;
 use crate::common::wire::Caller;
-use crate::common::{self, ONE_ORDER, Running, SEAT, root, skipped, tone};
+use crate::common::{self, ONE_ORDER, Running, SEAT, Watch, root, skipped, tone};
 use serde_json::Value;
 use std::time::Duration;
 use zongji::audio::detect::tone_power;
+use zongji::call::CallEvent;
 use zongji::sdp::Codec;
-use zongji::server::hotline::{HotlineSettings, TestRoute};
+use zongji::server::hotline::HotlineSettings;
 use zongji::server::relays::{RelaySettings, Relayed, Relays};
-use zongji::server::routes::{Listening, RouteKind};
+use zongji::server::routes::RouteKind;
 use zongji::sip::{Account, Transport};
 use zongji::web::{Health, Status, Web};
 
@@ -20,14 +22,7 @@ const PAGE: f32 = 600.0;
 /// A hotline on which 400 rings the seats.
 fn with_browsers(settings: &mut HotlineSettings) {
     settings.listeners.ws = Some(([127, 0, 0, 1], 0).into());
-    settings.routes = vec![TestRoute {
-        user: "400".into(),
-        kind: RouteKind::Bridge,
-        listening: Listening::Keys,
-        file: None,
-        target: "care".into(),
-        record: false,
-    }];
+    settings.routes = vec![common::route("400", RouteKind::Bridge, "care")];
 }
 
 /// A page that is registered as the tests' seat.
@@ -65,10 +60,19 @@ async fn page_hears(page: &mut Page) {
     page.until(&format!("Math.abs(seat.hears().hz - {CALLER}) < 15 && seat.hears().db > -50")).await;
 }
 
+/// Waits until the page hears the caller and a second of what he hears is the page's tone: where this machine is busy,
+/// some of what the page says is late.
 async fn both_hear(page: &mut Page, caller: &Caller, when: &str) {
     page_hears(page).await;
-    let share = caller_hears(caller).await;
-    assert!(share > 0.4, "{when}: the caller hears {share} of the page's tone");
+    let mut share = 0.0;
+    for _ in 0..8 {
+        share = caller_hears(caller).await;
+        eprintln!("{when}: {:.1} % of what the caller hears is the page's tone", 100.0 * share);
+        if share > 0.9 {
+            return;
+        }
+    }
+    panic!("{when}: the caller hears {share} of the page's tone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,41 +155,13 @@ async fn telling(turn: u16) -> String {
     format!("http://{at}/ice-servers")
 }
 
-/// A TURN server of this test's own.
-struct Turn {
-    port: u16,
-    _server: tokio::process::Child,
-}
-
-impl Turn {
-    /// None without a coturn here.
-    async fn start() -> Option<Turn> {
-        let free = |address: &str| std::net::UdpSocket::bind(address).and_then(|s| s.local_addr()).map(|a| a.port());
-        let port = free("127.0.0.1:0").expect("a free port");
-        let server = tokio::process::Command::new("turnserver")
-            .args(["-n", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", "--allow-loopback-peers", "--no-cli"])
-            .args(["--use-auth-secret", "--static-auth-secret", TURN_SECRET, "--realm=zongji"])
-            .args(["--no-tls", "--no-dtls", "--no-tcp"])
-            .args(["--log-file=stdout", "--simple-log", "--pidfile=/dev/null", "--min-port=46000", "--max-port=46999"])
-            .arg(format!("--listening-port={port}"))
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .ok()?;
-        let turn = Turn { port, _server: server };
-        common::until("the TURN server listens", || free(&format!("127.0.0.1:{port}")).is_err()).await;
-        Some(turn)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_that_sends_everything_through_a_relay_talks_with_a_g711_caller() {
     if !is_installed() {
         return skipped("no chromium: browser seats are not tried");
     }
-    let Some(turn) = Turn::start().await else { return skipped("no turnserver: relays are not tried") };
-    let port = turn.port;
+    let Some(turn) = Turn::start(TURN_SECRET).await else { return };
+    let port = turn.at.port();
     let running = common::start(|settings| {
         with_browsers(settings);
         settings.stun = Some(format!("127.0.0.1:{port}"));
@@ -248,15 +224,6 @@ async fn a_browser_seat_answers_in_opus_and_its_caller_in_g711_hears_it() {
     running.settle().await;
 }
 
-/// The keys that the last call's caller has pressed.
-async fn keys_of_the_call(running: &Running) -> Vec<String> {
-    let _late = running.hotline.flush(Duration::from_secs(5)).await;
-    let store = running.hotline.store();
-    let Some(call) = store.calls(1).await.unwrap().pop() else { return Vec::new() };
-    let turns = store.turns(call.id.parse().unwrap()).await.unwrap();
-    turns.into_iter().filter(|t| t.by_keys).map(|t| t.heard).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_calls_the_hotline_hears_the_prompt_and_presses_a_key() {
     if !is_installed() {
@@ -272,19 +239,15 @@ async fn a_browser_calls_the_hotline_hears_the_prompt_and_presses_a_key() {
             }
         })
         .await;
+        let mut watch = Watch::of(&running);
         let mut page = seat(&running, "").await;
-        let answer = page.run(&format!("seat.call('400', '{codec}')")).await;
+        page.run(&format!("seat.call('400', '{codec}')")).await;
         page.until("seat.connected === 'connected'").await;
         page.until("seat.hears().db > -60").await;
         page.run("seat.mute(true)").await; // a tone is no words
         page.run("seat.press('1')").await;
-        for tries in 0.. {
-            if keys_of_the_call(&running).await == ["1"] {
-                break;
-            }
-            assert!(tries < 100, "{codec}: the key was not heard: {answer}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let pressed = |e: &CallEvent| matches!(e, CallEvent::TurnDone(turn) if turn.keys && turn.heard == "1");
+        watch.until("the key is heard", pressed).await;
         let stats = page.run("seat.stats()").await;
         eprintln!("page: {stats}");
         assert_eq!(stats["codec"], codec, "{stats}");

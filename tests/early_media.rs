@@ -1,39 +1,23 @@
 //! What a called address plays before it answers reaches the caller, and is no answer.
 
+use crate::common::far::Far;
 use crate::common::sip::*;
-use crate::common::{self, STRANGER, hang_up};
-use std::net::SocketAddr;
+use crate::common::sound::ms_of;
+use crate::common::wire::heard;
+use crate::common::{self, STRANGER, hang_up, tone};
 use std::time::Duration;
 use tokio::net::UdpSocket;
-use zongji::audio::{Law, Tone, ToneGenerator};
-use zongji::rtp::RtpView;
-use zongji::server::hotline::TestRoute;
+use zongji::audio::{Tone, ToneGenerator};
 use zongji::server::notices::Notice;
 use zongji::server::phone::{Phone, PhoneNews, PhoneSettings};
-use zongji::server::routes::{Listening, RouteKind};
-
-/// Where a description wants its sound.
-fn media_of(message: &str) -> SocketAddr {
-    let port = message.lines().find_map(|l| l.strip_prefix("m=audio ")?.split(' ').next()?.parse().ok()).unwrap();
-    SocketAddr::from(([127, 0, 0, 1], port))
-}
+use zongji::server::routes::RouteKind;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_colour_ring_of_the_called_address_is_heard_and_a_refusal_after_it_ends_the_call() {
-    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let at = far.local_addr().unwrap();
-    let running = common::start(|s| {
-        s.routes.push(TestRoute {
-            user: "7000".into(),
-            kind: RouteKind::Bridge,
-            listening: Listening::Keys,
-            file: None,
-            target: format!("sip:9000@{at}"),
-            record: false,
-        });
-    })
-    .await;
-    let far = Client { socket: far, to: running.sip };
+    let mut far = Far::at([127, 0, 0, 1], ([127, 0, 0, 1], 9).into()).await;
+    let target = format!("sip:9000@{}", far.address());
+    let running = common::start(|s| s.routes.push(common::route("7000", RouteKind::Bridge, &target))).await;
+    far.c.to = running.sip;
     let to = running.sip;
     let calling = tokio::spawn(async move {
         let settings = PhoneSettings { keep_sound: true, ..PhoneSettings::new(([127, 0, 0, 1], 0).into(), STRANGER) };
@@ -41,38 +25,14 @@ async fn a_colour_ring_of_the_called_address_is_heard_and_a_refusal_after_it_end
         let mut news = |_: PhoneNews| {};
         phone.call(&format!("sip:7000@{to}"), vec![hang_up(20_000)], &mut news).await.unwrap()
     });
-    let invite = far.request_heard().await;
-    let media = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let port = media.local_addr().unwrap().port();
-    let sdp = ANSWER.replace("40002", &port.to_string());
-    let reply = |status: &str, more: &str, sdp: &str| {
-        let kept = ["Via", "From", "Call-ID", "CSeq"].map(|n| format!("{n}: {}\r\n", header(&invite, n))).concat();
-        let (to, length) = (header(&invite, "To"), sdp.len());
-        let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        format!(
-            "SIP/2.0 {status}\r\n{kept}To: {to};tag=far\r\nContact: <sip:9000@{at}>\r\n{more}{kind}\
-             Content-Length: {length}\r\n\r\n{sdp}"
-        )
-    };
-    far.send(&reply("183 Session Progress", "", &sdp)).await;
-    // 1.6 s of a loud tone of 1 kHz in A-law.
-    let wave = [0x55u8, 0x2a, 0x20, 0x2a, 0xd5, 0xaa, 0xa0, 0xaa];
-    let hotline = media_of(&invite);
-    let mut clock = tokio::time::interval(Duration::from_millis(20));
-    for n in 0..80u32 {
-        clock.tick().await;
-        let mut packet = vec![0x80, 8];
-        packet.extend((n as u16).to_be_bytes());
-        packet.extend((n * 160).to_be_bytes());
-        packet.extend(7u32.to_be_bytes());
-        packet.extend((0..160).map(|i| wave[i % 8]));
-        media.send_to(&packet, hotline).await.unwrap();
-    }
-    far.send(&reply("486 Busy Here", "", "")).await;
+    far.called().await;
+    far.reply_with_sound(&far.invite, "183 Session Progress").await;
+    far.say(&tone(1000.0, 2)[..1600 * 8]).await;
+    far.reply(&far.invite, "486 Busy Here").await;
     let result = calling.await.unwrap();
     assert!(result.by_them, "the refusal ends the call");
-    let loud = result.heard.iter().filter(|s| s.unsigned_abs() > 8000).count();
-    assert!(loud > 8000 / 2, "{loud} loud samples of {} heard", result.heard.len());
+    let long = ms_of(&result.heard, 1000.0);
+    assert!(long > 1000, "{long} ms of the tone in {} samples heard", result.heard.len());
     running.settle().await;
 }
 
@@ -99,15 +59,6 @@ async fn a_notice_is_heard_before_the_answer_that_never_comes() {
     let media = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let offer = OFFER.replace("40000", &media.local_addr().unwrap().port().to_string());
     caller.send(&caller.request("INVITE", "400", "closed", 1, "", "", &offer)).await;
-    let mut heard = Vec::new();
-    let listens = async {
-        let mut packet = [0u8; 2048];
-        while let Ok(Ok((len, _))) = tokio::time::timeout(Duration::from_secs(2), media.recv_from(&mut packet)).await {
-            if let Ok(view) = RtpView::parse(&packet[..len]) {
-                heard.extend(view.payload().iter().map(|&c| Law::A.decode_sample(c)));
-            }
-        }
-    };
     let signals = async {
         let mut progress = String::new();
         loop {
@@ -119,7 +70,7 @@ async fn a_notice_is_heard_before_the_answer_that_never_comes() {
             }
         }
     };
-    let (_, (progress, last)) = tokio::join!(listens, signals);
+    let (heard, (progress, last)) = tokio::join!(heard(&media, Duration::from_secs(2), usize::MAX), signals);
     assert!(progress.contains("m=audio "), "{progress}");
     assert!(last.starts_with("SIP/2.0 480"), "{last}");
     caller.send(&caller.request("ACK", "400", "closed", 1, &tag_of(&last), "", "")).await;

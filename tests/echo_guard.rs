@@ -5,11 +5,10 @@ use crate::common::wire::Caller;
 use crate::common::{self, STRANGER, Watch, root};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::time::Duration;
-use zongji::audio::{AudioFrame, EchoGuard, FRAME_SAMPLES};
+use std::sync::atomic::{AtomicBool, Ordering};
+use zongji::audio::{AudioFrame, FRAME_SAMPLES};
 use zongji::call::CallEvent;
 use zongji::call::ear::Ear;
-use zongji::server::time::now;
 use zongji::speech::{EndpointRule, Mark};
 
 /// Voiced sound that interrupts a prompt for good (the call's setting), in milliseconds.
@@ -154,29 +153,6 @@ fn a_caller_is_heard_over_the_echo_as_soon_as_without() {
     assert!(at(50) <= 20 && at(90) <= 100 && at(100) <= 300);
 }
 
-/// Said, not asserted: what a frame costs while a prompt comes back, and while nothing does.
-#[test]
-fn a_frame_with_an_echo_costs_little() {
-    let mut rng = ChaCha8Rng::seed_from_u64(13);
-    let (_, prompt) = voices().into_iter().max_by_key(|(_, p)| p.len()).unwrap();
-    let echo = echo_of(&prompt, 800, -12.0, true, &mut rng);
-    for (what, came) in [("an echo", echo.clone()), ("nothing", vec![0.0; echo.len()])] {
-        let (mut guard, began) = (EchoGuard::new(), now());
-        for (play, frame) in prompt.as_chunks::<FRAME_SAMPLES>().0.iter().zip(came.chunks_exact(FRAME_SAMPLES)) {
-            let pcm = std::array::from_fn(|i| frame[i] as i16);
-            guard.clean(&pcm);
-            if pcm.iter().any(|s| s.unsigned_abs() > 500) {
-                guard.is_echo();
-            }
-            guard.play(play);
-        }
-        eprintln!(
-            "{what} comes back: {:.1} us for each frame",
-            now().since(began).as_secs_f64() * 1e6 / (prompt.len() / 160) as f64
-        );
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_telephone_in_hands_free_mode_does_not_interrupt_the_hotline_and_its_caller_does() {
     let running = common::start(|s| s.echo_guard = true).await;
@@ -185,12 +161,23 @@ async fn a_telephone_in_hands_free_mode_does_not_interrupt_the_hotline_and_its_c
     caller.establish().await;
     // The greeting and the question come back; somebody speaks over the question.
     let zongji::server::phone::Act::Say(said, _) = common::say("complaint") else { unreachable!() };
-    caller.echo(Duration::from_secs(16), (180, 0.25), (8_500, &said)).await;
+    let speaks = AtomicBool::new(false);
+    let begins = |e: &CallEvent| matches!(e, CallEvent::PromptStarted { .. });
+    let mut all = Vec::new();
+    let story = async {
+        all.extend(watch.until("the greeting", begins).await);
+        all.extend(watch.until("the question", begins).await);
+        speaks.store(true, Ordering::Relaxed); // but not before the way back has been found
+        all.extend(watch.until("a turn", |e| matches!(e, CallEvent::TurnDone(_))).await);
+    };
+    tokio::select! {
+        () = caller.echo((180, 0.25), &said, (&speaks, 3000)) => panic!("it took too long"),
+        () = story => {}
+    }
     caller.bye().await;
     running.settle().await;
-    let all = watch.all();
     let spoke = all.iter().position(|e| *e == CallEvent::SpeechStarted).expect("the caller was heard");
-    let begun = all[..spoke].iter().filter(|e| matches!(e, CallEvent::PromptStarted { .. })).count();
+    let begun = all[..spoke].iter().filter(|e| begins(e)).count();
     let ended = |e: &&CallEvent| matches!(e, CallEvent::PromptEnded { .. });
     let first = all.iter().find(ended);
     assert!(matches!(first, Some(CallEvent::PromptEnded { interrupted: false, .. })), "the greeting: {all:#?}");

@@ -1,15 +1,15 @@
 //! Calls with SRTP: between phones of our own, a bridge to a plain one, forged packets, and another maker's phone.
 
 use crate::common::baresip::{Baresip, TONE};
+use crate::common::sound::{callers_side, loudest, share};
 use crate::common::wire::Caller;
 use crate::common::{self, ONE_ORDER, Running, hang_up, keys, tone};
 use std::time::Duration;
 use tokio::net::UdpSocket;
-use zongji::audio::detect::{power, tone_power};
+use zongji::audio::detect::power;
 use zongji::sdp::SrtpPolicy;
-use zongji::server::hotline::TestRoute;
 use zongji::server::phone::{Act, CallResult, Phone, PhoneSettings, Step, When};
-use zongji::server::routes::{Listening, RouteKind};
+use zongji::server::routes::RouteKind;
 
 fn phone(policy: SrtpPolicy) -> PhoneSettings {
     PhoneSettings { srtp: policy, ..PhoneSettings::new(([127, 0, 0, 1], 0).into(), ONE_ORDER) }
@@ -17,11 +17,6 @@ fn phone(policy: SrtpPolicy) -> PhoneSettings {
 
 fn say(hz: f32, seconds: usize) -> Step {
     Step { when: When::After(300), act: Act::Say(tone(hz, seconds), "a tone".into()) }
-}
-
-/// Of a tone that begins anywhere, a second within it is the loudest.
-fn loudest_second(heard: &[i16]) -> &[i16] {
-    heard.chunks(8000).max_by(|a, b| power(a).total_cmp(&power(b))).unwrap_or(&[])
 }
 
 async fn hotline(policy: SrtpPolicy) -> Running {
@@ -48,10 +43,8 @@ async fn an_encrypted_caller_is_heard_hears_and_presses_keys() {
     assert_eq!(pressed, ["1", "0"]);
     let (rtp, wav) = (call.rtp.expect("figures"), call.recording.expect("a recording"));
     assert_eq!((&rtp["unauthentic"], &rtp["lost"]), (&0.into(), &0.into()), "{rtp}");
-    let mut wav = hound::WavReader::open(wav).expect("a recording");
-    let heard: Vec<i16> = wav.samples::<i16>().step_by(2).map(|s| s.expect("a sample")).collect();
-    let loudest = loudest_second(&heard);
-    assert!(power(loudest) > 10e6 && tone_power(loudest, 500.0) > 0.9 * power(loudest), "the caller's tone");
+    let (level, share) = loudest(&callers_side(wav), 500.0);
+    assert!(level > 10e6 && share > 0.9, "the caller's tone at {level}, {share} of all");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,14 +69,7 @@ async fn bridged(caller: SrtpPolicy, hotline: SrtpPolicy) -> (CallResult, CallRe
     let target = format!("sip:seat@{}", seat.address());
     let running = common::start(|s| {
         s.srtp = hotline;
-        s.routes = vec![TestRoute {
-            user: "bridge".into(),
-            kind: RouteKind::Bridge,
-            listening: Listening::Keys,
-            file: None,
-            target,
-            record: false,
-        }];
+        s.routes = vec![common::route("bridge", RouteKind::Bridge, &target)];
     })
     .await;
     let answering = tokio::spawn(async move {
@@ -99,8 +85,8 @@ async fn bridged(caller: SrtpPolicy, hotline: SrtpPolicy) -> (CallResult, CallRe
 
 fn talked(caller: &CallResult, seat: &CallResult) {
     for (who, result, hz) in [("caller", caller, 1300.0), ("seat", seat, 500.0)] {
-        let loudest = loudest_second(&result.heard);
-        assert!(power(loudest) > 10e6 && tone_power(loudest, hz) > 0.9 * power(loudest), "the {who} heard {hz} Hz");
+        let (level, share) = loudest(&result.heard, hz);
+        assert!(level > 10e6 && share > 0.9, "the {who} heard {hz} Hz at {level}, {share} of all");
     }
     assert_eq!(seat.keys, "159");
 }
@@ -159,8 +145,8 @@ async fn forged_packets_are_counted_and_neither_heard_nor_the_end_of_a_call() {
     let rtp = call.rtp.expect("figures");
     assert_eq!((&rtp["packets_in"], call.hung_up_by.as_deref()), (&0.into(), Some("caller")), "{rtp}");
     assert!(rtp["unauthentic"].as_u64().is_some_and(|n| n > 1500), "{rtp}");
-    let mut wav = hound::WavReader::open(call.recording.expect("a recording")).expect("a recording");
-    assert!(wav.samples::<i16>().step_by(2).all(|s| s.is_ok_and(|s| s.abs() < 50)), "something was heard");
+    let heard = callers_side(call.recording.expect("a recording"));
+    assert!(heard.iter().all(|s| s.abs() < 50), "something was heard");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,30 +176,17 @@ async fn soak_calls_under_forged_packets() {
 /// libre's SRTP, not ours: a tone goes to the echo route and comes back, encrypted both ways.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn baresip_hears_its_own_voice_come_back_encrypted() {
-    let echo = TestRoute {
-        user: "echo".into(),
-        kind: RouteKind::Echo,
-        listening: Listening::Keys,
-        file: None,
-        target: String::new(),
-        record: false,
-    };
     let running = common::start(|s| {
         s.srtp = SrtpPolicy::Required; // a plain call would be refused
-        s.routes = vec![echo];
+        s.routes = vec![common::route("echo", RouteKind::Echo, "")];
     })
     .await;
     for mediaenc in ["srtp", "srtp-mand", "srtp-mandf"] {
         let account = format!("audio_codecs=PCMA/8000/1;mediaenc={mediaenc}");
         let phone = Baresip { modules: &["g711", "srtp"], account: &account, rate: 8000, more: "" };
         let Some((heard, said)) = phone.call(&format!("sip:echo@{}", running.sip), 7).await else { return };
-        let loudest = loudest_second(&heard);
-        let (own, all) = (tone_power(loudest, TONE), power(loudest));
-        eprintln!(
-            "baresip, {mediaenc}: {} samples heard, {:.0} % of the loudest second is the tone",
-            heard.len(),
-            100.0 * own / all
-        );
-        assert!(all > 1e6 && own > 0.9 * all, "{mediaenc}: {own} of {all}\n{said}");
+        let share = share(&heard, TONE);
+        eprintln!("baresip, {mediaenc}: {:.0} % of what it hears is its tone", 100.0 * share);
+        assert!(share > 0.9, "{mediaenc}: {share}\n{said}");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::common::sip::{Client, OFFER, tag_of};
 use crate::common::wire::Caller;
-use crate::common::{ONE_ORDER, root, skipped};
+use crate::common::{ONE_ORDER, outside, root, skipped};
 use rand::{RngExt, SeedableRng};
 use std::io::BufRead;
 use std::net::SocketAddr;
@@ -63,14 +63,6 @@ fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// An address of this machine that is not loopback: the program does not know it.
-fn outside() -> Option<std::net::IpAddr> {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    let ip = socket.local_addr().ok()?.ip();
-    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
 }
 
 /// Sends a mix of requests and rubbish as fast as ten times the admitted rate.

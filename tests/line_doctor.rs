@@ -140,11 +140,8 @@ fn wrong_peer(stop: Arc<AtomicBool>) -> (SocketAddr, std::thread::JoinHandle<()>
                 sip.send_to(answer.as_bytes(), from).unwrap();
             }
             round += 1;
-            let mut packet = vec![0x80, 8];
-            packet.extend((round as u16).to_be_bytes());
-            packet.extend((round * 160).to_be_bytes());
-            packet.extend([0, 0, 0, 7]);
-            packet.extend((0..160u32).map(|n| if n % 16 < 8 { 0x30 } else { 0xB0 }));
+            let buzz: [i16; 160] = std::array::from_fn(|n| if n % 16 < 8 { 4000 } else { -4000 });
+            let packet = crate::common::wire::g711_packet(round, 7, &buzz);
             media.send_to(&packet, ("127.0.0.1", *to)).unwrap();
         }
         drop(described);

@@ -1,13 +1,13 @@
 //! Strangers at a call's media: they are not heard, and nothing is sent to them.
 
-use crate::common::wire::Caller;
-use crate::common::{self, ONE_ORDER, skipped, tone};
+use crate::common::sound::callers_side;
+use crate::common::wire::{Caller, g711_packet};
+use crate::common::{self, ONE_ORDER, Running, skipped, tone};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UdpSocket;
 use tokio::process::ChildStdout;
-use zongji::audio::Law;
 use zongji::audio::detect::tone_power;
 
 /// What the caller says and what the strangers send, in Hz.
@@ -29,11 +29,7 @@ impl Stranger {
         let sound = tone(STRANGER, 1);
         for _ in 0..packets {
             self.packet += 1;
-            let mut packet = vec![0x80, 8];
-            packet.extend_from_slice(&(self.packet as u16).to_be_bytes());
-            packet.extend_from_slice(&(self.packet * 160).to_be_bytes());
-            packet.extend_from_slice(&[9, 9, 9, 9]);
-            Law::A.encode(&sound[..160], &mut packet);
+            let packet = g711_packet(self.packet, 0x0909_0909, &sound[..160]);
             self.socket.send_to(&packet, to).await.expect("sent");
         }
     }
@@ -41,12 +37,6 @@ impl Stranger {
     fn heard_nothing(&self) -> bool {
         self.socket.try_recv(&mut [0; 64]).is_err()
     }
-}
-
-/// The caller's side of a recording.
-fn callers_side(path: &str) -> Vec<i16> {
-    let mut wav = hound::WavReader::open(path).expect("a recording");
-    wav.samples::<i16>().step_by(2).map(|s| s.expect("a sample")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,13 +66,11 @@ async fn who_sprays_a_calls_port_is_neither_heard_nor_sent_anything() {
         caller.bye().await;
         running.settle().await;
         let call = running.hotline.store().calls(1).await.unwrap().remove(0);
-        let heard = callers_side(&call.recording.expect("it is recorded"));
+        let heard = callers_side(call.recording.expect("it is recorded"));
         let (own, foreign) = (tone_power(&heard, CALLER), tone_power(&heard, STRANGER));
         assert!(own > 0.0 && foreign < own / 1000.0, "{burst}: {foreign} of a stranger beside {own} of the caller");
     }
-    assert!(running.hotline.metrics().lines().any(|l| {
-        l.strip_prefix("zongji_rtp_ignored_total ").is_some_and(|n| n.parse::<u64>().is_ok_and(|n| n > 500))
-    }));
+    assert!(ignored(&running) > 500, "{} hits", ignored(&running));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +126,8 @@ struct Elsewhere {
 impl Elsewhere {
     /// None, with a word, where namespaces may not be made.
     fn new() -> Option<Elsewhere> {
-        let id = std::process::id() % 10_000;
+        bury_the_dead();
+        let id = std::process::id();
         let (name, near, far) = (format!("zj-else-{id}"), format!("zjn{id}"), format!("zjf{id}"));
         let (third, fourth) = ((id / 250 % 250) as u8, (id % 62 * 4) as u8);
         let (here, there) = ([10, 213, third, fourth + 1].into(), [10, 213, third, fourth + 2].into());
@@ -168,11 +157,25 @@ impl Elsewhere {
             .arg(std::env::current_exe().expect("this binary"))
             .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
             .env("ZONGJI_ATTACK", what)
+            .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .expect("ip ran before")
+    }
+}
+
+/// A run that was killed left its namespace, and a cable with an address that is needed again.
+fn bury_the_dead() {
+    let listed = std::process::Command::new("ip").args(["netns", "list"]).output();
+    let listed = listed.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    for name in listed.lines().filter_map(|l| l.split(' ').next()) {
+        let Some(pid) = name.strip_prefix("zj-else-") else { continue };
+        let lives = std::path::Path::new("/proc").join(pid).exists() && pid != std::process::id().to_string();
+        if !lives {
+            let _gone = std::process::Command::new("ip").args(["netns", "del", name]).status();
+        }
     }
 }
 
@@ -183,23 +186,33 @@ impl Drop for Elsewhere {
     }
 }
 
-/// Sprays every port of a range with bursts of sound and reports, for some seconds, and tells what came back.
+/// Longest attack.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Sprays every port of a range with bursts of sound and reports until its input ends, and tells what came back.
 #[tokio::test]
 #[ignore = "started by its parent test"]
 #[allow(clippy::print_stdout)] // its parent reads it
 async fn attacker() {
     let task = std::env::var("ZONGJI_ATTACK").expect("what to do");
-    let [at, first, last, burst, seconds] = task.split(' ').collect::<Vec<_>>()[..] else { panic!("{task}") };
+    let [at, first, last, burst] = task.split(' ').collect::<Vec<_>>()[..] else { panic!("{task}") };
     let number = |text: &str| text.parse::<u16>().expect("a number");
     let mut stranger = Stranger::at("0.0.0.0:0").await;
-    let end = tokio::time::Instant::now() + Duration::from_secs(number(seconds).into());
-    let mut clock = tokio::time::interval(Duration::from_millis(100));
-    println!("begins");
-    while tokio::time::Instant::now() < end {
-        clock.tick().await;
-        for port in number(first)..=number(last) {
-            stranger.send(SocketAddr::new(at.parse().expect("an address"), port), number(burst).into()).await;
+    let attack = async {
+        let mut clock = tokio::time::interval(Duration::from_millis(100));
+        println!("begins");
+        loop {
+            clock.tick().await;
+            for port in number(first)..=number(last) {
+                stranger.send(SocketAddr::new(at.parse().expect("an address"), port), number(burst).into()).await;
+            }
         }
+    };
+    let (mut input, mut nothing) = (tokio::io::stdin(), [0]);
+    let enough = tokio::time::timeout(PATIENCE, tokio::io::AsyncReadExt::read(&mut input, &mut nothing));
+    tokio::select! {
+        () = attack => {}
+        ended = enough => assert!(ended.is_ok(), "nobody ended it"),
     }
     let mut came_back = 0;
     let mut buffer = [0; 2048];
@@ -207,6 +220,23 @@ async fn attacker() {
         came_back += 1;
     }
     println!("sent {} came back {came_back}", stranger.packet);
+}
+
+/// Waits until the attacker says something.
+async fn said(lines: &mut Lines<BufReader<ChildStdout>>, what: &str) -> String {
+    loop {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("it goes on");
+        let line = line.expect("readable").unwrap_or_else(|| panic!("it ended without \"{what}\""));
+        if line.contains(what) {
+            return line;
+        }
+    }
+}
+
+/// Datagrams that came to ports of calls and were not played.
+fn ignored(running: &Running) -> u64 {
+    let metrics = running.hotline.metrics();
+    metrics.lines().find_map(|l| l.strip_prefix("zongji_rtp_ignored_total ")?.parse().ok()).expect("it is counted")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,30 +252,31 @@ async fn who_sprays_all_ports_from_another_host_before_and_during_a_call_gets_an
     })
     .await;
     for burst in [1, 5, 50] {
-        let what = format!("{} {} {} {burst} 4", elsewhere.here, ports.start(), ports.end());
+        let before = ignored(&running);
+        let what = format!("{} {} {} {burst}", elsewhere.here, ports.start(), ports.end());
         let mut attack = elsewhere.run("media_security::attacker", &what);
         let mut lines = BufReader::new(attack.stdout.take().expect("its words")).lines();
-        let said = async |lines: &mut Lines<BufReader<ChildStdout>>, what: &str| loop {
-            let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.expect("it goes on");
-            let line = line.expect("readable").unwrap_or_else(|| panic!("it ended without \"{what}\""));
-            if line.contains(what) {
-                return line;
-            }
-        };
         said(&mut lines, "begins").await;
         let mut caller = Caller::new(running.sip, ONE_ORDER).await;
         caller.establish().await;
         let sound = tone(CALLER, 2);
-        let (heard, ()) = tokio::join!(caller.hear(Duration::from_millis(2000)), caller.say(&sound));
-        assert!(heard.len() > 12_000, "{burst}: the caller hears on: {} samples", heard.len());
+        let (heard, ()) = tokio::join!(caller.hear_packets(90), caller.say(&sound));
+        // Each by its number, however late this machine reads them.
+        let lost = heard.windows(2).filter(|p| p[1].0 != p[0].0.wrapping_add(1)).count();
+        assert_eq!((heard.len(), lost), (90, 0), "{burst}: the caller hears on");
+        let heard: Vec<i16> = heard.into_iter().flat_map(|(_, pcm)| pcm).collect();
         assert!(tone_power(&heard, STRANGER) < 1e4, "{burst}: the stranger is heard");
         caller.bye().await;
+        drop(attack.stdin.take());
         let line = said(&mut lines, "came back").await;
-        eprintln!("from {}, bursts of {burst}: {line}", elsewhere.there);
+        let hits = ignored(&running) - before;
+        eprintln!("from {}, bursts of {burst}: {line}, {hits} hits on the call's ports", elsewhere.there);
         assert!(line.ends_with("came back 0"), "{line}");
+        // Ten volleys a second, the call lasts two.
+        assert!(hits >= 10 * burst, "{burst}: only {hits} hits: nothing was attacked");
         running.settle().await;
         let call = running.hotline.store().calls(1).await.unwrap().remove(0);
-        let heard = callers_side(&call.recording.expect("it is recorded"));
+        let heard = callers_side(call.recording.expect("it is recorded"));
         let (own, foreign) = (tone_power(&heard, CALLER), tone_power(&heard, STRANGER));
         assert!(own > 0.0 && foreign < own / 1000.0, "{burst}: {foreign} of a stranger beside {own} of the caller");
     }

@@ -1,5 +1,6 @@
 //! A card number is in no recording: not said, not keyed, not read back; before and after it everything is there.
 
+use crate::common::far::{may_call_out, trunk};
 use crate::common::wire::Caller;
 use crate::common::{self, ONE_ORDER, Running, SEAT, STRANGER, Watch, hang_up, keys, root, tone};
 use std::path::Path;
@@ -11,9 +12,9 @@ use zongji::dialplan::{FlowSet, SourceFile};
 use zongji::ids::Leg;
 use zongji::server::Hotline;
 use zongji::server::hotline::read_dialplans;
-use zongji::server::outbound::{Role, Rule};
+use zongji::server::outbound::Role;
 use zongji::server::phone::{Act, Phone, PhoneSettings, Step, When};
-use zongji::server::trunks::{Server, Trunk};
+use zongji::sip::trace::{Shelf, Trace};
 use zongji::sip::{Credential, SipEvent, SipSettings};
 
 const CARD: &str = "6222021234567894";
@@ -170,6 +171,37 @@ async fn a_card_number_keyed_in_the_sound_is_silence_in_the_recording() {
     silent_where_told(&running, &watch.all()).await;
 }
 
+/// What SIP says of the keys stands in the trace of the call, each key in a message of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_card_number_keyed_by_sip_info_is_in_no_trace() {
+    let running = start().await;
+    let mut watch = Watch::of(&running);
+    let mut caller = Caller::new(running.sip, STRANGER).await;
+    caller.establish().await;
+    let prompt = |e: &CallEvent, words: &str| matches!(e, CallEvent::PromptStarted { shown } if shown.contains(words));
+    watch.until("the question", |e| prompt(e, "业务")).await;
+    caller.key('7').await;
+    watch.until("the question for the number", |e| prompt(e, "十六位")).await;
+    for key in CARD.chars() {
+        caller.key(key).await;
+    }
+    watch.until("it is taken", |e| prompt(e, "尾号")).await;
+    caller.bye().await;
+    running.settle().await;
+    let shelf = Shelf::new(running.data().join("traces"));
+    let traces = || shelf.list().unwrap().iter().map(|f| Shelf::read(f).unwrap().unwrap()).collect::<Vec<_>>();
+    let text = |t: &Trace| -> String { t.messages.iter().map(|m| String::from_utf8_lossy(&m.bytes)).collect() };
+    common::until("its trace is written", || traces().iter().any(|t| text(t).contains(" BYE\r\n"))).await;
+    let said: String = traces().iter().map(text).collect();
+    assert_eq!(said.matches("Signal=*").count(), 1 + CARD.len(), "{said}");
+    assert_eq!(said.matches("Signal=").count(), 1 + CARD.len(), "a key in clear: {said}");
+    let store = running.hotline.store();
+    let call = store.calls(1).await.unwrap().remove(0);
+    let turns = store.turns(call.id.parse().unwrap()).await.unwrap();
+    assert!(turns.iter().any(|t| t.node == "ask" && t.heard == "*".repeat(16)), "the number came: {turns:?}");
+    assert_eq!(anywhere(running.data(), CARD.as_bytes()), None, "the number is in no file");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seat_pauses_the_recording_of_its_talk_by_two_keys() {
     let running = common::start(|_| {}).await;
@@ -207,11 +239,10 @@ async fn a_seat_pauses_the_recording_of_its_talk_by_two_keys() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seat_pauses_the_recording_of_its_call_outside() {
     let mut far = Phone::start(PhoneSettings::new(([127, 0, 0, 2], 0).into(), "far")).await.unwrap();
-    let server = Server { address: format!("sip:{}", far.address()), priority: 0, weight: 1 };
+    let server = far.address();
     let running = common::start(|s| {
-        s.trunks = vec![Trunk { name: "carrier".into(), servers: vec![server], options_s: 0, ..Trunk::default() }];
-        let (role, allow) = (Role::Seat, vec!["010".into()]);
-        s.outbound = vec![Rule { role, allow, deny: vec![], at_once: 1, per_hour: 9 }];
+        s.trunks = vec![trunk("carrier", server)];
+        s.outbound = may_call_out(Role::Seat, 1);
     })
     .await;
     let mut watch = Watch::of(&running);

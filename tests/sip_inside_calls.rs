@@ -137,18 +137,11 @@ async fn callers_who_close_their_connection_leave_nothing_behind() {
             let mut trying = [0u8; 16];
             tokio::time::timeout(LIMIT, stream.read(&mut trying)).await.expect("a 100").unwrap();
             drop(stream);
-            let end = tokio::time::Instant::now() + LIMIT;
-            while agent.tcp_connections() > 0 {
-                assert!(tokio::time::Instant::now() < end, "the connection is still there");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            crate::common::until("the connection is gone", || agent.tcp_connections() == 0).await;
             closed.send(()).await.unwrap();
         }
-        let end = tokio::time::Instant::now() + LIMIT;
-        while agent.counters().calls + agent.counters().dialogs + agent.counters().transactions > 0 {
-            assert!(tokio::time::Instant::now() < end, "left over: {:?}", agent.counters());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let left = || agent.counters().calls + agent.counters().dialogs + agent.counters().transactions;
+        crate::common::until("nothing is left", || left() == 0).await;
     }
 }
 

@@ -359,7 +359,7 @@ fn answer_all(agent: SipAgent, mut events: Receiver<SipEvent>) {
 /// Runs sipp's built-in caller; `None` when sipp is not installed.
 async fn sipp(to: SocketAddr, calls: u32, more: &[&str]) -> Option<std::process::Output> {
     let dir = tempfile::tempdir().unwrap();
-    let started = tokio::process::Command::new("sipp")
+    let run = tokio::process::Command::from(crate::common::relays::tied("sipp", "sip-tester")?)
         .args(["-sn", "uac", "-nostdin", "-i", "127.0.0.1", "-r", "50", "-timeout", "60s", "-timeout_error"])
         .args(["-m", &calls.to_string()])
         .args(more)
@@ -367,20 +367,10 @@ async fn sipp(to: SocketAddr, calls: u32, more: &[&str]) -> Option<std::process:
         .env("TERM", "dumb")
         .current_dir(dir.path())
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .spawn();
-    match started {
-        Ok(child) => {
-            let done = tokio::time::timeout(Duration::from_secs(90), child.wait_with_output()).await;
-            Some(done.expect("sipp ends").expect("sipp runs"))
-        }
-        Err(_) => {
-            crate::common::skipped("sipp is not installed (apt-get install sip-tester)");
-            None
-        }
-    }
+        .output();
+    let done = tokio::time::timeout(Duration::from_secs(90), run).await;
+    Some(done.expect("sipp ends").expect("it is installed"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -392,11 +382,8 @@ async fn sipp_places_200_calls_over_udp_and_20_over_tcp_and_nothing_is_left() {
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(out.status.success(), "{:?} {said}\n{}", out.status, String::from_utf8_lossy(&out.stdout));
         assert_eq!(agent.counters().calls_in, u64::from(calls));
-        let end = tokio::time::Instant::now() + LIMIT;
-        while agent.counters().calls + agent.counters().dialogs > 0 {
-            assert!(tokio::time::Instant::now() < end, "left over: {:?}", agent.counters());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let left = || agent.counters().calls + agent.counters().dialogs;
+        crate::common::until("no call and no dialog is left", || left() == 0).await;
         assert_eq!(agent.counters().panics, 0);
     }
 }

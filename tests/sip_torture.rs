@@ -430,11 +430,8 @@ async fn a_torture_message_that_comes_byte_by_byte_means_the_same() {
 
 /// Waits until no call and no dialog is left.
 async fn settled(agent: &SipAgent) {
-    let end = tokio::time::Instant::now() + Duration::from_secs(10);
-    while agent.counters().calls + agent.counters().dialogs > 0 {
-        assert!(tokio::time::Instant::now() < end, "left over: {:?}", agent.counters());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let left = || agent.counters().calls + agent.counters().dialogs;
+    crate::common::until("no call and no dialog is left", || left() == 0).await;
 }
 
 fn csv(line: &str) -> Vec<String> {

@@ -1,6 +1,9 @@
 //! Transfers by the seat's own phone, texts from seats, and who may ask for neither.
 
+use crate::common::far::Far;
 use crate::common::sip::*;
+use crate::common::sound::ms_of;
+use crate::common::wire::{g711_packet, heard};
 use crate::common::{self, SEAT, hang_up, keys_into};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -28,88 +31,12 @@ async fn two_seats() -> common::Running {
     .await
 }
 
-/// A phone by hand: registers, and answers what comes.
-struct Desk {
-    c: Client,
-    user: (&'static str, &'static str),
-    invite: String,
-}
-
-impl Desk {
-    async fn new(to: std::net::SocketAddr, user: (&'static str, &'static str)) -> Desk {
-        let c = Client::new(to).await;
-        let id = format!("reg{}", user.0);
-        c.send(&c.request("REGISTER", user.0, &id, 1, "", "", "")).await;
-        let challenge = c.final_answer().await;
-        let uri = format!("sip:{}@{to}", user.0);
-        let proof = authorization(&challenge, user, 1, ("REGISTER", &uri));
-        c.send(&c.request("REGISTER", user.0, &id, 2, "", &proof, "")).await;
-        assert!(c.final_answer().await.starts_with("SIP/2.0 200"));
-        Desk { c, user, invite: String::new() }
-    }
-
-    /// The next request that is no OPTIONS; those are answered.
-    async fn asked(&self) -> String {
-        let mut buffer = vec![0u8; 65_536];
-        loop {
-            let patience = Duration::from_secs(40);
-            let got = tokio::time::timeout(patience, self.c.socket.recv_from(&mut buffer)).await.expect("a request");
-            let text = String::from_utf8_lossy(&buffer[..got.unwrap().0]).into_owned();
-            match text.split(' ').next() {
-                Some("SIP/2.0") => {}
-                Some("OPTIONS") => self.reply(&text, "200 OK", "").await,
-                _ => return text,
-            }
-        }
-    }
-
-    async fn reply(&self, request: &str, status: &str, sdp: &str) {
-        let me = self.c.socket.local_addr().unwrap();
-        let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        let to = header(request, "To");
-        let tag = if to.contains(";tag=") { String::new() } else { format!(";tag=d{}", self.user.0) };
-        let kept = ["Via", "From", "Call-ID", "CSeq"].map(|n| format!("{n}: {}\r\n", header(request, n))).concat();
-        let contact = format!("Contact: <sip:{}@{me}>\r\n", self.user.0);
-        let text = format!(
-            "SIP/2.0 {status}\r\n{kept}To: {to}{tag}\r\n{contact}{kind}Content-Length: {}\r\n\r\n{sdp}",
-            sdp.len()
-        );
-        self.c.send(&text).await;
-    }
-
-    /// Takes the call that comes.
-    async fn answer(&mut self) {
-        self.invite = self.asked().await;
-        assert!(self.invite.starts_with("INVITE "), "{}", self.invite);
-        self.reply(&self.invite, "200 OK", ANSWER).await;
-        assert!(self.asked().await.starts_with("ACK "));
-    }
-
-    /// A request inside the call it took.
-    async fn ask(&self, method: &str, cseq: u32, more: &str) -> String {
-        let me = self.c.socket.local_addr().unwrap();
-        let target = header(&self.invite, "Contact").trim_matches(['<', '>']).to_string();
-        let (user, to) = (self.user.0, header(&self.invite, "From"));
-        self.c
-            .send(&format!(
-                "{method} {target} SIP/2.0\r\nVia: SIP/2.0/UDP {me};branch=z9hG4bKd{user}{method}{cseq};rport\r\n\
-                 From: {};tag=d{user}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {cseq} {method}\r\n\
-                 Contact: <sip:{user}@{me}>\r\nMax-Forwards: 70\r\n{more}Content-Length: 0\r\n\r\n",
-                header(&self.invite, "To"),
-                header(&self.invite, "Call-ID"),
-            ))
-            .await;
-        self.c.final_answer().await
-    }
-
-    /// The same, with the proof that it is asked for.
-    async fn ask_proved(&self, method: &str, cseq: u32, more: &str) -> String {
-        let challenge = self.ask(method, cseq, more).await;
-        assert!(challenge.starts_with("SIP/2.0 407"), "{challenge}");
-        let target = header(&self.invite, "Contact").trim_matches(['<', '>']).to_string();
-        let proof = authorization(&challenge, self.user, 1, (method, &target));
-        self.ask(method, cseq + 1, &format!("{more}{proof}")).await
-    }
+/// A request within a seat's call, with the proof that it is asked for.
+async fn ask_proved(desk: &Far, user: (&str, &str), method: &str, cseq: u32, more: &str) -> String {
+    let challenge = desk.ask(method, cseq, more, "").await;
+    assert!(challenge.starts_with("SIP/2.0 407"), "{challenge}");
+    let proof = authorization(&challenge, user, 1, (method, desk.target()));
+    desk.ask(method, cseq + 1, &format!("{more}{proof}"), "").await
 }
 
 /// A caller who asks for a person and stays until he is told to hang up.
@@ -128,30 +55,28 @@ async fn caller(running: &common::Running) -> (CancellationToken, tokio::task::J
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seat_hands_its_caller_on_to_another_seat_and_hears_that_it_worked() {
     let running = two_seats().await;
-    let mut a = Desk::new(running.sip, SEAT).await;
+    let mut a = Far::registered(running.sip, SEAT).await;
     let (enough, calling) = caller(&running).await;
-    a.answer().await;
-    let mut b = Desk::new(running.sip, OTHER).await;
-    let refused = a.ask_proved("REFER", 10, "Refer-To: <sip:13900001111@anywhere>\r\n").await;
+    a.take_call().await;
+    let mut b = Far::registered(running.sip, OTHER).await;
+    let refused = ask_proved(&a, SEAT, "REFER", 10, "Refer-To: <sip:13900001111@anywhere>\r\n").await;
     assert!(refused.starts_with("SIP/2.0 403"), "no way out of the house: {refused}");
-    let taken = a.ask("REFER", 12, &format!("Refer-To: <sip:8002@{}>\r\n", running.sip)).await;
+    let taken = a.ask("REFER", 12, &format!("Refer-To: <sip:8002@{}>\r\n", running.sip), "").await;
     assert!(taken.starts_with("SIP/2.0 202"), "{taken}");
-    let first = a.asked().await;
-    assert!(first.starts_with("NOTIFY ") && header(&first, "Event") == "refer", "{first}");
+    let first = a.asked_to("NOTIFY").await;
+    assert!(header(&first, "Event") == "refer", "{first}");
     assert!(first.ends_with("SIP/2.0 100 Trying\r\n") && header(&first, "Subscription-State").starts_with("active"));
-    a.reply(&first, "200 OK", "").await;
-    b.answer().await;
+    a.reply(&first, "200 OK").await;
+    b.take_call().await;
     let last = a.asked().await;
     assert!(last.ends_with("SIP/2.0 200 OK\r\n"), "{last}");
     assert!(header(&last, "Subscription-State").starts_with("terminated"), "{last}");
-    a.reply(&last, "200 OK", "").await;
-    let bye = a.asked().await;
-    assert!(bye.starts_with("BYE "), "{bye}");
-    a.reply(&bye, "200 OK", "").await;
+    a.reply(&last, "200 OK").await;
+    let bye = a.asked_to("BYE").await;
+    a.reply(&bye, "200 OK").await;
     enough.cancel();
-    let end = b.asked().await;
-    assert!(end.starts_with("BYE "), "the caller hangs up on the second seat: {end}");
-    b.reply(&end, "200 OK", "").await;
+    let end = b.asked_to("BYE").await; // the caller hangs up on the second seat
+    b.reply(&end, "200 OK").await;
     calling.await.unwrap();
     running.settle().await;
 }
@@ -159,10 +84,10 @@ async fn a_seat_hands_its_caller_on_to_another_seat_and_hears_that_it_worked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attended_transfer_tells_the_other_phone_which_call_to_end() {
     let running = two_seats().await;
-    let mut a = Desk::new(running.sip, SEAT).await;
+    let mut a = Far::registered(running.sip, SEAT).await;
     let (enough, calling) = caller(&running).await;
-    a.answer().await;
-    let mut b = Desk::new(running.sip, OTHER).await;
+    a.take_call().await;
+    let mut b = Far::registered(running.sip, OTHER).await;
     // The seat asks its colleague first.
     let asking = Client::new(running.sip).await;
     let uri = format!("sip:8002@{}", running.sip);
@@ -174,20 +99,21 @@ async fn an_attended_transfer_tells_the_other_phone_which_call_to_end() {
     asking.send(&invite(1, "")).await;
     let challenge = asking.final_answer().await;
     asking.send(&invite(2, &authorization(&challenge, SEAT, 1, ("INVITE", &uri)))).await;
-    b.answer().await;
+    b.take_call().await;
     let consulted = b.invite.clone();
     let ok = asking.final_answer().await;
     assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
     asking.send(&asking.request("ACK", "8002", "consult", 2, &tag_of(&ok), "", "")).await;
     let ours = tag_of(&ok).replace(";tag=", "");
     let target = format!("<sip:8002@{}?Replaces=consult%3Bto-tag%3D{ours}%3Bfrom-tag%3Dfconsult>", running.sip);
-    let wrong = a.ask_proved("REFER", 10, &format!("Refer-To: {}\r\n", target.replace("fconsult", "other"))).await;
+    let wrong =
+        ask_proved(&a, SEAT, "REFER", 10, &format!("Refer-To: {}\r\n", target.replace("fconsult", "other"))).await;
     assert!(wrong.starts_with("SIP/2.0 481"), "{wrong}");
-    let taken = a.ask("REFER", 12, &format!("Refer-To: {target}\r\n")).await;
+    let taken = a.ask("REFER", 12, &format!("Refer-To: {target}\r\n"), "").await;
     assert!(taken.starts_with("SIP/2.0 202"), "{taken}");
-    b.answer().await;
+    b.take_call().await;
     let from = header(&consulted, "From").split(";tag=").nth(1).unwrap();
-    let wanted = format!("{};to-tag=d8002;from-tag={from}", header(&consulted, "Call-ID"));
+    let wanted = format!("{};to-tag=far8002;from-tag={from}", header(&consulted, "Call-ID"));
     assert_eq!(header(&b.invite, "Replaces"), wanted, "{}", b.invite);
     enough.cancel();
     calling.await.unwrap();
@@ -198,7 +124,7 @@ async fn a_seat_takes_a_colleagues_call_over_and_it_and_the_caller_hear_each_oth
     let running = two_seats().await;
     let ports = running.hotline.free_ports();
     let mut watch = common::Watch::of(&running);
-    let mut a = Desk::new(running.sip, SEAT).await;
+    let mut a = Far::registered(running.sip, SEAT).await;
     let settings =
         PhoneSettings { keep_sound: true, ..PhoneSettings::new(([127, 0, 0, 1], 0).into(), common::ONE_ORDER) };
     let mut phone = Phone::start(settings).await.unwrap();
@@ -208,7 +134,7 @@ async fn a_seat_takes_a_colleagues_call_over_and_it_and_the_caller_hear_each_oth
         let script = vec![keys_into(600, "4"), say, hang_up(90_000)];
         phone.call(&format!("sip:400@{to}"), script, &mut |_| {}).await.expect("the call is placed")
     });
-    a.answer().await;
+    a.take_call().await;
     watch.until("bridged", |e| matches!(e, CallEvent::Transfer { stage: TransferStage::Bridged, .. })).await;
     // The second seat's phone names its colleague's dialog, as that was seen from here.
     let hotline_tag = header(&a.invite, "From").split(";tag=").nth(1).unwrap();
@@ -223,42 +149,31 @@ async fn a_seat_takes_a_colleagues_call_over_and_it_and_the_caller_hear_each_oth
     };
     let uri = format!("sip:8001@{to}");
     let proof = |challenge: &str| authorization(challenge, OTHER, 1, ("INVITE", &uri));
-    b.send(&invite("wrong", 1, "dother", "")).await;
-    b.send(&invite("wrong", 2, "dother", &proof(&b.final_answer().await))).await;
+    b.send(&invite("wrong", 1, "other", "")).await;
+    b.send(&invite("wrong", 2, "other", &proof(&b.final_answer().await))).await;
     assert!(b.final_answer().await.starts_with("SIP/2.0 481"), "another dialog than there is");
-    b.send(&invite("right", 1, "d8001", "")).await;
-    b.send(&invite("right", 2, "d8001", &proof(&b.final_answer().await))).await;
+    b.send(&invite("right", 1, "far8001", "")).await;
+    b.send(&invite("right", 2, "far8001", &proof(&b.final_answer().await))).await;
     let ok = b.final_answer().await;
     assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
     b.send(&b.request("ACK", "8001", "right", 2, &tag_of(&ok), "", "")).await;
-    let bye = a.asked().await;
-    assert!(bye.starts_with("BYE "), "the first phone is let go: {bye}");
-    a.reply(&bye, "200 OK", "").await;
+    let bye = a.asked_to("BYE").await; // the first phone is let go
+    a.reply(&bye, "200 OK").await;
     // A tone each way.
     let port = ok.lines().find_map(|l| l.strip_prefix("m=audio ")?.split(' ').next()?.parse::<u16>().ok()).unwrap();
-    let mut heard = Vec::new();
-    let mut clock = tokio::time::interval(Duration::from_millis(20));
-    let mut buffer = [0; 2048];
-    for (n, frame) in common::tone(1600.0, 2).chunks(160).enumerate() {
-        clock.tick().await;
-        let mut packet = vec![0x80, 8];
-        packet.extend((n as u16).to_be_bytes());
-        packet.extend((n as u32 * 160).to_be_bytes());
-        packet.extend(9u32.to_be_bytes());
-        zongji::audio::Law::A.encode(frame, &mut packet);
-        media.send_to(&packet, ("127.0.0.1", port)).await.unwrap();
-        while let Ok((len, _)) = media.try_recv_from(&mut buffer) {
-            if let Ok(view) = zongji::rtp::RtpView::parse(&buffer[..len]) {
-                heard.extend(view.payload().iter().map(|&c| zongji::audio::Law::A.decode_sample(c)));
-            }
+    let says = async {
+        let mut clock = tokio::time::interval(Duration::from_millis(20));
+        for (n, frame) in common::tone(1600.0, 2).chunks(160).enumerate() {
+            clock.tick().await;
+            media.send_to(&g711_packet(n as u32, 9, frame), ("127.0.0.1", port)).await.unwrap();
         }
-    }
+    };
+    let (heard, ()) = tokio::join!(heard(&media, Duration::from_secs(2), 16_000), says);
     enough.cancel();
     let bye = b.request_heard().await;
     assert!(bye.starts_with("BYE "), "the caller's hang-up ends it: {bye}");
     let caller = calling.await.unwrap();
-    let ms = |pcm: &[i16], hz| pcm.chunks(160).filter(|f| zongji::audio::tone_power(f, hz) > 1.0e6).count() * 20;
-    let (there, here) = (ms(&heard, 1000.0), ms(&caller.heard, 1600.0));
+    let (there, here) = (ms_of(&heard, 1000.0), ms_of(&caller.heard, 1600.0));
     eprintln!("the second seat heard {there} ms of the caller, the caller {here} ms of it");
     assert!(there > 1400 && here > 1400, "{there} {here}");
     running.settle().await;
@@ -298,7 +213,7 @@ async fn a_registered_seat_sends_a_text_once_for_each_proof() {
     let account = Account { user: "8001".into(), password: "geheim".into() };
     let mut b = Side::new(SipSettings { accounts: vec![account], ..settings() }).await;
     let to = b.agent.local_addr();
-    let desk = Desk::new(to, ("8001", "geheim")).await;
+    let desk = Far::registered(to, ("8001", "geheim")).await;
     assert_eq!(b.next().await, SipEvent::Registered { user: "8001".into(), contacts: 1 });
     let me = desk.c.socket.local_addr().unwrap();
     let text = |cseq: u32, auth: &str, body: &str| {
@@ -328,47 +243,31 @@ async fn a_registered_seat_sends_a_text_once_for_each_proof() {
 async fn our_own_refer_waits_for_its_end_and_then_hangs_up() {
     for (status, done) in [("200 OK", Ok(())), ("486 Busy Here", Err(SipError::Refused(486)))] {
         let mut a = Side::new(settings()).await;
-        let mut far = Desk { c: Client::new(a.agent.local_addr()).await, user: ("8002", ""), invite: String::new() };
-        let to = format!("sip:8002@{}", far.c.socket.local_addr().unwrap());
+        let mut far = Far::at([127, 0, 0, 1], a.agent.local_addr()).await;
+        let to = format!("sip:8002@{}", far.address());
         let out = a.agent.dial(Dial { to, ..dial(&a, "8002", "") }).await.unwrap();
-        far.answer().await;
-        assert_eq!(a.next().await, SipEvent::Answered { dialog: out, sdp: Some(ANSWER.into()) });
+        far.take_call().await;
+        assert_eq!(a.next().await, SipEvent::Answered { dialog: out, sdp: Some(far.description()) });
         let agent = a.agent.clone();
         let asked = tokio::spawn(async move { agent.refer(out, "sip:95533@trunk.example").await });
-        let refer = far.asked().await;
-        assert!(refer.starts_with("REFER ") && header(&refer, "Refer-To") == "<sip:95533@trunk.example>", "{refer}");
-        far.reply(&refer, "202 Accepted", "").await;
-        for (n, line) in ["100 Trying", status].into_iter().enumerate() {
+        let refer = far.asked_to("REFER").await;
+        assert_eq!(header(&refer, "Refer-To"), "<sip:95533@trunk.example>", "{refer}");
+        far.reply(&refer, "202 Accepted").await;
+        for (n, line) in (0..).zip(["100 Trying", status]) {
             let body = format!("SIP/2.0 {line}\r\n");
             let state = if n == 0 { "active" } else { "terminated;reason=noresource" };
-            let more = format!(
-                "Event: refer\r\nSubscription-State: {state}\r\nContent-Type: message/sipfrag\r\nX-Length: {}\r\n",
-                body.len()
-            );
-            let me = far.c.socket.local_addr().unwrap();
-            let target = header(&far.invite, "Contact").trim_matches(['<', '>']).to_string();
-            far.c
-                .send(&format!(
-                    "NOTIFY {target} SIP/2.0\r\nVia: SIP/2.0/UDP {me};branch=z9hG4bKn{n};rport\r\nFrom: {};tag=d8002\r\n\
-                     To: {}\r\nCall-ID: {}\r\nCSeq: {} NOTIFY\r\nMax-Forwards: 70\r\n{more}Content-Length: {}\r\n\r\n{body}",
-                    header(&far.invite, "To"),
-                    header(&far.invite, "From"),
-                    header(&far.invite, "Call-ID"),
-                    n + 1,
-                    body.len()
-                ))
-                .await;
-            assert!(far.c.final_answer().await.starts_with("SIP/2.0 200"));
+            let more = format!("Event: refer\r\nSubscription-State: {state}\r\nContent-Type: message/sipfrag\r\n");
+            let answer = far.ask("NOTIFY", n + 1, &more, &body).await;
+            assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
         }
         let worked = done.is_ok();
         assert_eq!(asked.await.unwrap(), done);
         if !worked {
-            assert!(far.c.hears_nothing(200).await, "the call goes on");
+            assert!(far.is_not_asked_to(&["BYE"], 200).await, "the call goes on");
             a.agent.hangup(out).await;
         }
-        let bye = far.asked().await;
-        assert!(bye.starts_with("BYE "), "{bye}");
-        far.reply(&bye, "200 OK", "").await;
+        let bye = far.asked_to("BYE").await;
+        far.reply(&bye, "200 OK").await;
         a.settled().await;
     }
 }

@@ -186,11 +186,7 @@ async fn who_does_not_finish_a_handshake_is_sent_away() {
         let closed = tokio::time::timeout(LIMIT, read).await.expect("closed in time");
         assert!(matches!(closed, Ok(0) | Err(_)), "{transport}");
     }
-    let end = tokio::time::Instant::now() + LIMIT;
-    while hotline.agent.tcp_connections() > 0 {
-        assert!(tokio::time::Instant::now() < end);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    crate::common::until("the connections are gone", || hotline.agent.tcp_connections() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

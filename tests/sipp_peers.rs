@@ -1,31 +1,23 @@
 //! sipp, the field's own test caller, against the running hotline.
 
+use crate::common::relays::tied;
+use crate::common::sound::{callers_side, share};
 use crate::common::{self, root, skipped};
 use std::fmt::Write;
 use std::path::Path;
 use tokio::process::Command;
 
-/// A UDP port that was free a moment ago.
-fn free_port() -> u16 {
-    std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port()
-}
-
+/// Runs sipp, which looks for a port itself; none, with a word, where it is not installed.
 async fn sipp(args: &[&str], target: &str) -> Option<std::process::Output> {
-    let port = free_port().to_string();
     let folder = tempfile::tempdir().expect("a folder");
-    let run = Command::new("sipp")
+    let run = Command::from(tied("sipp", "sip-tester")?)
         .args(args)
-        .args(["-s", "400", "-i", "127.0.0.1", "-p", &port, "-nostdin", "-timeout", "60", "-timeout_error", target])
+        .args(["-s", "400", "-i", "127.0.0.1", "-nostdin", "-timeout", "60", "-timeout_error", target])
         .current_dir(folder.path())
+        .kill_on_drop(true)
         .output();
-    match tokio::time::timeout(std::time::Duration::from_secs(90), run).await {
-        Ok(Ok(output)) => Some(output),
-        Ok(Err(e)) => {
-            skipped(format_args!("sipp cannot be run ({e}); install Debian's sip-tester"));
-            None
-        }
-        Err(_) => panic!("sipp did not end"),
-    }
+    let done = tokio::time::timeout(std::time::Duration::from_secs(90), run).await;
+    Some(done.expect("sipp ends").expect("it is installed"))
 }
 
 fn shown(output: &std::process::Output) -> String {
@@ -54,9 +46,9 @@ async fn the_built_in_caller_is_answered_twenty_times_over_udp_and_tcp() {
     assert!(calls.iter().all(|c| c.outcome.is_some()));
 }
 
-/// A message of a scenario that goes to the hotline within the call; INSIDE stands for its head.
-fn inside(text: &str) -> String {
-    text.replace(
+/// Fills in what messages of a scenario share: INSIDE is the head of one within the call, SOUND2 the second description.
+fn filled(text: &str) -> String {
+    let text = text.replace(
         "INSIDE",
         "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
     From: <sip:13511112222@[local_ip]:[local_port]>;tag=[pid]p[call_number]
@@ -64,7 +56,22 @@ fn inside(text: &str) -> String {
     Call-ID: [call_id]
     Contact: <sip:caller@[local_ip]:[local_port]>
     Max-Forwards: 70",
-    )
+    );
+    let sound = |version: u32| {
+        format!(
+            "Content-Type: application/sdp
+    Content-Length: [len]
+
+    v=0
+    o=- 1 {version} IN IP4 [local_ip]
+    s=-
+    c=IN IP4 [media_ip]
+    t=0 0
+    m=audio [rtpstream_audio_port] RTP/AVP 8
+    a=rtpmap:8 PCMA/8000"
+        )
+    };
+    (1..=3).fold(text, |text, n| text.replace(&format!("SOUND{n}"), &sound(n)))
 }
 
 /// A caller who insists on reliable answers (RFC 3262), plays a file of sound, holds by re-INVITE, resumes by UPDATE (RFC
@@ -81,16 +88,7 @@ const BUSY_CALL: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
     Contact: <sip:caller@[local_ip]:[local_port]>
     Max-Forwards: 70
     Require: 100rel
-    Content-Type: application/sdp
-    Content-Length: [len]
-
-    v=0
-    o=- 1 1 IN IP4 [local_ip]
-    s=-
-    c=IN IP4 [media_ip]
-    t=0 0
-    m=audio [rtpstream_audio_port] RTP/AVP 8
-    a=rtpmap:8 PCMA/8000
+    SOUND1
   ]]></send>
   <recv response="100" optional="true"></recv>
   <recv response="180">
@@ -119,16 +117,7 @@ const BUSY_CALL: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
     INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
     INSIDE
     CSeq: 3 INVITE
-    Content-Type: application/sdp
-    Content-Length: [len]
-
-    v=0
-    o=- 1 2 IN IP4 [local_ip]
-    s=-
-    c=IN IP4 [media_ip]
-    t=0 0
-    m=audio [rtpstream_audio_port] RTP/AVP 8
-    a=rtpmap:8 PCMA/8000
+    SOUND2
     a=sendonly
   ]]></send>
   <recv response="100" optional="true"></recv>
@@ -147,16 +136,7 @@ const BUSY_CALL: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
     UPDATE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
     INSIDE
     CSeq: 4 UPDATE
-    Content-Type: application/sdp
-    Content-Length: [len]
-
-    v=0
-    o=- 1 3 IN IP4 [local_ip]
-    s=-
-    c=IN IP4 [media_ip]
-    t=0 0
-    m=audio [rtpstream_audio_port] RTP/AVP 8
-    a=rtpmap:8 PCMA/8000
+    SOUND3
     a=sendrecv
   ]]></send>
   <recv response="200">
@@ -177,23 +157,19 @@ const BUSY_CALL: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_with_reliable_answers_sound_a_re_invite_and_an_update_is_served_and_heard() {
-    use zongji::audio::detect::{power, tone_power};
     let running = common::start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
     let (sound, scenario) = (folder.path().join("tone.al"), folder.path().join("busy.xml"));
     let mut coded = Vec::new();
     zongji::audio::Law::A.encode(&common::tone(700.0, 2), &mut coded);
     std::fs::write(&sound, coded).unwrap();
-    std::fs::write(&scenario, inside(BUSY_CALL).replace("TONE", &path(&sound))).unwrap();
+    std::fs::write(&scenario, filled(BUSY_CALL).replace("TONE", &path(&sound))).unwrap();
     let Some(output) = sipp(&["-sf", &path(&scenario), "-m", "1"], &running.sip.to_string()).await else { return };
     assert!(output.status.success(), "{}", shown(&output));
     running.settle().await;
     let call = running.hotline.store().calls(1).await.unwrap().remove(0);
-    let mut wav = hound::WavReader::open(call.recording.expect("a recording")).unwrap();
-    let heard: Vec<i16> = wav.samples::<i16>().step_by(2).map(Result::unwrap).collect();
-    let loudest = heard.chunks_exact(8000).max_by(|a, b| power(a).total_cmp(&power(b))).unwrap_or(&[]);
-    let (own, all) = (tone_power(loudest, 700.0), power(loudest));
-    assert!(all > 1e6 && own > 0.9 * all, "{own} of {all} is what sipp played");
+    let share = share(&callers_side(call.recording.expect("a recording")), 700.0);
+    assert!(share > 0.9, "{share} is what sipp played");
 }
 
 /// A caller who plays the captures named in the place of KEYS.

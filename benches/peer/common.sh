@@ -2,8 +2,10 @@
 # usage of theirs: SCRIPT PATH/TO/ivrload-folder …
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 tool=${1:?"give the folder of ivrload.c"}
-bin=${ZONGJI:-target/release/zongji} work=$(mktemp -d) server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
+bin=${ZONGJI:-target/release/zongji} work=$(mktemp -d) server= load=
+# What runs in the background does not hear Ctrl-C. The server would let its calls finish: nobody holds them any more.
+trap 'for p in $load $server; do kill -KILL "$p" 2>/dev/null || true; done; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 [ -x "$bin" ] || { echo "$bin is not there: run \`make build\` first" >&2; exit 1; }
 [ -f "$tool/ivrload.c" ] || { echo "there is no ivrload.c in $tool" >&2; exit 1; }
 cc -O2 -o "$work/ivrload" "$tool/ivrload.c"
@@ -30,5 +32,7 @@ row() { # label user calls extra-flags...
 }
 ticks() { awk '{ print $14 + $15 }' "/proc/$server/stat"; }
 need_sipp() {
-  command -v sipp >/dev/null || { echo "$1: not measured, sipp is not installed (apt-get install sip-tester)" >&2; return 1; }
+  command -v sipp >/dev/null && return
+  echo "$1: NOT MEASURED: sipp is not installed (apt-get install sip-tester)" >&2
+  exit 1
 }

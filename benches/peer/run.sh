@@ -8,7 +8,7 @@ set -euo pipefail
 source "$(dirname "$0")/common.sh"
 calls=${2:-200}
 signalling() { # calls rate
-  need_sipp signalling || return 0
+  need_sipp signalling
   start sig
   local before code=0
   before=$(ticks)

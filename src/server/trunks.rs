@@ -161,8 +161,8 @@ pub struct Way {
     pub uri: String,
     /// Which of that server's addresses, when its name has been looked up.
     pub at: Option<(SocketAddr, Transport)>,
-    /// How long it may say nothing, in milliseconds: the servers of a trunk together no longer than its `give_up_ms`, so
-    /// that the last one is reached in time.
+    /// How long it may say nothing, in milliseconds: before the last one is called, the servers of a trunk together no
+    /// longer than its `give_up_ms`, as long as none gets less than 500 ms.
     pub patience_ms: u32,
 }
 
@@ -519,6 +519,18 @@ mod tests {
         assert!(trunks.problems(Mono::from_ms(1))[0].contains("sip:gw (192.0.2.1:5060)"));
         trunks.located(0, 0, vec![found(9, 0)]);
         assert_eq!(trunks.health().len(), 0, "what is gone from the DNS is forgotten");
+    }
+
+    #[test]
+    fn silent_servers_share_the_patience_of_their_trunk_and_each_gets_a_retransmission() {
+        let servers: Vec<String> = (0..6).map(|n| format!("sip:s{n}")).collect();
+        for (count, last_after) in [(2, 1500), (3, 1500), (4, 1500), (5, 2000), (6, 2500)] {
+            let some: Vec<_> = servers[..count].iter().zip(0..).map(|(s, n)| (s.as_str(), n, 1)).collect();
+            let trunks = Trunks::new(vec![trunk("a", 0, 1, &some)]);
+            let ways = trunks.ways("01012345678", Mono(0), &mut ChaCha8Rng::seed_from_u64(4));
+            let before_last: u32 = ways[..count - 1].iter().map(|w| w.patience_ms).sum();
+            assert_eq!(before_last, last_after, "{count} servers");
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Page {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     session: String,
     asked: u64,
+    /// Names of the events so far.
+    told: Vec<String>,
     /// Ends with the page.
     _browser: Child,
     _profile: tempfile::TempDir,
@@ -55,12 +57,17 @@ impl Page {
         let address = address.await.expect("it starts in time");
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let (socket, _) = tokio_tungstenite::connect_async(address).await.expect("DevTools");
-        let mut page = Page { socket, session: String::new(), asked: 0, _browser: browser, _profile: profile };
-        let url = format!("file://{}", file.display());
-        let target = page.ask("Target.createTarget", json!({ "url": url })).await["targetId"].clone();
+        let (session, told) = (String::new(), Vec::new());
+        let mut page = Page { socket, session, asked: 0, told, _browser: browser, _profile: profile };
+        let target = page.ask("Target.createTarget", json!({ "url": "about:blank" })).await["targetId"].clone();
         let attach = json!({ "targetId": target, "flatten": true });
         page.session = page.ask("Target.attachToTarget", attach).await["sessionId"].as_str().expect("a session").into();
-        page.until("typeof window.seat === 'object'").await;
+        page.ask("Page.enable", json!({})).await;
+        page.told.clear();
+        page.ask("Page.navigate", json!({ "url": format!("file://{}", file.display()) })).await;
+        while !page.told.iter().any(|event| event == "Page.loadEventFired") {
+            page.next().await;
+        }
         page
     }
 
@@ -72,13 +79,22 @@ impl Page {
         }
         self.socket.send(Message::text(message.to_string())).await.expect("sent");
         loop {
-            let got = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("an answer in time");
-            let Message::Text(text) = got.expect("it lives").expect("readable") else { continue };
-            let value: Value = serde_json::from_str(&text).expect("JSON");
+            let value = self.next().await;
             if value["id"] == self.asked {
                 assert!(value["error"].is_null(), "{method}: {value}");
                 return value["result"].clone();
             }
+        }
+    }
+
+    /// The next message; the name of an event is kept.
+    async fn next(&mut self) -> Value {
+        loop {
+            let got = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a message in time");
+            let Message::Text(text) = got.expect("it lives").expect("readable") else { continue };
+            let value: Value = serde_json::from_str(&text).expect("JSON");
+            self.told.extend(value["method"].as_str().map(str::to_owned));
+            return value;
         }
     }
 
@@ -90,13 +106,15 @@ impl Page {
         got["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression is true: the page itself looks, and says so at once.
     pub async fn until(&mut self, expression: &str) {
-        for _ in 0..300 {
-            if self.run(expression).await == Value::Bool(true) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let limit = PATIENCE.as_millis() / 2;
+        let watch = format!(
+            "new Promise(done => {{ const end = Date.now() + {limit}, look = () => {{ \
+             if ({expression}) done(true); else if (Date.now() > end) done(false); else setTimeout(look, 20); }}; look(); }})"
+        );
+        if self.run(&watch).await == Value::Bool(true) {
+            return;
         }
         let seat = self.run("window.seat ? JSON.stringify([seat.state, seat.connected, seat.log]) : ''").await;
         panic!("never came true: {expression}; {seat}");

@@ -2,17 +2,20 @@
 
 pub mod baresip;
 pub mod chromium;
+pub mod far;
 pub mod linphone;
+pub mod ports;
 pub mod proxy;
 pub mod relays;
 pub mod secure;
 pub mod sip;
 mod skip;
+pub mod sound;
 pub mod wire;
 
 pub use skip::skipped;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,6 +26,7 @@ use zongji::sdp::Codec;
 use zongji::server::bus::News;
 use zongji::server::hotline::{HotlineSettings, Seat, TestRoute, read_dialplans};
 use zongji::server::phone::{Act, CallResult, Phone, PhoneNews, PhoneSettings, Step, When};
+use zongji::server::routes::{Listening, RouteKind};
 use zongji::server::{Hotline, Notice};
 use zongji::sip::Credential;
 use zongji::sip::trace::TraceSettings;
@@ -168,6 +172,19 @@ impl Running {
         }
         panic!("a call was never closed in the database");
     }
+}
+
+/// A number of the tests' own.
+pub fn route(user: &str, kind: RouteKind, target: &str) -> TestRoute {
+    TestRoute { user: user.into(), kind, listening: Listening::Keys, file: None, target: target.into(), record: false }
+}
+
+/// An address of this machine that is not loopback: there nobody knows who calls from it. None where it has no other.
+pub fn outside() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
 }
 
 /// A phone that is registered as the tests' seat.

@@ -1,16 +1,28 @@
-//! Kamailio and rtpengine of a test's own, on loopback.
+//! Kamailio, rtpengine and coturn of a test's own, on loopback.
 
+use super::ports::Ports;
 use super::skipped;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-/// A UDP port that was free a moment ago.
-pub fn free_port() -> u16 {
-    std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port()
+/// A command that ends when this process does, however that ends (a test that is killed drops nothing). None, with a
+/// word, where it is not installed.
+pub fn tied(program: &str, package: &str) -> Option<Command> {
+    let places = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |program: &str| std::env::split_paths(&places).any(|p| p.join(program).is_file());
+    if !is_there(program) {
+        skipped(format_args!("{program} is not installed (Debian's {package})"));
+        return None;
+    }
+    if !is_there("setpriv") {
+        return Some(Command::new(program));
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", program]);
+    Some(command)
 }
 
 /// A program in a group of its own, which ends with all its children.
@@ -25,50 +37,70 @@ impl Drop for Served {
     }
 }
 
-fn spawn(command: &mut Command, package: &str) -> Option<Served> {
+fn spawn(mut command: Command) -> Served {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    match quiet.spawn() {
-        Ok(child) => Some(Served(child)),
-        Err(e) => {
-            skipped(format_args!("{:?} cannot be run ({e}); install Debian's {package}", command.get_program()));
-            None
-        }
-    }
+    Served(quiet.spawn().expect("it is installed"))
 }
 
 /// A relay of media, told by its own protocol.
 pub struct RtpEngine {
     /// Where it is told.
-    pub control: u16,
+    pub control: SocketAddr,
     _served: Served,
     _folder: tempfile::TempDir,
+    _ports: Ports,
 }
 
 impl RtpEngine {
     /// In user space, with ports of its own. None, with a word, where it is not installed.
     pub async fn start() -> Option<RtpEngine> {
-        let (control, folder) = (free_port(), tempfile::tempdir().expect("a folder"));
-        let mut command = Command::new("rtpengine");
+        let (ports, folder) = (Ports::claim(), tempfile::tempdir().expect("a folder"));
+        let (control, media) = (ports.listen(), ports.media());
+        let mut command = tied("rtpengine", "rtpengine-daemon")?;
         command.args(["--table=-1", "--interface=127.0.0.1", "--foreground", "--log-stderr", "--log-level=3"]);
         command.arg("--config-file=none"); // the machine's own has fixed addresses
-        // Each of this process has ports of its own.
-        static NEXT: AtomicU16 = AtomicU16::new(0);
-        let first = 15_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20 * 100;
         command
-            .arg(format!("--port-min={first}"))
-            .arg(format!("--port-max={}", first + 99))
-            .arg(format!("--listen-ng=127.0.0.1:{control}"));
+            .arg(format!("--port-min={}", media.start()))
+            .arg(format!("--port-max={}", media.end()))
+            .arg(format!("--listen-ng={control}"));
         command.arg(format!("--pidfile={}", folder.path().join("pid").display()));
-        let served = spawn(&mut command, "rtpengine-daemon")?;
-        let engine = RtpEngine { control, _served: served, _folder: folder };
+        let engine = RtpEngine { control, _served: spawn(command), _folder: folder, _ports: ports };
         let asked = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
         asked.set_read_timeout(Some(Duration::from_millis(100))).expect("a limit");
         super::until("rtpengine answers a ping", || {
-            let sent = asked.send_to(b"1 d7:command4:pinge", ("127.0.0.1", control));
+            let sent = asked.send_to(b"1 d7:command4:pinge", control);
             sent.is_ok() && asked.recv(&mut [0; 200]).is_ok()
         })
         .await;
         Some(engine)
+    }
+}
+
+/// A TURN server.
+pub struct Turn {
+    /// Where it is asked, over UDP.
+    pub at: SocketAddr,
+    _served: Served,
+    _ports: Ports,
+}
+
+impl Turn {
+    /// With a secret of which its credentials are made. None, with a word, where it is not installed.
+    pub async fn start(secret: &str) -> Option<Turn> {
+        let ports = Ports::claim();
+        let (at, media) = (ports.listen(), ports.media());
+        let mut command = tied("turnserver", "coturn")?;
+        command
+            .args(["-n", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", "--allow-loopback-peers", "--no-cli"])
+            .args(["--use-auth-secret", "--static-auth-secret", secret, "--realm=zongji"])
+            .args(["--no-tls", "--no-dtls", "--no-tcp"])
+            .args(["--log-file=stdout", "--simple-log", "--pidfile=/dev/null"])
+            .arg(format!("--min-port={}", media.start()))
+            .arg(format!("--max-port={}", media.end()))
+            .arg(format!("--listening-port={}", at.port()));
+        let turn = Turn { at, _served: spawn(command), _ports: ports };
+        super::until("the TURN server listens", || std::net::UdpSocket::bind(at).is_err()).await;
+        Some(turn)
     }
 }
 
@@ -78,6 +110,7 @@ pub struct Kamailio {
     pub at: SocketAddr,
     _served: Served,
     _folder: tempfile::TempDir,
+    _ports: Ports,
 }
 
 /// What it does with a call. The words in capitals are filled in.
@@ -124,21 +157,13 @@ fn modules() -> Option<PathBuf> {
 impl Kamailio {
     /// Between a hotline and a phone, with a relay of media that gives the hotline sound of this `protocol`. None, with a
     /// word, where it is not installed.
-    pub async fn between(
+    pub async fn start(
+        ports: Ports,
         hotline: SocketAddr,
         phone: SocketAddr,
         media: Option<(&RtpEngine, &str)>,
     ) -> Option<Kamailio> {
-        Kamailio::at(([127, 0, 0, 1], free_port()).into(), hotline, phone, media).await
-    }
-
-    /// The same at a given address.
-    pub async fn at(
-        at: SocketAddr,
-        hotline: SocketAddr,
-        phone: SocketAddr,
-        media: Option<(&RtpEngine, &str)>,
-    ) -> Option<Kamailio> {
+        let at = ports.listen();
         let folder = tempfile::tempdir().expect("a folder");
         let Some(modules) = modules() else {
             skipped("no modules of kamailio: install Debian's kamailio");
@@ -149,7 +174,7 @@ impl Kamailio {
             None => (String::new(), "", String::new()),
             Some((engine, protocol)) => (
                 format!(
-                    "loadmodule \"rtpengine.so\"\nmodparam(\"rtpengine\", \"rtpengine_sock\", \"udp:127.0.0.1:{}\")",
+                    "loadmodule \"rtpengine.so\"\nmodparam(\"rtpengine\", \"rtpengine_sock\", \"udp:{}\")",
                     engine.control
                 ),
                 MEDIA,
@@ -174,11 +199,10 @@ impl Kamailio {
         }
         let file = folder.path().join("kamailio.cfg");
         std::fs::write(&file, script).expect("a file");
-        let mut command = Command::new("kamailio");
+        let mut command = tied("kamailio", "kamailio")?;
         command.arg("-f").arg(&file).arg("-Y").arg(folder.path()).arg("-P").arg(folder.path().join("pid"));
         command.args(["-m", "64", "-M", "8", "-DD", "-E"]).current_dir(folder.path());
-        let served = spawn(&mut command, "kamailio")?;
-        let proxy = Kamailio { at, _served: served, _folder: folder };
+        let proxy = Kamailio { at, _served: spawn(command), _folder: folder, _ports: ports };
         let client = super::sip::Client::new(at).await;
         for n in 0..100 {
             client.send(&client.request("OPTIONS", "ping", &format!("ready{n}"), 1, "", "", "")).await;

@@ -41,11 +41,8 @@ impl Side {
     }
 
     pub async fn settled(&self) {
-        let end = tokio::time::Instant::now() + LIMIT;
-        while self.agent.counters().calls + self.agent.counters().dialogs > 0 {
-            assert!(tokio::time::Instant::now() < end, "left over: {:?}", self.agent.counters());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let left = || self.agent.counters().calls + self.agent.counters().dialogs;
+        super::until("no call and no dialog is left", || left() == 0).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! A caller written by hand, message by message: for what a phone's own stack never does or never shows.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -198,42 +199,37 @@ impl Caller {
         let mut clock = tokio::time::interval(Duration::from_millis(20));
         for (n, frame) in pcm.chunks(160).enumerate() {
             clock.tick().await;
-            let mut packet = vec![0x80, 8];
-            packet.extend_from_slice(&(n as u16).to_be_bytes());
-            packet.extend_from_slice(&(n as u32 * 160).to_be_bytes());
-            packet.extend_from_slice(&[0, 0, 0, 7]);
-            Law::A.encode(frame, &mut packet);
-            self.media.send_to(&packet, remote).await.expect("sent");
+            self.media.send_to(&g711_packet(n as u32, 7, frame), remote).await.expect("sent");
         }
     }
 
-    /// A telephone in hands-free mode: sends back what it hears, later and softer, with something said over it from a
-    /// moment on.
-    pub async fn echo(&self, within: Duration, (delay_ms, gain): (usize, f32), (from_ms, said): (usize, &[i16])) {
+    /// A telephone in hands-free mode: sends back what it hears, later and softer. From so long after `speaks` is true,
+    /// its owner says something over it. It ends by itself only after a time that is longer than any call.
+    pub async fn echo(&self, (delay_ms, gain): (usize, f32), said: &[i16], (speaks, after_ms): (&AtomicBool, usize)) {
         let remote = self.remote.expect("the call is answered");
         let mut line = std::collections::VecDeque::from(vec![0i16; delay_ms * 8]);
         let mut clock = tokio::time::interval(Duration::from_millis(20));
         let mut buffer = vec![0; 2048];
-        for n in 0..within.as_millis() as usize / 20 {
+        let (mut waits, mut words) = (after_ms / 20, said.chunks(160));
+        for n in 0..6000 {
             clock.tick().await;
             while let Ok((len, _)) = self.media.try_recv_from(&mut buffer) {
-                if let Ok(view) = RtpView::parse(&buffer[..len]) {
-                    line.extend(view.payload().iter().map(|&c| Law::A.decode_sample(c)));
+                line.extend(decoded(&buffer[..len]));
+            }
+            let mut word: &[i16] = &[];
+            if speaks.load(Ordering::Relaxed) {
+                match waits.checked_sub(1) {
+                    Some(left) => waits = left,
+                    None => word = words.next().unwrap_or_default(),
                 }
             }
-            let at = (n * 160).wrapping_sub(from_ms * 8);
             let frame: Vec<i16> = (0..160)
                 .map(|i| {
                     let back = (f32::from(line.pop_front().unwrap_or(0)) * gain) as i16;
-                    back.saturating_add(said.get(at.wrapping_add(i)).copied().unwrap_or(0))
+                    back.saturating_add(word.get(i).copied().unwrap_or(0))
                 })
                 .collect();
-            let mut packet = vec![0x80, 8];
-            packet.extend_from_slice(&(n as u16).to_be_bytes());
-            packet.extend_from_slice(&(n as u32 * 160).to_be_bytes());
-            packet.extend_from_slice(&[0, 0, 0, 7]);
-            Law::A.encode(&frame, &mut packet);
-            self.media.send_to(&packet, remote).await.expect("sent");
+            self.media.send_to(&g711_packet(n, 7, &frame), remote).await.expect("sent");
         }
     }
 
@@ -280,8 +276,19 @@ impl Caller {
         let end = tokio::time::Instant::now() + within;
         let (mut heard, mut buffer) = (Vec::new(), vec![0; 2048]);
         while let Ok(Ok((len, _))) = tokio::time::timeout_at(end, self.media.recv_from(&mut buffer)).await {
-            if let Ok(view) = RtpView::parse(&buffer[..len]) {
-                heard.extend(view.payload().iter().map(|&c| Law::A.decode_sample(c)));
+            heard.extend(decoded(&buffer[..len]));
+        }
+        heard
+    }
+
+    /// So many packets with their sequence numbers and what they say, decoded; however long they take.
+    pub async fn hear_packets(&self, count: usize) -> Vec<(u16, Vec<i16>)> {
+        let (mut heard, mut buffer) = (Vec::new(), vec![0; 2048]);
+        while heard.len() < count {
+            let came = timeout(PATIENCE, self.media.recv_from(&mut buffer)).await.expect("sound goes on");
+            let packet = &buffer[..came.expect("readable").0];
+            if let Ok(view) = RtpView::parse(packet) {
+                heard.push((view.sequence(), decoded(packet)));
             }
         }
         heard
@@ -311,6 +318,33 @@ impl Caller {
         }
         found
     }
+}
+
+/// A packet of A-law: its number in the stream of this name, and 20 ms of sound.
+pub fn g711_packet(n: u32, ssrc: u32, frame: &[i16]) -> Vec<u8> {
+    let mut packet = vec![0x80, 8];
+    packet.extend_from_slice(&(n as u16).to_be_bytes());
+    packet.extend_from_slice(&n.wrapping_mul(160).to_be_bytes());
+    packet.extend_from_slice(&ssrc.to_be_bytes());
+    Law::A.encode(frame, &mut packet);
+    packet
+}
+
+/// The sound of a packet of A-law; nothing where it is none.
+pub fn decoded(datagram: &[u8]) -> Vec<i16> {
+    let Ok(view) = RtpView::parse(datagram) else { return Vec::new() };
+    view.payload().iter().map(|&c| Law::A.decode_sample(c)).collect()
+}
+
+/// What is heard at a socket until nothing more comes for so long, and no more than so many samples.
+pub async fn heard(socket: &UdpSocket, quiet: Duration, most: usize) -> Vec<i16> {
+    let (mut heard, mut buffer) = (Vec::new(), vec![0; 2048]);
+    while heard.len() < most
+        && let Ok(Ok((len, _))) = timeout(quiet, socket.recv_from(&mut buffer)).await
+    {
+        heard.extend(decoded(&buffer[..len]));
+    }
+    heard
 }
 
 /// Where a description wants its sound.
