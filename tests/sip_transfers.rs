@@ -1,6 +1,6 @@
 //! Transfers by the seat's own phone, texts from seats, and who may ask for neither.
 
-use crate::common::far::Far;
+use crate::common::far::{Far, may_call_out, trunk};
 use crate::common::sip::*;
 use crate::common::sound::ms_of;
 use crate::common::wire::{g711_packet, heard};
@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use zongji::call::{CallEvent, TransferStage};
 use zongji::server::hotline::Seat;
-use zongji::server::outbound::{Role, Rule};
+use zongji::server::outbound::Role;
 use zongji::server::phone::{Act, Phone, PhoneNews, PhoneSettings, Step, When};
-use zongji::server::trunks::{Server, TransferBy, Trunk};
+use zongji::server::trunks::{TransferBy, Trunk};
 use zongji::sip::*;
 
 const OTHER: (&str, &str) = ("8002", "secret-8002");
@@ -295,51 +295,41 @@ async fn a_call_with_no_hop_left_or_back_from_a_loop_is_refused() {
 /// nothing, and hangs up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seat_hears_that_its_transfer_worked_when_the_trunk_took_the_caller_over_without_a_word() {
-    let carrier = tokio::net::UdpSocket::bind("127.0.0.2:0").await.unwrap();
-    let at = carrier.local_addr().unwrap();
+    let mut carrier = Far::at([127, 0, 0, 2], ([127, 0, 0, 1], 9).into()).await;
+    let at = carrier.address();
     let running = common::start(|s| {
         let (user, password) = (OTHER.0.into(), OTHER.1.into());
         let phone = Some("01012345678".into());
         s.seats.push(Seat { user, password, queues: vec!["vip".into()], skills: vec![], phone });
-        let allow = vec!["010".into()];
-        s.outbound = vec![Rule { role: Role::Flow, allow, deny: vec![], at_once: 1, per_hour: 100 }];
-        s.trunks = vec![Trunk {
-            name: "carrier".into(),
-            servers: vec![Server { address: format!("sip:{at}"), priority: 0, weight: 1 }],
-            options_s: 0,
-            transfer: TransferBy::Refer,
-            ..Trunk::default()
-        }];
+        s.outbound = may_call_out(Role::Flow, 1);
+        s.trunks = vec![Trunk { transfer: TransferBy::Refer, shows: None, ..trunk("carrier", at) }];
     })
     .await;
+    carrier.c.to = running.sip;
     let mut watch = common::Watch::of(&running);
-    let mut a = Desk::new(running.sip, SEAT).await;
-    let c = Client { socket: carrier, to: running.sip };
-    c.send(&c.request("INVITE", "400", "untold", 1, "", "", OFFER)).await;
-    let tag = tag_of(&c.final_answer().await);
-    c.send(&c.request("ACK", "400", "untold", 1, &tag, "", "")).await;
+    let mut a = Far::registered(running.sip, SEAT).await;
+    carrier.c.send(&carrier.c.request("INVITE", "400", "untold", 1, "", "", OFFER)).await;
+    let tag = tag_of(&carrier.answered("INVITE", 1).await);
+    carrier.c.send(&carrier.c.request("ACK", "400", "untold", 1, &tag, "", "")).await;
     watch.until("greeted", |e| matches!(e, CallEvent::PromptStarted { .. })).await;
     let key = "Signal=4\r\nDuration=100\r\n";
-    let info = c.request("INFO", "400", "untold", 2, &tag, "Content-Type: application/dtmf-relay\r\n", "");
-    c.send(&(info.replace("Content-Length: 0", &format!("Content-Length: {}", key.len())) + key)).await;
-    a.answer().await;
+    let info = carrier.c.request("INFO", "400", "untold", 2, &tag, "Content-Type: application/dtmf-relay\r\n", "");
+    carrier.c.send(&(info.replace("Content-Length: 0", &format!("Content-Length: {}", key.len())) + key)).await;
+    a.take_call().await;
     watch.until("bridged", |e| matches!(e, CallEvent::Transfer { stage: TransferStage::Bridged, .. })).await;
-    let taken = a.ask_proved("REFER", 10, &format!("Refer-To: <sip:8002@{}>\r\n", running.sip)).await;
+    let taken = ask_proved(&a, SEAT, "REFER", 10, &format!("Refer-To: <sip:8002@{}>\r\n", running.sip)).await;
     assert!(taken.starts_with("SIP/2.0 202"), "{taken}");
     let trying = a.asked().await;
-    a.reply(&trying, "200 OK", "").await;
-    let refer = c.request_heard().await;
-    assert!(refer.starts_with("REFER "), "{refer}");
-    let kept = ["Via", "From", "To", "Call-ID", "CSeq"].map(|n| format!("{n}: {}\r\n", header(&refer, n))).concat();
-    c.send(&format!("SIP/2.0 202 Accepted\r\n{kept}Content-Length: 0\r\n\r\n")).await;
-    assert!(c.hears_nothing(100).await, "it is given time to work");
-    c.send(&c.request("BYE", "400", "untold", 3, &tag, "", "")).await;
+    a.reply(&trying, "200 OK").await;
+    let refer = carrier.asked_to("REFER").await;
+    carrier.reply(&refer, "202 Accepted").await;
+    assert!(carrier.is_not_asked_to(&["BYE", "INVITE"], 100).await, "it is given time to work");
+    carrier.c.send(&carrier.c.request("BYE", "400", "untold", 3, &tag, "", "")).await;
     let last = a.asked().await;
     assert!(last.ends_with("SIP/2.0 200 OK\r\n"), "{last}");
-    a.reply(&last, "200 OK", "").await;
-    let bye = a.asked().await;
-    assert!(bye.starts_with("BYE "), "{bye}");
-    a.reply(&bye, "200 OK", "").await;
+    a.reply(&last, "200 OK").await;
+    let bye = a.asked_to("BYE").await;
+    a.reply(&bye, "200 OK").await;
     running.settle().await;
 }
 
@@ -347,27 +337,26 @@ async fn a_seat_hears_that_its_transfer_worked_when_the_trunk_took_the_caller_ov
 /// outside, and the colleague's caps are not charged for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_telephone_outside_whose_call_was_picked_up_is_called_again_under_a_cap_of_one() {
-    let socket = tokio::net::UdpSocket::bind("127.0.0.2:0").await.unwrap();
-    let at = socket.local_addr().unwrap();
+    let mut far = Far::at([127, 0, 0, 2], ([127, 0, 0, 1], 9).into()).await;
+    let at = far.address();
     let running = common::start(|s| {
         s.seats[0].phone = Some("01012345678".into());
         let (user, password) = (OTHER.0.into(), OTHER.1.into());
         s.seats.push(Seat { user, password, queues: vec!["vip".into()], skills: vec![], phone: None });
-        let allow = vec!["010".into()];
-        s.outbound = vec![Rule { role: Role::Flow, allow, deny: vec![], at_once: 1, per_hour: 100 }];
-        let servers = vec![Server { address: format!("sip:{at}"), priority: 0, weight: 1 }];
-        s.trunks = vec![Trunk { name: "carrier".into(), servers, options_s: 0, max_out: 1, ..Trunk::default() }];
+        s.outbound = may_call_out(Role::Flow, 1);
+        s.trunks = vec![Trunk { max_out: 1, ..trunk("carrier", at) }];
     })
     .await;
     let to = running.sip;
     let mut watch = common::Watch::of(&running);
-    let mut far = Desk { c: Client { socket, to }, user: ("far", ""), invite: String::new() };
+    far.c.to = to;
     for round in 0..2 {
         let (enough, calling) = caller(&running).await;
-        far.answer().await;
+        far.take_call().await;
         watch.until("bridged", |e| matches!(e, CallEvent::Transfer { stage: TransferStage::Bridged, .. })).await;
         let hotline_tag = header(&far.invite, "From").split(";tag=").nth(1).unwrap();
-        let replaces = format!("Replaces: {};to-tag={hotline_tag};from-tag=dfar\r\n", header(&far.invite, "Call-ID"));
+        let replaces =
+            format!("Replaces: {};to-tag={hotline_tag};from-tag={}\r\n", header(&far.invite, "Call-ID"), far.tag());
         let b = Client::new(to).await;
         let (me, id) = (b.socket.local_addr().unwrap(), format!("pickup{round}"));
         let invite = |cseq: u32, proof: &str| {
@@ -380,9 +369,8 @@ async fn a_telephone_outside_whose_call_was_picked_up_is_called_again_under_a_ca
         let ok = b.final_answer().await;
         assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
         b.send(&b.request("ACK", "8001", &id, 2, &tag_of(&ok), "", "")).await;
-        let bye = far.asked().await;
-        assert!(bye.starts_with("BYE "), "{bye}");
-        far.reply(&bye, "200 OK", "").await;
+        let bye = far.asked_to("BYE").await;
+        far.reply(&bye, "200 OK").await;
         enough.cancel();
         assert!(b.request_heard().await.starts_with("BYE "), "the caller's hang-up ends it");
         calling.await.unwrap();
