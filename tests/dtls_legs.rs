@@ -3,6 +3,7 @@
 use crate::common::wire::Caller;
 use crate::common::{self, ONE_ORDER};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::net::UdpSocket;
 use zongji::server::stun;
 
@@ -42,11 +43,18 @@ async fn a_browser_that_calls_is_answered_with_the_address_a_stun_server_saw() {
     let server = stun_server(([203, 0, 113, 5], 6000).into()).await;
     let running = common::start(|settings| settings.stun = Some(server.to_string())).await;
     let mut caller = Caller::new(running.sip, ONE_ORDER).await;
-    caller.described = Some(browsers_offer("Abcd"));
+    let elsewhere = UdpSocket::bind("127.0.0.3:0").await.expect("loopback has many addresses");
+    let port = elsewhere.local_addr().expect("its address").port();
+    let candidate = format!("a=candidate:1 1 UDP 2113937151 127.0.0.3 {port} typ host\r\n");
+    caller.described = Some(browsers_offer("Abcd") + &candidate);
     caller.invite("sendrecv").await;
     let answer = caller.expect("INVITE", 200).await;
     assert!(answer.contains(" 203.0.113.5 6000 typ srflx raddr 127.0.0.1 rport "), "{answer}");
     caller.ack().await;
+    // It is checked once the ACK is there, and no sooner.
+    let mut datagram = [0; 1500];
+    let checked = elsewhere.recv_from(&mut datagram);
+    let _a_check = tokio::time::timeout(Duration::from_secs(10), checked).await.expect("a check").expect("it is read");
     // It changed its network.
     caller.described = Some(browsers_offer("Efgh"));
     let answer = caller.change("sendrecv").await;
@@ -94,7 +102,7 @@ async fn a_phone_without_rtcp_mux_is_refused_in_words_an_administrator_can_act_o
     caller.invite("sendrecv").await;
     caller.expect("INVITE", 488).await;
     caller.ack_refusal().await;
-    let _late = running.hotline.flush(std::time::Duration::from_secs(5)).await;
+    let _late = running.hotline.flush(Duration::from_secs(5)).await;
     let call = running.hotline.store().calls(1).await.unwrap().remove(0);
     assert_eq!(
         call.reason.as_deref(),
