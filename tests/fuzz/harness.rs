@@ -18,6 +18,8 @@ const AT_LEAST: u64 = 500;
 /// What one input may cost: CPU time of this thread, so that a busy machine counts for nothing. A datagram that costs more
 /// is one to stop us with.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// The same of a file that an administrator wrote: nobody stops us with it.
+const PATIENCE_WITH_FILES: Duration = Duration::from_secs(10);
 /// Numbers that break sums and lengths.
 const SHARP: [u32; 12] = [0, 1, 2, 4, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFF];
 
@@ -61,6 +63,12 @@ pub(crate) fn fuzz(target: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], check: im
     fuzz_living(target, seeds, words, 1, || move |bytes: &[u8]| check(bytes));
 }
 
+/// The same of a file that an administrator wrote.
+pub(crate) fn fuzz_file(target: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], check: impl Fn(&[u8]) -> u64) {
+    let check = &check;
+    fuzz_with((target, PATIENCE_WITH_FILES), seeds, words, 1, || move |bytes: &[u8]| check(bytes));
+}
+
 /// The same of a subject that remembers: `make` gives a check with a new one, always alike, and each gets so many inputs.
 pub(crate) fn fuzz_living<C: FnMut(&[u8]) -> u64>(
     target: &str,
@@ -69,15 +77,25 @@ pub(crate) fn fuzz_living<C: FnMut(&[u8]) -> u64>(
     life: usize,
     make: impl Fn() -> C,
 ) {
+    fuzz_with((target, PATIENCE), seeds, words, life, make);
+}
+
+fn fuzz_with<C: FnMut(&[u8]) -> u64>(
+    (target, patience): (&str, Duration),
+    seeds: Vec<Vec<u8>>,
+    words: &[&[u8]],
+    life: usize,
+    make: impl Fn() -> C,
+) {
     assert!(!seeds.is_empty(), "{target} has no seeds");
     let mut kept = seeds;
-    let mut trial = Trial { target, make: &make, life, subject: None, since: Vec::new() };
+    let mut trial = Trial { target, patience, make: &make, life, subject: None, since: Vec::new() };
     let mut ways = HashSet::new();
     for input in &kept {
         ways.insert(trial.of(input));
     }
     for inputs in saved(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz").join(target)) {
-        let mut trial = Trial { target, make: &make, life: inputs.len(), subject: None, since: Vec::new() };
+        let mut trial = Trial { target, patience, make: &make, life: inputs.len(), subject: None, since: Vec::new() };
         ways.extend(inputs.iter().map(|input| trial.of(input)));
         kept.extend(inputs);
     }
@@ -103,6 +121,7 @@ pub(crate) fn fuzz_living<C: FnMut(&[u8]) -> u64>(
 /// A subject, and what it got since it was new.
 struct Trial<'a, C, M> {
     target: &'a str,
+    patience: Duration,
     make: &'a M,
     life: usize,
     subject: Option<C>,
@@ -121,7 +140,7 @@ impl<C: FnMut(&[u8]) -> u64, M: Fn() -> C> Trial<'_, C, M> {
         let outcome = catch_unwind(AssertUnwindSafe(|| check(input)));
         let cost = cpu().saturating_sub(before);
         match outcome {
-            Ok(way) if cost <= PATIENCE => way,
+            Ok(way) if cost <= self.patience => way,
             Ok(_) => report(self.target, &self.since, &format!("it cost {cost:?} of CPU")),
             Err(_) => report(self.target, &self.smallest(), "it failed as said above"),
         }
