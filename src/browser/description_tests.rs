@@ -1,9 +1,9 @@
 //! Descriptions of a browser (Chromium's, shortened) and ours.
 
-use super::super::identity::tests::identity;
+use super::super::identity::tests::{self, identity};
 use super::super::is_over_dtls;
 use super::*;
-use crate::sdp::{Codec, Direction};
+use crate::sdp::Codec;
 
 const OFFER: &str = "v=0\r\no=- 46 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=msid-semantic: WMS\r\n\
 m=audio 9 UDP/TLS/RTP/SAVPF 111 0 8 110 126\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n\
@@ -17,18 +17,8 @@ a=rtpmap:126 telephone-event/8000\r\n\
 m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\na=rtpmap:96 VP8/90000\r\n";
 
 fn caps() -> Capabilities {
-    Capabilities {
-        addr: [10, 0, 0, 1].into(),
-        port: 4000,
-        rtcp_port: 4001,
-        codecs: vec![Codec::Pcma, Codec::Pcmu],
-        telephone_event: true,
-        dtx: false,
-        direction: Direction::SendRecv,
-        session_id: 1,
-        session_version: 1,
-        srtp: sdp::Srtp::off(),
-    }
+    let codecs = vec![Codec::Pcma, Codec::Pcmu];
+    Capabilities { codecs, ..tests::caps("10.0.0.1:4000".parse().unwrap()) }
 }
 
 fn side() -> Negotiator {

@@ -2,13 +2,13 @@
 //! password, or has not the key of the certificate.
 
 use super::description::{Agreed, Negotiator};
-use super::identity::tests::identity;
+use super::identity::tests::{caps, identity};
 use super::stun::{Check, Kind, Role, Stun, role_conflict, success};
 use super::transport::Transport;
 use super::{Arrived, TransportStats};
 use crate::clock::Mono;
 use crate::fuzz::harness::{fuzz, fuzz_living};
-use crate::sdp::{self, Capabilities, Codec, Direction};
+use crate::sdp;
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -47,21 +47,6 @@ fn fuzz_stun_of_ice() {
 const LONGEST: usize = 1200;
 /// Most that one datagram may make an end say: a flight with a certificate, and what waited.
 const MOST: usize = 16;
-
-fn caps(at: SocketAddr) -> Capabilities {
-    Capabilities {
-        addr: at.ip(),
-        port: at.port(),
-        rtcp_port: at.port() + 1,
-        codecs: vec![Codec::Pcma],
-        telephone_event: true,
-        dtx: false,
-        direction: Direction::SendRecv,
-        session_id: 1,
-        session_version: 1,
-        srtp: sdp::Srtp::off(),
-    }
-}
 
 /// What two ends that do no ICE have agreed on; the first says hello.
 fn agreed(places: [SocketAddr; 2]) -> [Agreed; 2] {

@@ -90,6 +90,24 @@ pub(super) fn fingerprint_of(crypto: &dyn RTCCryptoProvider, der: &[u8]) -> Opti
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::sdp::{Capabilities, Codec, Direction, Srtp};
+    use std::net::SocketAddr;
+
+    /// What an end at this address can do.
+    pub(in crate::browser) fn caps(at: SocketAddr) -> Capabilities {
+        Capabilities {
+            addr: at.ip(),
+            port: at.port(),
+            rtcp_port: at.port() + 1,
+            codecs: vec![Codec::Pcma],
+            telephone_event: true,
+            dtx: false,
+            direction: Direction::SendRecv,
+            session_id: 1,
+            session_version: 1,
+            srtp: Srtp::off(),
+        }
+    }
 
     /// An identity whose clocks agree that it is second 100.
     #[allow(clippy::disallowed_methods)] // the library counts in this clock; what is measured is only differences

@@ -1,9 +1,9 @@
 //! Two whole transports on a pretended network, in virtual time: one answers, the other offers.
 
 use super::super::description::Negotiator;
-use super::super::identity::tests::identity;
+use super::super::identity::tests::{caps, identity};
 use super::*;
-use crate::sdp::{self, Capabilities, Codec, Direction};
+use crate::sdp;
 use std::time::Duration;
 
 const A: &str = "192.0.2.1:4000";
@@ -11,21 +11,6 @@ const B: &str = "198.51.100.2:5000";
 
 fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
-}
-
-fn caps(addr: SocketAddr) -> Capabilities {
-    Capabilities {
-        addr: addr.ip(),
-        port: addr.port(),
-        rtcp_port: addr.port() + 1,
-        codecs: vec![Codec::Pcma],
-        telephone_event: true,
-        dtx: false,
-        direction: Direction::SendRecv,
-        session_id: 1,
-        session_version: 1,
-        srtp: sdp::Srtp::off(),
-    }
 }
 
 fn without_ice(offer: sdp::Session) -> sdp::Session {
