@@ -96,7 +96,7 @@ pub fn read(datagram: &[u8]) -> Option<Seen> {
         retry_after: wire.get("retry-after").and_then(|r| r.split([' ', ';', '(']).next()?.parse().ok()),
         sdp,
         to: wire.get("to")?.to_owned(),
-        routes: wire.all("record-route").filter_map(|r| split_outside(r, ',')).flatten().map(str::to_owned).collect(),
+        routes: wire.all("record-route").filter_map(|r| split_outside(r, b',')).flatten().map(str::to_owned).collect(),
         challenge: challenge("www-authenticate", 401).or_else(|| challenge("proxy-authenticate", 407)),
     })))
 }

@@ -5,7 +5,7 @@ use super::gate::{lock, retry_after};
 use super::hub::{Entry, Hub, Invite, Reply};
 use super::identity::Identity;
 use super::transport::Transport;
-use super::wire::NameAddr;
+use super::wire::{NameAddr, tag_of};
 use super::{inside, refer, sanity, timed, uri};
 use rsipstack::dialog::dialog::{Dialog, DialogState, DialogStateReceiver, TerminatedReason};
 use rsipstack::dialog::invite_dialog::InviteDialog;
@@ -58,14 +58,14 @@ pub(super) async fn serve(hub: Arc<Hub>, mut incoming: TransactionReceiver) {
 }
 
 fn has_tag(request: &Request) -> bool {
-    matches!(request.to_header().map(|to| to.tag()), Ok(Ok(Some(_))))
+    request.to_header().is_ok_and(|to| tag_of(to.value()).is_some())
 }
 
 /// A call that comes in and was let in by the gate.
 async fn new_call(hub: Arc<Hub>, mut tx: Transaction) {
     let ids = (|| {
         let call_id = tx.original.call_id_header().ok()?.value().to_string();
-        let tag = tx.original.from_header().ok()?.tag().ok()??.value().to_string();
+        let tag = tag_of(tx.original.from_header().ok()?.value())?.to_string();
         Some((call_id, tag, tx.original.cseq_header().ok()?.seq().ok()?))
     })();
     let Some((call_id, tag, number)) = ids else {

@@ -144,7 +144,7 @@ fn fields(header: &str) -> Option<HashMap<String, String>> {
         return None;
     }
     let mut out = HashMap::new();
-    for part in split_outside(rest, ',')? {
+    for part in split_outside(rest, b',')? {
         let (name, value) = part.split_once('=')?;
         let value = value.trim();
         let plain = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);

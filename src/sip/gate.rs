@@ -17,7 +17,7 @@ use super::session_timer::Asked;
 use super::settings::{Served, SipSettings};
 use super::trace::Tracer;
 use super::transport::Transport;
-use super::wire::{MAX_HEAD, NameAddr, Start, Wire, split_outside};
+use super::wire::{MAX_HEAD, NameAddr, Start, Wire, split_outside, tag_of};
 use crate::clock::Mono;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -296,12 +296,12 @@ impl Gate {
 
     /// A response with the number the library knows its request by, where that is another one.
     fn renumbered<'w>(&self, wire: &Wire<'w>, call_id: &str) -> Option<Wire<'w>> {
-        let (number, method) = cseq(wire).filter(|(_, method)| method != "PRACK")?;
-        let from = NameAddr::parse(wire.get("from")?)?;
-        let known = lock(&self.state).calls.in_the_library(call_id, from.tag()?, number)?;
+        let (number, method) = cseq(wire).filter(|(_, method)| *method != "PRACK")?;
+        let from = tag_of(wire.get("from")?)?;
+        let known = lock(&self.state).calls.in_the_library(call_id, from, number)?;
         let mut changed = wire.clone();
         let header = changed.headers.iter_mut().find(|(name, _)| name == "cseq")?;
-        header.1 = format!("{known} {method}");
+        header.1 = format!("{known} {method}").into();
         Some(changed)
     }
 
@@ -318,8 +318,7 @@ impl Gate {
     fn note_target(&self, canonical: &[u8], call_id: &str) -> Option<()> {
         let wire = Wire::parse(canonical).ok()?;
         let contact = NameAddr::parse(wire.get("contact")?)?;
-        let to = NameAddr::parse(wire.get("to")?)?;
-        lock(&self.state).calls.aim(call_id, to.tag()?, &contact.uri);
+        lock(&self.state).calls.aim(call_id, tag_of(wire.get("to")?)?, &contact.uri);
         Some(())
     }
 
@@ -415,7 +414,7 @@ fn realms(wire: &Wire) -> Vec<String> {
     let challenges = wire.all("www-authenticate").chain(wire.all("proxy-authenticate"));
     let realm = |c: &str| {
         let (_, fields) = c.split_once(' ')?;
-        split_outside(fields, ',')?.into_iter().find_map(|f| {
+        split_outside(fields, b',')?.into_iter().find_map(|f| {
             let (name, value) = f.split_once('=')?;
             name.trim().eq_ignore_ascii_case("realm").then(|| value.trim().trim_matches('"').to_string())
         })
@@ -434,7 +433,7 @@ pub(super) struct Ids {
 
 impl Ids {
     fn of(wire: &Wire) -> Option<Ids> {
-        let tag = |name| Some(NameAddr::parse(wire.get(name)?)?.tag().unwrap_or_default().to_string());
+        let tag = |name| Some(tag_of(wire.get(name)?).unwrap_or_default().to_string());
         let mut from_tag = tag("from")?;
         if from_tag.is_empty() {
             from_tag = super::reply::OLD_TAG.trim_start_matches(";tag=").to_string();

@@ -48,7 +48,7 @@ impl Identity {
 }
 
 fn values<'w>(wire: &'w Wire, name: &'static str) -> impl Iterator<Item = &'w str> {
-    wire.all(name).filter_map(|header| split_outside(header, ',')).flatten().map(str::trim)
+    wire.all(name).filter_map(|header| split_outside(header, b',')).flatten().map(str::trim)
 }
 
 /// User part of a SIP address, or the number of a `tel:` one.

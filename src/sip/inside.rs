@@ -9,8 +9,8 @@ use super::gate::retry_after;
 use super::hub::{Asked, Hub, Reply, Target, contact_of};
 use super::refused::RefusedFor;
 use super::uri::for_library;
+use super::wire::tag_of;
 use super::{refer, sanity, timed};
-use rsipstack::dialog::DialogId as LibraryId;
 use rsipstack::dialog::dialog::Dialog;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::{Header, HeadersExt, Method, Param, Request, StatusCode};
@@ -28,7 +28,7 @@ pub(super) const INBOX: usize = 32;
 pub(super) fn sort(hub: &Arc<Hub>, tx: Transaction) {
     let ids = |r: &Request| {
         let call_id = r.call_id_header().ok()?.value().to_string();
-        Some((call_id, r.to_header().ok()?.tag().ok()??.value().to_string()))
+        Some((call_id, tag_of(r.to_header().ok()?.value())?.to_string()))
     };
     let id = ids(&tx.original).and_then(|(call_id, tag)| hub.gate.calls(|c| c.find(&call_id, &tag)));
     let Some(inbox) = id.and_then(|id| hub.entry(id, |e| e.inbox.clone())) else { return unknown(hub, tx) };
@@ -80,10 +80,10 @@ fn spawn_refusal(hub: &Arc<Hub>, tx: Transaction, code: StatusCode, why: Option<
 
 /// Takes one request of a live dialog. `last` is the highest CSeq number so far.
 pub(super) async fn take(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, last: &mut u32, tx: Transaction) {
-    let state = dialog.state();
-    let early_out = dialog.role() == TransactionRole::Client && state.can_cancel();
-    let ours = LibraryId::try_from(&tx).is_ok_and(|i| i.remote_tag == dialog.id().remote_tag);
-    if !ours && !early_out {
+    let sender = tx.original.from_header().ok().and_then(|from| tag_of(from.value()));
+    let ours = sender.is_some_and(|tag| tag == dialog.id().remote_tag);
+    let early_out = || dialog.role() == TransactionRole::Client && dialog.state().can_cancel();
+    if !ours && !early_out() {
         return unknown(hub, tx); // another branch of a forked call
     }
     let number = tx.original.cseq_header().ok().and_then(|c| c.seq().ok()).unwrap_or_default();
@@ -116,7 +116,9 @@ pub(super) async fn answer(mut tx: Transaction, code: StatusCode, headers: Vec<H
 async fn bye(hub: Arc<Hub>, dialog: InviteDialog, tx: Transaction) {
     // It can overtake the library's own bookkeeping of the 200 it follows.
     for wait_ms in [0u64, 10, 40, 100] {
-        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        if wait_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
         let state = dialog.state();
         if state.is_terminated() {
             return answer(tx, StatusCode::OK, Vec::new()).await;

@@ -276,7 +276,7 @@ impl Registrar {
         let call_id = wire.get("call-id").unwrap_or_default().to_string();
         let mut asked = Vec::new();
         for header in wire.all("contact") {
-            for value in split_outside(header, ',').ok_or_else(|| bad("Bad Contact"))? {
+            for value in split_outside(header, b',').ok_or_else(|| bad("Bad Contact"))? {
                 asked.push(value.trim());
             }
         }

@@ -46,7 +46,7 @@ pub(super) fn stateless(wire: &Wire, source: SocketAddr, tag: &str, agent: &str,
     let clean = |v: &str| v.replace(['\r', '\n'], " ");
     let mut out = format!("SIP/2.0 {} {}\r\n", refusal.code, clean(&refusal.reason));
     // A request that passed more proxies than Max-Forwards lets it is no request: its answer must not grow with it.
-    let vias = wire.all("via").flat_map(|header| split_outside(header, ',').unwrap_or_else(|| vec![header]));
+    let vias = wire.all("via").flat_map(|header| split_outside(header, b',').unwrap_or_else(|| vec![header]));
     for (i, value) in vias.take(MOST_VIAS).enumerate() {
         let value = match Via::parse(value) {
             Some(via) if i == 0 => clean(&received(via, source).write()),
@@ -123,7 +123,7 @@ pub(super) fn canonical(wire: &Wire, source: SocketAddr, transport: Transport) -
         true => bindings(wire, &mut out)?,
         false => contact(wire, source, transport, routed, &mut out)?,
     }
-    for (name, value) in wire.headers.iter().filter(|(n, _)| PASSED.contains(&n.as_str())) {
+    for (name, value) in wire.headers.iter().filter(|(n, _)| PASSED.contains(&n.as_ref())) {
         if name == "record-route" && !routed {
             continue;
         }
@@ -191,14 +191,14 @@ fn is_routed(wire: &Wire, source: IpAddr) -> bool {
     let all = wire.all("record-route");
     let Some(header) = (if request { wire.get("record-route") } else { all.last() }) else { return false };
     let hop =
-        split_outside(header, ',').and_then(|all| NameAddr::parse(if request { all.first()? } else { all.last()? }));
+        split_outside(header, b',').and_then(|all| NameAddr::parse(if request { all.first()? } else { all.last()? }));
     hop.and_then(|h| SipUri::parse(&h.uri).ok()).is_some_and(|uri| reachable(&uri.host, source))
 }
 
 /// The registrations a registrar lists, ours among them: as they stand, each with its life (RFC 3261 section 10.2.4).
 fn bindings(wire: &Wire, out: &mut String) -> Option<()> {
     for header in wire.all("contact") {
-        for mut contact in split_outside(header, ',')?.into_iter().filter_map(NameAddr::parse) {
+        for mut contact in split_outside(header, b',')?.into_iter().filter_map(NameAddr::parse) {
             contact.display = None;
             contact.params.retain(|(name, _)| name == "expires");
             let _ = write!(out, "Contact: {}\r\n", contact.write());
@@ -209,7 +209,7 @@ fn bindings(wire: &Wire, out: &mut String) -> Option<()> {
 
 fn contact(wire: &Wire, source: SocketAddr, transport: Transport, routed: bool, out: &mut String) -> Option<()> {
     let first = match wire.get("contact") {
-        Some(header) => split_outside(header, ',')?.into_iter().next(),
+        Some(header) => split_outside(header, b',')?.into_iter().next(),
         None => None,
     };
     let given = first.and_then(NameAddr::parse);

@@ -84,12 +84,12 @@ pub(super) enum Verdict {
 }
 
 /// A CSeq header: number and method.
-pub(super) fn cseq(wire: &Wire) -> Option<(u32, String)> {
+pub(super) fn cseq<'w>(wire: &'w Wire) -> Option<(u32, &'w str)> {
     let mut parts = wire.get("cseq")?.split_whitespace();
     let (number, method) = (parts.next()?, parts.next()?);
     let digits = number.len() <= 12 && number.bytes().all(|b| b.is_ascii_digit());
     let number: u64 = number.parse().ok().filter(|_| digits)?;
-    (parts.next().is_none() && number <= 0x7fff_ffff).then(|| (number as u32, method.to_string()))
+    (parts.next().is_none() && number <= 0x7fff_ffff).then(|| (number as u32, method))
 }
 
 /// Judges a message.
@@ -196,7 +196,7 @@ fn contacts(wire: &Wire) -> Check {
         if header == "*" {
             continue;
         }
-        let values = split_outside(header, ',').ok_or_else(|| bad("Bad Contact"))?;
+        let values = split_outside(header, b',').ok_or_else(|| bad("Bad Contact"))?;
         for value in values {
             let contact = NameAddr::parse(value).ok_or_else(|| bad("Bad Contact"))?;
             let expires = contact.param("expires").map(|e| e.parse::<u32>());

@@ -9,6 +9,7 @@ use super::reliable::{Overdue, Received, Reliability, Sent, Way};
 use super::session_timer::{Asked, Session, Wants};
 use super::time::now;
 use super::uri::for_library;
+use super::wire::tag_of;
 use crate::clock::Mono;
 use rsipstack::dialog::dialog::DialogState;
 use rsipstack::dialog::invite_dialog::InviteDialog;
@@ -251,7 +252,7 @@ pub(super) fn provisional_came(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDial
 }
 
 fn to_tag(response: &Response) -> Option<String> {
-    Some(response.to_header().ok()?.tag().ok()??.value().to_string())
+    tag_of(response.to_header().ok()?.value()).map(String::from)
 }
 
 /// The PRACK of a response (RFC 3262 section 7.2). It belongs to the early dialog of the response's To-tag.

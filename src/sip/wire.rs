@@ -3,6 +3,8 @@
 //! Folded lines are joined, compact names written out, blanks around `:` removed: whatever looks at a
 //! message later looks at the same text, so no header can hide from one reader and show to another.
 
+use std::borrow::Cow;
+
 /// Longest header section, bytes.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 /// Most header lines of a message.
@@ -21,7 +23,7 @@ pub(super) enum Start {
 #[derive(Debug, Clone)]
 pub(super) struct Wire<'a> {
     pub start: Start,
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// What follows the empty line; Content-Length is not applied yet.
     pub rest: &'a [u8],
     /// Something in the head was no header at all, or had bytes headers cannot have.
@@ -61,28 +63,24 @@ impl<'a> Wire<'a> {
     /// Cuts `data` (one datagram, or one framed message of a stream).
     pub fn parse(data: &'a [u8]) -> Result<Wire<'a>, NotSip> {
         let end = head_end(data).filter(|e| *e <= MAX_HEAD).ok_or(NotSip::NoHead)?;
+        let rest = &data[end..];
+        if let Ok(head) = std::str::from_utf8(&data[..end - 4]) {
+            return Wire::cut(head, rest);
+        }
         let head = String::from_utf8_lossy(&data[..end - 4]);
+        let Wire { start, headers, .. } = Wire::cut(&head, rest)?;
+        let own = |(name, value): (Cow<'_, str>, Cow<'_, str>)| (name.into_owned().into(), value.into_owned().into());
+        let headers = headers.into_iter().map(own).collect();
+        Ok(Wire { start, headers, rest, broken: Some("Headers are not UTF-8") })
+    }
+
+    fn cut(head: &'a str, rest: &'a [u8]) -> Result<Wire<'a>, NotSip> {
         let mut lines = head.split("\r\n");
         let start = start_line(lines.next().unwrap_or_default())?;
-        let mut wire = Wire { start, headers: Vec::new(), rest: &data[end..], broken: None };
-        if std::str::from_utf8(&data[..end]).is_err() {
-            wire.broken = Some("Headers are not UTF-8");
-        }
+        let mut wire = Wire { start, headers: Vec::with_capacity(16), rest, broken: None };
         for line in lines {
             if line.starts_with([' ', '\t']) {
-                match wire.headers.last_mut() {
-                    Some((_, value)) => {
-                        let more = line.trim();
-                        if line.contains(['\r', '\n']) {
-                            wire.broken = Some("Bare line break in a header");
-                        }
-                        if !value.is_empty() && !more.is_empty() {
-                            value.push(' ');
-                        }
-                        value.push_str(more);
-                    }
-                    None => wire.broken = Some("Folded first header"),
-                }
+                wire.folded(line);
                 continue;
             }
             if wire.headers.len() >= MAX_HEADERS {
@@ -93,7 +91,23 @@ impl<'a> Wire<'a> {
         Ok(wire)
     }
 
-    fn header_line(&mut self, line: &str) {
+    /// A line that goes on with the header before it.
+    fn folded(&mut self, line: &str) {
+        let Some((_, value)) = self.headers.last_mut() else {
+            self.broken = Some("Folded first header");
+            return;
+        };
+        if line.contains(['\r', '\n']) {
+            self.broken = Some("Bare line break in a header");
+        }
+        let (value, more) = (value.to_mut(), line.trim());
+        if !value.is_empty() && !more.is_empty() {
+            value.push(' ');
+        }
+        value.push_str(more);
+    }
+
+    fn header_line(&mut self, line: &'a str) {
         let Some((name, value)) = line.split_once(':') else {
             self.broken = Some("Header without colon");
             return;
@@ -106,17 +120,17 @@ impl<'a> Wire<'a> {
         if value.contains(['\r', '\n']) {
             self.broken = Some("Bare line break in a header");
         }
-        self.headers.push((long_name(&name.to_ascii_lowercase()).to_string(), value.trim().to_string()));
+        self.headers.push((header_name(name), value.trim().into()));
     }
 
     /// First header of that (lower-case, long) name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_ref())
     }
 
     /// Every header of that name, in order.
     pub fn all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
-        self.headers.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.headers.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_ref())
     }
 
     /// The request's method, or the empty string.
@@ -163,9 +177,41 @@ pub(super) fn is_token_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b)
 }
 
+/// The lower-case long name of a header.
+fn header_name(name: &str) -> Cow<'_, str> {
+    if let Some(known) = COMMON.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+        return Cow::Borrowed(known);
+    }
+    let lower = name.to_ascii_lowercase();
+    match long_name(&lower) {
+        Some(long) => long.into(),
+        None => lower.into(),
+    }
+}
+
+/// What nearly every message has.
+const COMMON: [&str; 16] = [
+    "via",
+    "from",
+    "to",
+    "call-id",
+    "cseq",
+    "contact",
+    "max-forwards",
+    "content-type",
+    "content-length",
+    "allow",
+    "supported",
+    "user-agent",
+    "record-route",
+    "session-expires",
+    "min-se",
+    "server",
+];
+
 /// Compact form to long form (RFC 3261 section 7.3.3 and the registry).
-fn long_name(name: &str) -> &str {
-    match name {
+fn long_name(name: &str) -> Option<&'static str> {
+    let long = match name {
         "a" => "accept-contact",
         "b" => "referred-by",
         "c" => "content-type",
@@ -185,26 +231,28 @@ fn long_name(name: &str) -> &str {
         "v" => "via",
         "x" => "session-expires",
         "y" => "identity",
-        other => other,
-    }
+        _ => return None,
+    };
+    Some(long)
 }
 
 /// Splits at `sep` outside quotes and angle brackets; `None` when a quote or bracket stays open.
-pub(super) fn split_outside(text: &str, sep: char) -> Option<Vec<&str>> {
+pub(super) fn split_outside(text: &str, sep: u8) -> Option<Vec<&str>> {
     let (mut parts, mut from, mut quoted, mut escaped, mut angle) = (Vec::new(), 0, false, false, false);
-    for (i, c) in text.char_indices() {
+    // What is looked for is ASCII, and no byte of a longer character is.
+    for (i, b) in text.bytes().enumerate() {
         if escaped {
             escaped = false;
             continue;
         }
-        match c {
-            '\\' if quoted => escaped = true,
-            '"' if !angle => quoted = !quoted,
-            '<' if !quoted => angle = true,
-            '>' if !quoted => angle = false,
-            c if c == sep && !quoted && !angle => {
+        match b {
+            b'\\' if quoted => escaped = true,
+            b'"' if !angle => quoted = !quoted,
+            b'<' if !quoted => angle = true,
+            b'>' if !quoted => angle = false,
+            b if b == sep && !quoted && !angle => {
                 parts.push(&text[from..i]);
-                from = i + c.len_utf8();
+                from = i + 1;
             }
             _ => {}
         }
@@ -222,7 +270,7 @@ pub(super) type Params = Vec<(String, Option<String>)>;
 /// Reads `a;b = c;d="e"` (no leading `;`). Empty parameters are an error.
 pub(super) fn params(text: &str) -> Option<Params> {
     let mut out = Vec::new();
-    for part in split_outside(text, ';')? {
+    for part in split_outside(text, b';')? {
         let (name, value) = match part.split_once('=') {
             Some((n, v)) => (n.trim(), Some(v.trim().to_string())),
             None => (part.trim(), None),
@@ -260,31 +308,8 @@ pub(super) struct NameAddr {
 impl NameAddr {
     /// Strict reading of `"name" <uri>;params` or `uri;params` (RFC 3261 section 20.10).
     pub fn parse(text: &str) -> Option<NameAddr> {
-        let text = text.trim();
-        let (display, uri, rest) = match text.find('<') {
-            Some(_) => {
-                let (display, after) = display_name(text)?;
-                let inner = after.strip_prefix('<')?;
-                let (uri, rest) = inner.split_once('>')?;
-                (display, uri, rest.trim_start())
-            }
-            None => {
-                let cut = text.find(';').unwrap_or(text.len());
-                let uri = text[..cut].trim_end();
-                if uri.contains(['?', ',', '"']) {
-                    return None; // such a URI needs angle brackets
-                }
-                (None, uri, &text[cut..])
-            }
-        };
-        if uri.is_empty() || uri.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>')) {
-            return None;
-        }
-        let params = match rest.strip_prefix(';') {
-            Some(p) => params(p)?,
-            None if rest.is_empty() => Vec::new(),
-            None => return None,
-        };
+        let (display, uri, rest) = name_and_uri(text)?;
+        let params = if rest.is_empty() { Vec::new() } else { params(rest)? };
         Some(NameAddr { display, uri: uri.to_string(), params })
     }
 
@@ -305,6 +330,44 @@ impl NameAddr {
             None => String::new(),
         };
         format!("{display}<{}>{}", self.uri, write_params(&self.params))
+    }
+}
+
+/// The `tag` of a From or To value, read as [`NameAddr::parse`] does.
+pub(super) fn tag_of(text: &str) -> Option<&str> {
+    let (_, _, rest) = name_and_uri(text)?;
+    split_outside(rest, b';')?.into_iter().find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("tag").then_some(value.trim())
+    })
+}
+
+/// Display name, URI, and the parameters as they stand, without the first `;`.
+fn name_and_uri(text: &str) -> Option<(Option<String>, &str, &str)> {
+    let text = text.trim();
+    let (display, uri, rest) = match text.find('<') {
+        Some(_) => {
+            let (display, after) = display_name(text)?;
+            let inner = after.strip_prefix('<')?;
+            let (uri, rest) = inner.split_once('>')?;
+            (display, uri, rest.trim_start())
+        }
+        None => {
+            let cut = text.find(';').unwrap_or(text.len());
+            let uri = text[..cut].trim_end();
+            if uri.contains(['?', ',', '"']) {
+                return None; // such a URI needs angle brackets
+            }
+            (None, uri, &text[cut..])
+        }
+    };
+    if uri.is_empty() || uri.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>')) {
+        return None;
+    }
+    match rest.strip_prefix(';') {
+        Some("") => None,
+        Some(params) => Some((display, uri, params)),
+        None => rest.is_empty().then_some((display, uri, rest)),
     }
 }
 
@@ -372,7 +435,7 @@ impl Via {
     pub fn all(wire: &Wire) -> Option<Vec<Via>> {
         let mut out = Vec::new();
         for header in wire.all("via") {
-            for value in split_outside(header, ',')? {
+            for value in split_outside(header, b',')? {
                 out.push(Via::parse(value)?);
             }
         }
@@ -417,6 +480,22 @@ mod tests {
                 assert!(!seen, "byte {b} let the name through");
             }
         }
+    }
+
+    #[test]
+    fn a_tag_is_found_wherever_it_stands() {
+        for (text, tag) in [
+            ("<sip:a@b>;tag=1", Some("1")),
+            ("\"x;tag=9\" <sip:a@b;tag=8>;y=\">;tag=7\" ; TAG = 2", Some("2")),
+            ("sip:a@b;tag=3", Some("3")),
+            ("<sip:a@b;tag=8>", None),
+            ("<sip:a@b>;tag", None),
+        ] {
+            assert_eq!(tag_of(text), tag, "{text}");
+            assert_eq!(NameAddr::parse(text).unwrap().tag(), tag, "{text}");
+        }
+        assert_eq!(tag_of("<sip:a@b>;"), None);
+        assert!(NameAddr::parse("<sip:a@b>;").is_none());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crossbeam_channel::Sender;
 use rustix::fd::OwnedFd;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 /// What runs on a call's media.
@@ -180,6 +180,8 @@ pub enum ShardReport {
 pub struct ShardHandle {
     pub(super) commands: Sender<ShardCommand>,
     pub(super) wake: Arc<OwnedFd>,
+    /// It is to be woken, and has not looked yet: waking it costs a system call.
+    pub(super) called: Arc<AtomicBool>,
     pub(super) load: Arc<AtomicUsize>,
     pub(super) counters: Arc<ShardCounters>,
 }
@@ -205,7 +207,8 @@ impl ShardHandle {
     pub(crate) fn with_room(room: usize) -> (ShardHandle, crossbeam_channel::Receiver<ShardCommand>) {
         let (commands, inbox) = crossbeam_channel::bounded(room);
         let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).expect("an eventfd");
-        (ShardHandle { commands, wake: Arc::new(wake), load: Arc::default(), counters: Arc::default() }, inbox)
+        let (called, load, counters) = Default::default();
+        (ShardHandle { commands, wake: Arc::new(wake), called, load, counters }, inbox)
     }
 
     /// Gives a command without waiting. False when the shard is gone or so far behind that its queue is full: what is
@@ -236,6 +239,9 @@ impl ShardHandle {
     }
 
     fn wake(&self) {
+        if self.called.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let _only_fails_when_full_and_then_it_is_awake = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
     }
 

@@ -43,7 +43,8 @@ const READ_ROUNDS: usize = 4;
 pub fn start(name: &str, settings: ShardSettings) -> std::io::Result<ShardHandle> {
     let (commands, inbox) = bounded(COMMANDS);
     let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-    let handle = ShardHandle { commands, wake, load: Arc::default(), counters: Arc::default() };
+    let (called, load, counters) = Default::default();
+    let handle = ShardHandle { commands, wake, called, load, counters };
     let me = handle.clone();
     let (built, outcome) = bounded(1);
     std::thread::Builder::new().name(name.into()).spawn(move || match Shard::new(me, inbox, settings) {
@@ -150,6 +151,8 @@ impl Shard {
                     }
                     WAKE => {
                         let _count = rustix::io::read(&*self.me.wake, &mut [0u8; 8]);
+                        // Before the queue is emptied: what comes after this wakes the thread anew.
+                        self.me.called.swap(false, Ordering::AcqRel);
                         self.commands();
                     }
                     socket => self.read(socket),

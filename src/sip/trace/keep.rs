@@ -8,7 +8,7 @@ use crate::pii::mask_number;
 use crate::sip::refused::RefusedFor;
 use crate::sip::uri::SipUri;
 use crate::sip::wire::{NameAddr, Start, Wire, glance};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Messages of one Call-ID; of more, the first ones and the last ones stay.
 const MESSAGES: usize = 200;
@@ -61,8 +61,6 @@ struct Group {
     ending: Option<(Ending, u64)>,
     written: bool,
     dirty: bool,
-    /// Not written, and not to be.
-    spared: bool,
 }
 
 impl Group {
@@ -100,7 +98,11 @@ pub(super) struct Keep {
     bytes: usize,
     strangers: usize,
     allowance: Allowance,
-    spared: u64,
+    /// Calls that were not written and are not to be, with the time of their end: a leg that comes too late is not the
+    /// beginning of another.
+    spared: HashSet<CallId>,
+    spared_at: VecDeque<(u64, CallId)>,
+    spared_ever: u64,
 }
 
 /// What became of a message.
@@ -119,13 +121,13 @@ impl Keep {
     pub fn for_traces(calls: usize) -> Keep {
         let per_s = (calls as u64 / KEPT_S).max(LEAST_PER_S);
         let allowance = Allowance { per_s, saved: per_s * 2_000_000, at: 0 };
-        let (legs, calls) = (HashMap::new(), HashMap::new());
-        Keep { legs, calls, bytes: 0, strangers: 0, allowance, spared: 0 }
+        let (legs, calls, spared) = Default::default();
+        Keep { legs, calls, bytes: 0, strangers: 0, allowance, spared, spared_at: VecDeque::new(), spared_ever: 0 }
     }
 
     /// Traces of ordinary calls that were not written.
     pub fn spared(&self) -> u64 {
-        self.spared
+        self.spared_ever
     }
 
     /// Notes a message. Only an INVITE begins something; all else belongs to what there is.
@@ -169,7 +171,7 @@ impl Keep {
 
     /// A Call-ID is a leg of a call.
     pub fn join(&mut self, call: CallId, call_id: String, role: Role, now: u64) {
-        if self.legs.len() >= LEGS && !self.legs.contains_key(&call_id) {
+        if self.spared.contains(&call) || self.legs.len() >= LEGS && !self.legs.contains_key(&call_id) {
             return;
         }
         // A leg that we call may be known before its first message.
@@ -195,38 +197,46 @@ impl Keep {
 
     /// What is to be written now; what is over for good is forgotten.
     pub fn due(&mut self, now: u64) -> Vec<Gathered> {
-        let (mut due, mut over, mut spared) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut due, mut over) = (Vec::new(), Vec::new());
         for (call, group) in &mut self.calls {
             let ended = group.ending.as_ref().map(|(_, at)| *at);
             let age = ended.map(|at| now.saturating_sub(at));
             let last = age.is_some_and(|a| a >= LATE) || now.saturating_sub(group.began) >= FORGOTTEN;
             // What comes after the first writing is added when it is over, or at the latest now.
             let late = group.dirty && (last || now.saturating_sub(group.last) >= SOON);
+            let mut spared = false;
             if age.is_some_and(|a| a >= SOON) && (!group.written || late) {
                 let first = !std::mem::replace(&mut group.written, true);
                 group.dirty = false;
-                if first && group.is_ordinary() && !self.allowance.take(now) {
-                    group.spared = true;
-                    self.spared += 1;
+                spared = first && group.is_ordinary() && !self.allowance.take(now);
+                match spared {
                     // Its room is for calls that somebody will ask about.
-                    spared.append(&mut group.legs);
-                } else if !group.spared {
-                    due.push(*call);
+                    true => self.spared_at.push_back((now, *call)),
+                    false => due.push(*call),
                 }
             }
-            if last {
+            if last || spared {
                 over.push(*call);
             }
         }
         let mut traces: Vec<Gathered> = due.iter().filter_map(|c| self.trace_of(*c)).collect();
-        spared.iter().for_each(|(_, leg)| self.forget(leg));
         for call in over {
             for (_, leg) in self.calls.remove(&call).map(|g| g.legs).unwrap_or_default() {
                 self.forget(&leg);
             }
         }
+        self.note_spared(now);
         traces.extend(self.strangers_due(now));
         traces
+    }
+
+    fn note_spared(&mut self, now: u64) {
+        for (_, call) in self.spared_at.iter().rev().take_while(|(at, _)| *at == now) {
+            self.spared_ever += u64::from(self.spared.insert(*call));
+        }
+        while let Some((_, call)) = self.spared_at.pop_front_if(|(at, _)| now.saturating_sub(*at) >= LATE) {
+            self.spared.remove(&call);
+        }
     }
 
     fn strangers_due(&mut self, now: u64) -> Vec<Gathered> {
@@ -256,7 +266,7 @@ impl Keep {
 
     /// Everything that is not on disk yet: the program ends.
     pub fn rest(&mut self) -> Vec<Gathered> {
-        let open = |g: &&Group| !g.spared && (!g.written || g.dirty);
+        let open = |g: &&Group| !g.written || g.dirty;
         let calls: Vec<CallId> = self.calls.iter().filter(|(_, g)| open(g)).map(|(c, _)| *c).collect();
         let mut traces: Vec<Gathered> = calls.into_iter().filter_map(|c| self.trace_of(c)).collect();
         let alone = self.legs.iter().filter(|(_, h)| h.call.is_none() && h.dirty);
@@ -455,6 +465,10 @@ mod tests {
             }
         }
         assert!(keep.legs.len() < 2000 && keep.spared() > 8000, "{} legs, {} spared", keep.legs.len(), keep.spared());
+        let known = keep.legs.len();
+        let spared = *keep.spared.iter().next().expect("one of thousands");
+        keep.join(spared, "too late".into(), Role::Seat, 20_000_000);
+        assert_eq!(keep.legs.len(), known, "a leg of a call that was spared is not waited for until tomorrow");
         ended(&mut keep, 10_001, 41);
         let due = keep.due(10_001 * 2000 + 1 + SOON);
         assert!(due.iter().any(|t| t.ending.cause == 41 && t.messages.len() == 1), "{}", due.len());

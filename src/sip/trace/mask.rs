@@ -152,7 +152,7 @@ fn credentials(value: &str) -> String {
 }
 
 fn fields(value: &str) -> String {
-    let Some(parts) = split_outside(value, ',') else { return HIDDEN.into() };
+    let Some(parts) = split_outside(value, b',') else { return HIDDEN.into() };
     let field = |part: &str| {
         let Some((name, value)) = part.split_once('=') else { return text(part) };
         let inner = value.trim().trim_matches('"');

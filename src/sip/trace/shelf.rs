@@ -2,7 +2,7 @@
 
 use super::file::{self, BadTrace};
 use super::{Trace, TraceSettings, masked_call_id};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -79,29 +79,24 @@ fn names(dir: &Path) -> std::io::Result<Vec<String>> {
     Ok(names.filter(|n| n.ends_with(ENDING)).collect())
 }
 
-/// Files of one kind, oldest first, with their sizes.
+/// Files of one kind with their sizes. Their names sort by age: a call's id begins with its time.
 #[derive(Debug, Default)]
 struct Row {
-    files: VecDeque<(String, u64)>,
+    files: BTreeMap<String, u64>,
     bytes: u64,
 }
 
 impl Row {
     fn put(&mut self, name: &str, size: u64) {
-        if let Some((_, old)) = self.files.iter_mut().rev().find(|(n, _)| n == name) {
-            self.bytes = self.bytes - *old + size;
-            *old = size;
-            return;
-        }
-        self.bytes += size;
-        self.files.push_back((name.to_string(), size));
+        let before = self.files.insert(name.to_string(), size).unwrap_or(0);
+        self.bytes = self.bytes - before + size;
     }
 
     fn too_many(&mut self, calls: usize, bytes: u64) -> Option<String> {
         if self.files.len() <= calls && self.bytes <= bytes {
             return None;
         }
-        let (name, size) = self.files.pop_front()?;
+        let (name, size) = self.files.pop_first()?;
         self.bytes -= size;
         Some(name)
     }
@@ -119,8 +114,7 @@ impl Filing {
     /// Makes the folder where it is missing, and counts what is in it.
     pub fn open(settings: TraceSettings) -> std::io::Result<Filing> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&settings.dir)?;
-        let mut names = names(&settings.dir)?;
-        names.sort();
+        let names = names(&settings.dir)?;
         let mut filing = Filing { settings, calls: Row::default(), refused: Row::default() };
         for name in names {
             let size = std::fs::metadata(filing.settings.dir.join(&name)).map_or(0, |m| m.len());
