@@ -1,39 +1,30 @@
 //! The agent: what the rest of the program sees of SIP.
 
 use super::alive;
+use super::asking::{ask, outcome};
+use super::compose::Content;
 use super::counters::{SipCounters, bump};
-use super::dialogs::{self, response_to, sdp_headers, text};
+use super::dialog::Stage;
 use super::event::{DialogId, EndWhy, ReinviteId, SipError, SipEvent};
 use super::gate::{Gate, lock};
-use super::hub::{Addresses, Asked, Hub, Ports};
-use super::mend::{Mend, Strays};
+use super::hub::{self, Addresses, Asked, Hub, Ports};
 use super::refer::ReferLimits;
-use super::refused::RefusedFor;
 use super::registrar::Contact;
 use super::settings::{Listeners, Served, SipSettings};
 use super::sockets;
 use super::time::now;
 use super::tls::{self, Tls};
 use super::trace::{Ending, Role, TraceFigures, Tracer};
+use super::transactions::Transactions;
 use super::transport::Transport;
-use super::{inside, refer, stream, timed, udp, websocket};
+use super::{dial, inside, refer, stream, timed, udp, websocket};
 use crate::ids::CallId;
-use rsipstack::dialog::dialog::DialogState;
-use rsipstack::dialog::dialog_layer::DialogLayer;
-use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::{Header, Response, StatusCode};
-use rsipstack::transaction::endpoint::{EndpointBuilder, EndpointOption};
-use rsipstack::transport::TransportLayer;
-use rsipstack::transport::udp::UdpConnection;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-
-/// How often one looks whether a PRACK has come.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// A SIP user agent: UDP and TCP on one address, TLS and WebSocket on others. Cheap to clone; all clones are the same agent.
 #[derive(Clone)]
@@ -93,54 +84,30 @@ impl SipAgent {
             let dir = settings.trace.as_ref().map(|t| t.dir.clone()).unwrap_or_default();
             SipError::Trace(dir, e.to_string())
         })?;
-        let sends = Arc::new(udp::SendOnly(socket.clone(), tracer.clone()));
-        let udp = UdpConnection::from_socket(sends, Some(local), Some(token.clone()))
-            .await
-            .map_err(|e| SipError::Stack(e.to_string()))?;
-        let transport = TransportLayer::new(token.clone());
-        transport.add_transport(udp.clone().into());
         let addresses = Addresses { public: settings.public_host, local, bound, ports };
         tracer.bound(Transport::ALL.map(|t| addresses.bound_for(t)));
         let gate = Arc::new(Gate::new(settings, tracer, rand::random()));
         let settings = &gate.settings;
-        let t1 = settings.t1;
-        let option = EndpointOption {
-            t1,
-            t2: t1 * 8,
-            t4: t1 * 10,
-            t1x64: t1 * 64,
-            callid_suffix: Some("zongji".into()),
-            ..EndpointOption::default()
-        };
-        let endpoint = EndpointBuilder::new()
-            .with_user_agent(&settings.user_agent)
-            .with_cancel_token(token.clone())
-            .with_transport_layer(transport)
-            .with_option(option)
-            .with_inspector(Box::new(Mend(gate.clone(), addresses)))
-            .with_transport_inspector(Box::new(Strays(gate.clone())))
-            .build();
-        let incoming = endpoint.incoming_transactions().map_err(|e| SipError::Stack(e.to_string()))?;
         let (events, receiver) = mpsc::channel(settings.event_queue.max(1));
         let hub = Arc::new(Hub {
-            layer: Arc::new(DialogLayer::new(endpoint.inner.clone())),
-            endpoint: endpoint.inner,
+            transactions: Mutex::new(Transactions::new(settings.t1)),
             gate,
-            udp,
+            udp: socket.clone(),
             events,
+            waiting: Mutex::default(),
+            waits: Notify::new(),
             entries: Mutex::default(),
-            lingering: Mutex::default(),
+            due: Notify::new(),
             renewals: Mutex::default(),
-            streams: Mutex::default(),
+            flows: Mutex::default(),
             deaf: Mutex::default(),
             crowd: stream::Crowd::default(),
             tls,
             token,
             addresses,
         });
-        let library = hub.endpoint.clone();
-        tokio::spawn(async move { library.serve().await.ok() });
-        tokio::spawn(dialogs::serve(hub.clone(), incoming));
+        tokio::spawn(hub::keep_time(hub.clone()));
+        tokio::spawn(hub::bring(hub.clone()));
         tokio::spawn(alive::serve(hub.clone(), socket.clone()));
         tokio::spawn(udp::serve(hub.clone(), socket));
         let plain = |hub, stream, peer| stream::serve(hub, stream, peer, Transport::Tcp, None);
@@ -178,13 +145,17 @@ impl SipAgent {
     /// Waits for the PRACK of a 183 with our answer, which shows that the caller has read it. False where the caller does
     /// not do that, or did not within `limit`.
     pub async fn progress_acknowledged(&self, d: DialogId, limit: Duration) -> bool {
-        let end = tokio::time::Instant::now() + limit;
-        loop {
-            let known = self.hub.entry(d, |e| e.timed.progress_acknowledged().filter(|_| !e.over)).flatten();
-            match known {
-                Some(false) if tokio::time::Instant::now() < end => tokio::time::sleep(LOOK).await,
-                known => return known == Some(true),
+        let (tell, told) = oneshot::channel();
+        let known = self.hub.entry(d, |e| {
+            let known = e.timed.progress_acknowledged().filter(|_| !e.over);
+            if known == Some(false) {
+                e.timed.acknowledged = Some(tell);
             }
+            known
+        });
+        match known.flatten() {
+            Some(false) => matches!(tokio::time::timeout(limit, told).await, Ok(Ok(()))),
+            known => known == Some(true),
         }
     }
 
@@ -195,42 +166,27 @@ impl SipAgent {
 
     /// Refuses the call with a code of 300-699 (others become 480); `retry_after` in seconds.
     pub async fn reject(&self, d: DialogId, code: u16, retry_after: Option<u32>) {
-        self.count_refusal(d, code);
-        self.refuse(d, code, retry_after, EndWhy::Rejected).await;
-    }
-
-    fn count_refusal(&self, d: DialogId, code: u16) {
-        let Some(dialog) = unanswered(&self.hub, d) else { return };
-        let source = dialogs::origin(&dialog.initial_request()).map(|(_, at)| at.ip());
-        if let (Some(why), Some(source)) = (RefusedFor::of_status(code), source) {
-            self.hub.gate.counters.refused.note(why, source, "INVITE", now());
+        if unanswered(&self.hub, d)
+            && let Some(source) = self.hub.entry(d, |e| e.dialog.hop.at.ip())
+        {
+            self.hub.count_refusal(code, None, source, "INVITE");
         }
-    }
-
-    async fn refuse(&self, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
-        refuse(&self.hub, d, code, retry_after, why).await;
+        refuse(&self.hub, d, code, retry_after, EndWhy::Rejected);
     }
 
     /// Ends a call in whatever state it is: BYE, CANCEL, or 487 to an INVITE not answered yet. The call counts
     /// as over at once.
     pub async fn hangup(&self, d: DialogId) {
-        if unanswered(&self.hub, d).is_some() {
-            self.refuse(d, 487, None, EndWhy::HungUp).await;
-            return;
+        if unanswered(&self.hub, d) {
+            return refuse(&self.hub, d, 487, None, EndWhy::HungUp);
         }
-        let Some(dialog) = self.hub.entry(d, |e| (!e.over).then(|| e.dialog.clone())).flatten() else { return };
-        self.hub.finish(d, EndWhy::HungUp).await;
-        if matches!(dialog.state(), DialogState::Calling(_) | DialogState::Trying(_) | DialogState::Early(..)) {
-            return timed::cancel(&self.hub, d, &dialog);
+        let state = self.hub.entry(d, |e| (!e.over).then_some((e.dialog.placed, e.dialog.stage)));
+        let Some(Some((placed, stage))) = state else { return };
+        self.hub.finish(d, EndWhy::HungUp);
+        match placed && stage < Stage::Confirmed {
+            true => dial::cancel(&self.hub, d),
+            false => inside::say_goodbye(&self.hub, d),
         }
-        let hub = self.hub.clone();
-        // The BYE takes a round trip, or 64*T1 if the other side is gone: nobody waits for that.
-        tokio::spawn(async move {
-            if let Err(error) = dialog.hangup().await {
-                tracing::debug!(%error, "hang-up failed");
-            }
-            hub.forget(d);
-        });
     }
 
     /// Sends a re-INVITE with a new offer; returns the answer.
@@ -238,46 +194,37 @@ impl SipAgent {
     /// When both sides ask at once (491) it waits a random time and asks again (RFC 3261 section 14.1), three times
     /// in all.
     pub async fn reinvite(&self, d: DialogId, sdp: String) -> Result<String, SipError> {
-        let response = timed::offer(&self.hub, d, sdp).await?;
-        text(&response.body).ok_or(SipError::Refused(488))
+        timed::offer(&self.hub, d, sdp).await?.text().ok_or(SipError::Refused(488))
     }
 
     /// Answers a re-INVITE of the other side: with a session description, or a code (488 ...).
     pub async fn answer_reinvite(&self, d: DialogId, request: ReinviteId, answer: Result<String, u16>) {
-        let asked = self.hub.entry(d, |e| e.asked.remove(&request.0).map(|a| (a, e.dialog.clone()))).flatten();
-        let Some((Asked { reply, target, timer, source }, dialog)) = asked else { return };
+        let Some(asked) = self.hub.entry(d, |e| e.asked.remove(&request.0)).flatten() else { return };
         match answer {
-            Ok(sdp) => {
-                inside::retarget(&dialog, target);
-                let mut headers = sdp_headers();
-                headers.extend(timed::agree(&self.hub, d, &timer));
-                self.hub.entry(d, |e| e.timed.describe(Some(sdp.clone()), None));
-                reply.respond(StatusCode::OK, headers, Some(sdp.into_bytes()), &dialog).await;
-            }
-            Err(code) => {
-                let code = if (300..700).contains(&code) { code } else { 488 };
-                self.hub.count_refusal(code, None, source, "re-INVITE");
-                reply.respond(StatusCode::from(code), Vec::new(), None, &dialog).await;
-            }
+            Ok(sdp) => inside::agree(&self.hub, d, asked, sdp),
+            Err(code) => self.decline(&asked, if (300..700).contains(&code) { code } else { 488 }, "re-INVITE"),
         }
+    }
+
+    fn decline(&self, asked: &Asked, code: u16, method: &str) {
+        self.hub.count_refusal(code, None, asked.source, method);
+        self.hub.respond(&asked.key, code, &Content::default());
     }
 
     /// Answers a REFER: 202, and news of it as NOTIFY (`refer_progress`), or a code that refuses it.
     pub async fn answer_refer(&self, d: DialogId, request: ReinviteId, answer: Result<(), u16>) {
-        let asked = self.hub.entry(d, |e| e.asked.remove(&request.0).map(|a| (a, e.dialog.clone()))).flatten();
-        let Some((asked, dialog)) = asked else { return };
+        let asked = self.hub.entry(d, |e| e.asked.remove(&request.0).map(|a| (a, e.dialog.contact.clone())));
+        let Some((asked, contact)) = asked.flatten() else { return };
         match answer {
             Ok(()) => {
-                asked.reply.respond(StatusCode::Accepted, Vec::new(), None, &dialog).await;
+                self.hub.respond(&asked.key, 202, &Content::default().with("Contact", contact));
                 tokio::spawn(refer::tell(self.hub.clone(), d, 100));
             }
             Err(code) => {
                 if code == 403 {
                     bump(&self.hub.gate.counters.not_allowed);
                 }
-                let code = if (300..700).contains(&code) { code } else { 403 };
-                self.hub.count_refusal(code, None, asked.source, "REFER");
-                asked.reply.respond(StatusCode::from(code), Vec::new(), None, &dialog).await;
+                self.decline(&asked, if (300..700).contains(&code) { code } else { 403 }, "REFER");
             }
         }
     }
@@ -318,11 +265,10 @@ impl SipAgent {
 
     /// Sends a key as SIP INFO (`application/dtmf-relay`).
     pub async fn info_dtmf(&self, d: DialogId, key: char) -> Result<(), SipError> {
-        let dialog = self.hub.entry(d, |e| (!e.over).then(|| e.dialog.clone())).flatten().ok_or(SipError::Gone)?;
-        let headers = vec![Header::ContentType("application/dtmf-relay".into())];
-        let body = format!("Signal={key}\r\nDuration=160\r\n").into_bytes();
-        let limit = self.hub.gate.settings.t1 * 70;
-        outcome(tokio::time::timeout(limit, dialog.info(Some(headers), Some(body))).await).map(|_| ())
+        self.hub.entry(d, |e| (!e.over).then_some(())).flatten().ok_or(SipError::Gone)?;
+        let body = format!("Signal={key}\r\nDuration=160\r\n");
+        let content = Content::default().body("application/dtmf-relay", body);
+        outcome(ask(&self.hub, d, "INFO", content).await).map(|_| ())
     }
 
     /// Where a registered user can be called; empty when nowhere.
@@ -337,11 +283,10 @@ impl SipAgent {
 
     /// Counters and gauges.
     pub fn counters(&self) -> SipCounters {
-        let stats = self.hub.endpoint.get_stats();
         SipCounters {
             calls: self.hub.gate.calls(|c| c.active()) as u64,
-            dialogs: self.hub.layer.len().max(lock(&self.hub.entries).len()) as u64,
-            transactions: stats.running_transactions as u64,
+            dialogs: lock(&self.hub.entries).len() as u64,
+            transactions: lock(&self.hub.transactions).under_way() as u64,
             ..self.hub.gate.counters.snapshot()
         }
     }
@@ -407,43 +352,29 @@ impl SipAgent {
     }
 }
 
-/// A live incoming dialog that has no final response yet.
-pub(super) fn unanswered(hub: &Hub, d: DialogId) -> Option<InviteDialog> {
-    hub.entry(d, |e| (e.invite.is_some() && !e.answered && !e.over).then(|| e.dialog.clone())).flatten()
+/// Whether this is a live call that came in and has no final response yet.
+pub(super) fn unanswered(hub: &Hub, d: DialogId) -> bool {
+    hub.entry(d, |e| e.invite.is_some() && !e.answered && !e.over) == Some(true)
 }
 
 /// Refuses a call that came in.
-pub(super) async fn refuse(hub: &Hub, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
-    let Some(dialog) = unanswered(hub, d) else { return };
-    let code = StatusCode::from(if (300..700).contains(&code) { code } else { 480 });
-    let wait = retry_after.map(|s| Header::RetryAfter(s.to_string().into()));
+pub(super) fn refuse(hub: &Hub, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
+    if !unanswered(hub, d) {
+        return;
+    }
+    let code = if (300..700).contains(&code) { code } else { 480 };
+    let content = match retry_after {
+        Some(seconds) => Content::default().with("Retry-After", seconds.to_string()),
+        None => Content::default(),
+    };
     let invite = hub.entry(d, |e| {
         e.answered = true;
         e.timed.stop();
         e.invite.clone()
     });
-    let response = response_to(hub, &dialog, code.clone(), wait.into_iter().collect());
-    hub.finish(d, why).await;
-    if let (Some(Some(invite)), Some(response)) = (invite, response) {
-        invite.respond(response);
-    }
-    // Brings the library's dialog to its end; the response it sends itself comes second and is dropped. An
-    // ACK that was quicker than this makes it believe in a call, so it is taken off the list either way.
-    dialog.reject(Some(code), None).ok();
+    hub.finish(d, why);
+    invite.flatten().into_iter().for_each(|invite| drop(hub.respond(&invite, code, &content)));
     hub.forget(d);
-}
-
-pub(super) type Sent = Result<rsipstack::Result<Option<Response>>, tokio::time::error::Elapsed>;
-
-/// A success, or why not.
-pub(super) fn outcome(sent: Sent) -> Result<Response, SipError> {
-    match sent {
-        Err(_) => Err(SipError::Timeout),
-        Ok(Err(e)) => Err(SipError::Stack(e.to_string())),
-        Ok(Ok(None)) => Err(SipError::Gone),
-        Ok(Ok(Some(r))) if (200..300).contains(&r.status_code.code()) => Ok(r),
-        Ok(Ok(Some(r))) => Err(SipError::Refused(r.status_code.code())),
-    }
 }
 
 /// Twice a second: forgets what is over, tells of registrations that ran out.
@@ -454,7 +385,6 @@ async fn tidy(hub: Arc<Hub>) {
             () = hub.token.cancelled() => return,
             _ = tick.tick() => {}
         }
-        hub.end_lingering();
         for (user, contacts) in hub.gate.tidy(now()) {
             hub.tell_or_lose(SipEvent::Registered { user, contacts });
         }

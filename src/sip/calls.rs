@@ -1,8 +1,7 @@
-//! Which calls are ours: the list every message is held against before the SIP library sees it.
+//! Which calls are ours: the list every message is held against.
 
 use super::event::DialogId;
 use super::identity::Identity;
-use super::on_the_wire::{Mended, OnTheWire};
 use crate::clock::Mono;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -48,7 +47,6 @@ struct Leg {
     seat: Option<SeatEnd>,
     /// It has been answered: what we send now is inside a dialog.
     confirmed: bool,
-    wire: OnTheWire,
     ended: Option<Mono>,
 }
 
@@ -88,8 +86,7 @@ impl Calls {
             *self.crowds.entry(*source).or_default() += 1;
         }
         let our_tag = String::new();
-        let wire = OnTheWire::default();
-        let leg = Leg { id, kind, our_tag, pin, seat: None, confirmed: false, wire, ended: None };
+        let leg = Leg { id, kind, our_tag, pin, seat: None, confirmed: false, ended: None };
         self.legs.entry(call_id.to_string()).or_default().push(leg);
         self.names.insert(id, call_id.to_string());
         id
@@ -137,47 +134,6 @@ impl Calls {
         self.legs.get(call_id).is_some_and(|legs| legs.iter().any(inside))
     }
 
-    /// Notes the Contact of a 2xx with this To-tag, for its ACK.
-    pub fn aim(&mut self, call_id: &str, to_tag: &str, contact: &str) {
-        for leg in self.legs.get_mut(call_id).into_iter().flatten() {
-            leg.wire.aim(to_tag, contact);
-        }
-    }
-
-    fn by_tag(&mut self, call_id: &str, our_tag: &str) -> Option<&mut Leg> {
-        self.legs.get_mut(call_id)?.iter_mut().find(|l| l.our_tag == our_tag)
-    }
-
-    /// An INVITE of ours goes out ([`OnTheWire::inviting`]).
-    pub fn inviting(&mut self, call_id: &str, our_tag: &str, branch: &str, first: bool) {
-        // The first one is out before its tag is noted.
-        let legs = self.legs.get_mut(call_id).into_iter().flatten();
-        for leg in legs.filter(|l| l.our_tag == our_tag || l.our_tag.is_empty()) {
-            leg.wire.inviting(branch, first);
-        }
-    }
-
-    /// What the library writes wrongly in an ACK: its target, and its number. Once for each ACK's branch.
-    pub fn mend_ack(&mut self, call_id: &str, tags: (&str, &str), branch: &str, number: u32) -> Option<Mended> {
-        let (from_tag, to_tag) = tags;
-        self.by_tag(call_id, from_tag)?.wire.ack(to_tag, branch, number)
-    }
-
-    /// A number for a PRACK of ours; `invite` is the INVITE's.
-    pub fn number_for_prack(&mut self, id: DialogId, invite: u32) -> Option<u32> {
-        Some(self.leg(id)?.wire.number_for_prack(invite))
-    }
-
-    /// The CSeq number on the wire of what the library sends.
-    pub fn on_the_wire(&mut self, call_id: &str, our_tag: &str, number: u32) -> Option<u32> {
-        self.by_tag(call_id, our_tag)?.wire.number(number)
-    }
-
-    /// The number that the library knows a request of ours by whose answer has `number`.
-    pub fn in_the_library(&mut self, call_id: &str, our_tag: &str, number: u32) -> Option<u32> {
-        self.by_tag(call_id, our_tag)?.wire.in_the_library(number)
-    }
-
     /// Marks a leg as over; its slot is free from now on. Twice does no harm.
     pub fn end(&mut self, id: DialogId, now: Mono) {
         let Some(leg) = self.leg(id).filter(|l| l.ended.is_none()) else { return };
@@ -204,26 +160,15 @@ impl Calls {
         self.legs.get(call_id).is_some_and(|legs| legs.iter().any(this))
     }
 
-    /// Takes up the leg that was let in for this INVITE, with the number dialled; `None` when that happened before (a
-    /// merged request). The SIP library writes an escaped user anew, so the number is the one that was let in.
-    pub fn adopt(&mut self, call_id: &str, from_tag: &str, number: u32) -> Option<(DialogId, String, Identity)> {
-        self.legs.get_mut(call_id)?.iter_mut().find_map(|l| match &mut l.kind {
-            Kind::In { peer_tag, cseq, dialled, identity, adopted, .. }
-                if peer_tag == from_tag && *cseq == number && !*adopted =>
-            {
+    /// Takes up a leg that was let in, with the number dialled; `None` when that happened before.
+    pub fn adopt(&mut self, id: DialogId) -> Option<(String, Identity)> {
+        match &mut self.leg(id)?.kind {
+            Kind::In { dialled, identity, adopted, .. } if !*adopted => {
                 *adopted = true;
-                Some((l.id, std::mem::take(dialled), std::mem::take(&mut **identity)))
+                Some((std::mem::take(dialled), std::mem::take(&mut **identity)))
             }
             _ => None,
-        })
-    }
-
-    /// Our tag of the call whose first INVITE has this From-tag and number.
-    pub fn tag_of(&self, call_id: &str, from_tag: &str, number: u32) -> Option<String> {
-        let legs = self.legs.get(call_id)?.iter();
-        let mut of = legs
-            .filter(|l| matches!(&l.kind, Kind::In { peer_tag, cseq, .. } if peer_tag == from_tag && *cseq == number));
-        of.next().map(|l| l.our_tag.clone()).filter(|t| !t.is_empty())
+        }
     }
 
     /// The dialog a request with this To-tag is inside of.
@@ -291,10 +236,7 @@ mod tests {
         let mut c = Calls::new(Duration::from_secs(32));
         let id = c.add("call", incoming(), None);
         assert!(c.has_incoming("call", "f", 1) && !c.has_incoming("call", "f", 2));
-        assert_eq!(
-            (c.adopt("call", "f", 1), c.adopt("call", "f", 1)),
-            (Some((id, "400".to_string(), Identity::default())), None)
-        );
+        assert_eq!((c.adopt(id), c.adopt(id)), (Some(("400".to_string(), Identity::default())), None));
         c.set_tag(id, "t");
         assert!(c.has_dialog("call", "t") && !c.has_dialog("call", ""));
         c.end(id, Mono::from_ms(0));

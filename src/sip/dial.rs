@@ -1,23 +1,23 @@
 //! Calls we place: where they go, their INVITE, and what becomes of it before anybody answers.
 
 use super::agent::SipAgent;
+use super::answers::{of_invite, prove};
+use super::arriving::contact;
 use super::calls::{Kind, Pin, SeatEnd};
+use super::compose::{Content, phrase};
 use super::counters::bump;
-use super::dialogs::{self, contact, insert, text};
+use super::dialog::Dialog;
 use super::event::{DialogId, SipError, SipEvent};
 use super::gate::lock;
-use super::hub::Hub;
-use super::register::{Credential, connected, library_credential};
+use super::hub::{Hub, Inviting};
+use super::register::{Credential, connected};
 use super::registrar::Contact;
 use super::sockets::{self, Way};
 use super::time::now;
-use super::transport::Transport;
-use super::{refer, stream, timed, uri};
-use rsipstack::dialog::dialog::DialogState;
-use rsipstack::dialog::invitation::InviteOption;
-use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::{Header, HeadersExt, Response};
-use rsipstack::transport::SipAddr;
+use super::transactions::{Key, Waits};
+use super::transport::{Hop, Transport};
+use super::wire::Wire;
+use super::{refer, stream, uri};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,11 +85,10 @@ impl SipAgent {
             None => self.way(&dial).await?,
             Some(limit) => tokio::time::timeout(limit, self.way(&dial)).await.map_err(|_| SipError::Timeout)??,
         };
-        let peer = way.peer;
-        let option = self.invite(&dial, &way, hub.gate.settings.session_min_s)?;
-        let call_id = option.call_id.clone().unwrap_or_default();
+        let call_id = format!("{:032x}@zongji", rand::random::<u128>());
+        let (dialog, content) = self.invite(&dial, &way, &call_id)?;
         let pin = Pin {
-            server: peer.ip(),
+            server: way.peer.ip(),
             realm: dial.credential.as_ref().and_then(|c| c.realm.clone()),
             secret: dial.credential.is_some(),
         };
@@ -99,66 +98,21 @@ impl SipAgent {
             .gate
             .calls(|c| (!draining && c.active() < most).then(|| c.add(&call_id, Kind::Out, Some(pin))))
             .ok_or(SipError::Busy)?;
+        hub.gate.calls(|c| c.set_tag(id, &dialog.ours));
         if let Some(user) = dial.seat.clone() {
             hub.gate.calls(|c| c.set_seat(id, SeatEnd { user, proved: false }));
         }
-        if let Err(e) = self.place(id, option, Some((dial, way))) {
-            hub.gate.calls(|c| c.end(id, now()));
-            return Err(e);
+        hub.insert(id, dialog, None);
+        hub.entry(id, |e| {
+            e.credential = dial.credential.map(Box::new);
+            e.timed.describe(Some(dial.sdp));
+        });
+        place(hub, id, content, (hub.gate.settings.session_min_s, false), None);
+        if let Some(patience) = dial.patience {
+            tokio::spawn(lose_patience(hub.clone(), id, patience));
         }
         bump(&hub.gate.counters.calls_out);
         Ok(id)
-    }
-
-    /// Sends the INVITE of a dialog. `again` is what it takes to send it once more after a 422.
-    fn place(&self, id: DialogId, option: InviteOption, again: Option<(Dial, Way)>) -> Result<(), SipError> {
-        let hub = self.hub();
-        let call_id = option.call_id.clone();
-        let described = option.offer.as_deref().and_then(text);
-        let target = option.destination.clone();
-        let (states, receiver) = hub.layer.new_dialog_state_channel();
-        let (dialog, invite) = hub.layer.do_invite_async(option, states).map_err(|e| SipError::Stack(e.to_string()))?;
-        hub.gate.calls(|c| c.set_tag(id, &dialog.id().local_tag));
-        let requests = insert(hub, id, &dialog, None);
-        hub.entry(id, |e| {
-            e.inviting = Some(invite.abort_handle());
-            e.again = again.is_some();
-            e.timed.describe(described, target);
-        });
-        tokio::spawn(dialogs::watch(hub.clone(), id, dialog.clone(), receiver, requests, 0));
-        if let Some(patience) = again.as_ref().and_then(|(dial, _)| dial.patience) {
-            tokio::spawn(lose_patience(self.clone(), id, dialog.clone(), patience));
-        }
-        let (agent, hub) = (self.clone(), hub.clone());
-        tokio::spawn(async move {
-            let outcome = invite.await;
-            let min =
-                matches!(&outcome, Ok(Ok((_, Some(r)))) if r.status_code.code() == 422).then(|| outcome_min(&outcome));
-            let still = hub.entry(id, |e| !e.over).unwrap_or(false);
-            if let (Some(min), Some((dial, way)), true) = (min, again, still) {
-                hub.layer.remove_dialog(&dialog.id());
-                let option = agent.invite(&dial, &way, min);
-                let sent = option.and_then(|o| agent.place(id, InviteOption { call_id, ..o }, None));
-                if sent.is_err() && hub.close(id) {
-                    hub.tell(SipEvent::Failed { dialog: id, code: 422, reason: "Session Interval Too Small".into() })
-                        .await;
-                    hub.forget(id);
-                }
-                return;
-            }
-            let lost = !matches!(outcome, Ok(Ok(_)));
-            if lost && hub.close(id) {
-                let reason = "Call failed".to_string();
-                hub.tell(SipEvent::Failed { dialog: id, code: 500, reason }).await;
-            }
-            // The library lists a confirmed dialog after telling of it: a dialog that ended in between stays
-            // listed unless we look again.
-            if lost || hub.entry(id, |_| ()).is_none() {
-                hub.forget(id);
-                hub.layer.remove_dialog(&dialog.id());
-            }
-        });
-        Ok(())
     }
 
     /// Where the call goes, with a connection open where it takes one.
@@ -176,57 +130,105 @@ impl SipAgent {
         Ok(way)
     }
 
-    /// `min`: the shortest session, s.
-    fn invite(&self, dial: &Dial, way: &Way, min: u32) -> Result<InviteOption, SipError> {
+    /// The dialog that a call begins with, and what its INVITE says.
+    fn invite(&self, dial: &Dial, way: &Way, call_id: &str) -> Result<(Dialog, Content), SipError> {
         let Way { peer, transport, .. } = *way;
-        let bad = |what: &str, why| SipError::BadAddress(what.to_string(), why);
+        let bad = |what: &str| SipError::BadAddress(what.to_string(), "not a SIP address");
         let at = self.hub().address_by(peer, transport);
         let from = if dial.from.starts_with("sip:") {
             dial.from.clone()
         } else {
             format!("sip:{}@{at}", uri::escape_user(&dial.from))
         };
-        let user = uri::SipUri::parse(&from).map_err(|_| bad(&from, "not a SIP address"))?.user.unwrap_or_default();
+        let user = uri::SipUri::parse(&from).map_err(|_| bad(&from))?.user.unwrap_or_default();
+        uri::SipUri::parse(&dial.to).map_err(|_| bad(&dial.to))?;
         let clean = |s: &str| s.chars().filter(|c| !c.is_control() && *c != '"' && *c != '\\').collect::<String>();
+        let display = dial.display.as_deref().map(clean).filter(|d| !d.is_empty());
+        let display = display.map_or(String::new(), |d| format!("\"{d}\" "));
+        let user = if user.is_empty() { "zongji" } else { &user };
+        let hop = Hop { transport, at: peer };
+        let tag = format!("{:016x}", rand::random::<u64>());
+        let (from, to) = (format!("{display}<{from}>"), format!("<{}>", dial.to));
+        let contact = contact(self.hub(), user, peer, transport);
+        let dialog = Dialog::begin(call_id.to_string(), (&from, &tag), &to, dial.to.clone(), contact, hop);
         let token = |n: &str| !n.is_empty() && n.bytes().all(super::wire::is_token_byte);
-        let headers = dial
-            .headers
-            .iter()
-            .filter(|(n, _)| token(n))
-            .map(|(n, v)| Header::Other(n.clone(), v.chars().filter(|c| !c.is_control()).collect()));
-        let replaces = dial.replaces.and_then(|d| refer::replaces(self.hub(), d));
-        let hops = dial.hops.map(|n| Header::MaxForwards(u32::from(n).into()));
-        let headers = headers.chain(replaces.map(|v| Header::Other("Replaces".into(), v))).chain(hops);
-        let for_library =
-            |text: &str| text.try_into().map(uri::for_library).map_err(|_| bad(text, "not a SIP address"));
-        let random: u128 = rand::random();
-        Ok(InviteOption {
-            caller_display_name: dial.display.as_deref().map(clean).filter(|d| !d.is_empty()),
-            caller: for_library(&from)?,
-            callee: for_library(&dial.to)?,
-            destination: Some(SipAddr { r#type: Some(transport.library()), addr: peer.into() }),
-            content_type: Some("application/sdp".into()),
-            offer: Some(dial.sdp.clone().into_bytes()),
-            contact: contact(self.hub(), if user.is_empty() { "zongji" } else { &user }, peer, transport)
-                .ok_or_else(|| bad(&from, "not a SIP address"))?,
-            credential: dial.credential.as_ref().map(library_credential),
-            headers: Some(headers.chain(dialogs::capabilities()).chain(timed::asking(self.hub(), min)).collect()),
-            call_id: Some(format!("{random:032x}@zongji")),
-            ..InviteOption::default()
-        })
+        let mut content = Content::default();
+        content.hops = dial.hops;
+        for (name, value) in dial.headers.iter().filter(|(n, _)| token(n)) {
+            content = content.with(name, value);
+        }
+        if let Some(named) = dial.replaces.and_then(|d| refer::replaces(self.hub(), d)) {
+            content = content.with("Replaces", named);
+        }
+        Ok((dialog, content.sdp(dial.sdp.clone())))
     }
 }
 
-/// A server that says nothing at all is given up before the transaction would.
-async fn lose_patience(agent: SipAgent, id: DialogId, dialog: InviteDialog, patience: Duration) {
-    tokio::time::sleep(patience).await;
-    if !matches!(dialog.state(), DialogState::Calling(_)) || !agent.hub().close(id) {
-        return;
+/// Sends the INVITE of a dialog. `min` is the shortest session, s, and whether it was made longer for a 422.
+fn place(
+    hub: &Arc<Hub>,
+    id: DialogId,
+    content: Content,
+    (min, longer): (u32, bool),
+    proof: Option<(&'static str, String)>,
+) {
+    let mut whole = content.clone().and(&of_invite(hub, min));
+    if let Some((name, value)) = &proof {
+        whole = whole.with(name, value);
     }
-    let reason = "No answer of any kind".to_string();
-    agent.hub().tell(SipEvent::Failed { dialog: id, code: 408, reason }).await;
+    let ready = hub.writing(|w| {
+        hub.entry(id, |e| {
+            let ready = e.dialog.outside("INVITE", &whole, w);
+            e.timed.invite = ready.number;
+            let (key, uri, proved) = (Key::ours(&ready.branch, "INVITE"), ready.uri.clone(), proof.is_some());
+            e.inviting = Some(Box::new(Inviting { key, content, uri, min, longer, proved, proof }));
+            ready
+        })
+    });
+    ready.into_iter().for_each(|ready| drop(hub.ask("INVITE", ready, Waits::Invite(id))));
+}
+
+/// An INVITE of ours was refused: it is sent once more where a longer session (RFC 4028 section 7.3) or a proof is asked
+/// for, else its call has failed.
+pub(super) fn refused(hub: &Arc<Hub>, id: DialogId, wire: &Wire, code: u16) {
+    let again = hub.entry(id, |e| {
+        let inviting = e.inviting.take().filter(|_| !e.over && !e.answered)?;
+        let min = wire.get("min-se").and_then(|v| v.split(';').next()?.trim().parse().ok());
+        let challenge = || prove(wire, code, e.credential.as_deref()?, "INVITE", &inviting.uri);
+        let again = match code {
+            422 if !inviting.longer => Some(((min.unwrap_or(0), true), inviting.proof.clone())),
+            401 | 407 if !inviting.proved => challenge().map(|proof| ((inviting.min, inviting.longer), Some(proof))),
+            _ => None,
+        };
+        again.map(|(min, proof)| (inviting.content, min, proof))
+    });
+    if let Some(Some((content, min, proof))) = again {
+        return place(hub, id, content, min, proof);
+    }
+    if hub.close(id) {
+        hub.tell(SipEvent::Failed { dialog: id, code, reason: phrase(code).into() });
+    }
+    hub.forget(id);
+}
+
+/// Takes back a call of ours that is over for us: its INVITE is cancelled now if anything was heard of it, else with its
+/// first provisional response (RFC 3261 section 9.1).
+pub(super) fn cancel(hub: &Arc<Hub>, id: DialogId) {
+    let Some(Some(invite)) = hub.entry(id, |e| e.inviting.as_ref().map(|i| i.key.clone())) else { return };
+    let Some((hop, bytes)) = hub.transactions(|t| t.cancel(&invite, now())) else { return };
+    let ready = super::dialog::Ready { hop, branch: invite.branch().to_string(), number: 0, uri: String::new(), bytes };
+    hub.ask_in_passing("CANCEL", ready);
+}
+
+/// A server that says nothing at all is given up before the transaction would.
+async fn lose_patience(hub: Arc<Hub>, id: DialogId, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    let key = hub.entry(id, |e| e.inviting.as_ref().map(|i| i.key.clone())).flatten();
+    let unheard = key.is_some_and(|key| hub.transactions(|t| t.is_unheard(&key)));
     // Should it come to life after all, it finds the call cancelled.
-    timed::cancel(agent.hub(), id, &dialog);
+    if unheard && hub.close(id) {
+        hub.tell(SipEvent::Failed { dialog: id, code: 408, reason: "No answer of any kind".into() });
+    }
 }
 
 /// Whether a connection to a server on UDP can be opened; who did not take one is not asked again for a while.
@@ -245,12 +247,6 @@ async fn takes_tcp(hub: &Arc<Hub>, way: &Way, limit: Duration) -> bool {
         }
     }
     takes
-}
-
-/// The shortest session that a 422 allows, s.
-fn outcome_min<E, F>(outcome: &Result<Result<(rsipstack::dialog::DialogId, Option<Response>), E>, F>) -> u32 {
-    let response = outcome.as_ref().ok().and_then(|o| o.as_ref().ok()).and_then(|(_, r)| r.as_ref());
-    response.and_then(|r| r.header_value("Min-SE")?.split(';').next()?.trim().parse().ok()).unwrap_or(0)
 }
 
 /// The first of several ways that a connection can be opened by, where it takes one.

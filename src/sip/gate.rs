@@ -1,4 +1,4 @@
-//! The gate: every message passes it before the SIP library hears of it.
+//! The gate: every message passes it before anything else hears of it.
 //!
 //! In order: is it SIP at all, is it sound ([`super::sanity`]), does it belong to a call of ours, may its sender
 //! ask, is there a line free. What fails is answered from here without any state, or not at all.
@@ -11,13 +11,13 @@ use super::event::{DialogId, SipEvent};
 use super::newcomers::Rates;
 use super::refused::RefusedFor;
 use super::registrar::{Contact, Registrar, Round};
-use super::reply::{canonical, stateless, tokens};
+use super::reply::{stateless, tokens};
 use super::sanity::{ALLOW, Refusal, SUPPORTED, Verdict, check, cseq};
 use super::session_timer::Asked;
 use super::settings::{Served, SipSettings};
 use super::trace::Tracer;
 use super::transport::Transport;
-use super::wire::{MAX_HEAD, NameAddr, Start, Wire, split_outside, tag_of};
+use super::wire::{Start, Wire, split_outside, tag_of};
 use crate::clock::Mono;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -32,16 +32,16 @@ const INSIDE_PER_2S: u32 = 400;
 pub(super) const MAX_ANSWERS: usize = 4096;
 
 /// What becomes of a message.
-pub(super) enum Outcome {
-    /// Hand these bytes to the SIP library. `call` was let in with them: end it if the library will not have it.
-    Pass { bytes: Vec<u8>, call: Option<DialogId> },
+pub(super) enum Outcome<'d> {
+    /// It is sound, and somebody's. `call` is the line that a new call was let in with.
+    Pass { wire: Box<Wire<'d>>, call: Option<DialogId> },
     /// Send this back to where the message came from; `close` ends a stream. `why`: it refuses the message.
     Reply { bytes: Vec<u8>, close: bool, event: Option<Box<SipEvent>>, why: Option<RefusedFor> },
     /// Nothing; `close` ends a stream.
     Drop { close: bool, why: Option<RefusedFor> },
 }
 
-impl Outcome {
+impl Outcome<'_> {
     /// Why the message was refused, if it was.
     pub fn why(&self) -> Option<RefusedFor> {
         match self {
@@ -49,6 +49,14 @@ impl Outcome {
             Outcome::Reply { why, .. } | Outcome::Drop { why, .. } => *why,
         }
     }
+}
+
+/// What is right about a message.
+enum Judged {
+    /// It passes, a new call by its line.
+    Passes(Option<DialogId>),
+    /// All is done that it wants.
+    Done(Outcome<'static>),
 }
 
 /// What does not pass.
@@ -156,9 +164,16 @@ impl Gate {
     }
 
     /// Judges one message. `random` feeds nonces and jitter.
-    pub fn inspect(&self, data: &[u8], source: SocketAddr, transport: Transport, now: Mono, random: u64) -> Outcome {
+    pub fn inspect<'d>(
+        &self,
+        data: &'d [u8],
+        source: SocketAddr,
+        transport: Transport,
+        now: Mono,
+        random: u64,
+    ) -> Outcome<'d> {
         bump(if transport.is_stream() { &self.counters.streamed } else { &self.counters.datagrams });
-        let Ok(wire) = Wire::parse(data) else {
+        let Ok(mut wire) = Wire::parse(data) else {
             bump(&self.counters.dropped);
             return self.silence(RefusedFor::NotSip, "", source, now, true);
         };
@@ -179,12 +194,16 @@ impl Gate {
                 };
             }
             Verdict::Ok => match &wire.start {
-                Start::Response { .. } => self.response(&wire, source, transport),
+                Start::Response { .. } => self.response(&mut wire, source),
                 Start::Request { method, .. } => self.request(&wire, method, source, transport, now, random),
             },
         };
         match outcome {
-            Ok(passed) => passed,
+            Ok(Judged::Passes(call)) => {
+                bump(&self.counters.passed);
+                Outcome::Pass { wire: Box::new(wire), call }
+            }
+            Ok(Judged::Done(outcome)) => outcome,
             Err(Stop::Answer(refusal)) => self.refuse(&wire, source, now, refusal),
             Err(Stop::Silence(why)) => {
                 bump(if why == RefusedFor::Limited { &self.counters.limited } else { &self.counters.dropped });
@@ -194,20 +213,12 @@ impl Gate {
     }
 
     /// No answer, but it is counted.
-    fn silence(&self, why: RefusedFor, detail: &str, source: SocketAddr, now: Mono, close: bool) -> Outcome {
+    fn silence(&self, why: RefusedFor, detail: &str, source: SocketAddr, now: Mono, close: bool) -> Outcome<'static> {
         self.counters.refused.note(why, source.ip(), detail, now);
         Outcome::Drop { close, why: Some(why) }
     }
 
-    /// A stateless answer to bytes the SIP library refused after all.
-    pub fn refuse_bytes(&self, data: &[u8], source: SocketAddr, now: Mono) -> Option<Vec<u8>> {
-        let wire = Wire::parse(data).ok().filter(|w| !matches!(w.method(), "" | "ACK"))?;
-        bump(&self.counters.malformed);
-        self.counters.refused.note(RefusedFor::Library, source.ip(), wire.method(), now);
-        Some(stateless(&wire, source, &self.tag(&wire), &self.settings.user_agent, &Refusal::new(400, "Bad Request")))
-    }
-
-    pub(super) fn refuse(&self, wire: &Wire, source: SocketAddr, now: Mono, refusal: Refusal) -> Outcome {
+    pub(super) fn refuse(&self, wire: &Wire, source: SocketAddr, now: Mono, refusal: Refusal) -> Outcome<'static> {
         let bytes = stateless(wire, source, &self.tag(wire), &self.settings.user_agent, &refusal);
         self.count(&refusal, wire, source, now);
         Outcome::Reply { bytes, close: refusal.close, event: None, why: refusal.why }
@@ -231,37 +242,11 @@ impl Gate {
         hex(&hash.finalize()[..8])
     }
 
-    fn pass(
-        &self,
-        wire: &Wire,
-        source: SocketAddr,
-        transport: Transport,
-        call: Option<DialogId>,
-    ) -> Result<Outcome, Stop> {
-        let passed = match canonical(wire, source, transport) {
-            // The canonical form of a head at the limit may be longer than the limit.
-            Some(bytes) if bytes.len() - wire.body().len() > MAX_HEAD => Err(Refusal::new(513, "Message Too Large")),
-            Some(bytes) => Ok(bytes),
-            None => Err(Refusal::new(400, "Control characters")),
-        };
-        match passed {
-            Ok(bytes) => {
-                bump(&self.counters.passed);
-                Ok(Outcome::Pass { bytes, call })
-            }
-            Err(_) if matches!(wire.method(), "" | "ACK") => Err(Stop::Silence(RefusedFor::Broken)),
-            Err(refusal) => {
-                bump(&self.counters.malformed);
-                Err(Stop::Answer(refusal))
-            }
-        }
-    }
-
-    fn response(&self, wire: &Wire, source: SocketAddr, transport: Transport) -> Result<Outcome, Stop> {
+    fn response(&self, wire: &mut Wire, source: SocketAddr) -> Result<Judged, Stop> {
         let call_id = wire.get("call-id").unwrap_or_default();
         if super::alive::is_probe(call_id) {
             lock(&self.state).registrar.answered(call_id);
-            return Ok(Outcome::Drop { close: false, why: None });
+            return Ok(Judged::Done(Outcome::Drop { close: false, why: None }));
         }
         let (known, trusted, inside) = {
             let calls = &lock(&self.state).calls;
@@ -273,36 +258,13 @@ impl Gate {
         let challenge = matches!(wire.start, Start::Response { code: 401 | 407, .. });
         if challenge && !trusted {
             bump(&self.counters.foreign_challenges);
-            // Without its challenge the library has nothing to answer, and the call fails. In a call that stands it must
-            // not: there the request alone is refused (the library would take a 407 for the end of the dialog).
-            let mut bare = wire.clone();
-            bare.headers.retain(|(n, _)| !n.ends_with("-authenticate"));
-            if let (true, Start::Response { code, .. }) = (inside, &mut bare.start) {
+            // Without its challenge there is nothing to answer, and the request is refused.
+            wire.headers.retain(|(n, _)| !n.ends_with("-authenticate"));
+            if let (true, Start::Response { code, .. }) = (inside, &mut wire.start) {
                 *code = 403;
             }
-            let renumbered = self.renumbered(&bare, call_id);
-            return self.pass(renumbered.as_ref().unwrap_or(&bare), source, transport, None);
         }
-        let renumbered = self.renumbered(wire, call_id);
-        let wire = renumbered.as_ref().unwrap_or(wire);
-        let passed = self.pass(wire, source, transport, None);
-        let invited = matches!(wire.start, Start::Response { code: 200..=299, .. })
-            && cseq(wire).is_some_and(|(_, method)| method == "INVITE");
-        if let (Ok(Outcome::Pass { bytes, .. }), true) = (&passed, invited) {
-            self.note_target(bytes, call_id);
-        }
-        passed
-    }
-
-    /// A response with the number the library knows its request by, where that is another one.
-    fn renumbered<'w>(&self, wire: &Wire<'w>, call_id: &str) -> Option<Wire<'w>> {
-        let (number, method) = cseq(wire).filter(|(_, method)| *method != "PRACK")?;
-        let from = tag_of(wire.get("from")?)?;
-        let known = lock(&self.state).calls.in_the_library(call_id, from, number)?;
-        let mut changed = wire.clone();
-        let header = changed.headers.iter_mut().find(|(name, _)| name == "cseq")?;
-        header.1 = format!("{known} {method}").into();
-        Some(changed)
+        Ok(Judged::Passes(None))
     }
 
     /// Refuses a session that is to be refreshed too often (RFC 4028 section 9).
@@ -314,14 +276,6 @@ impl Gate {
         min.map_or(Ok(()), |min| Err(Refusal::new(422, "Session Interval Too Small").with("Min-SE", min.to_string())))
     }
 
-    /// The library escapes an escaped user again when it writes the ACK: [`super::mend::Mend`] needs what was said.
-    fn note_target(&self, canonical: &[u8], call_id: &str) -> Option<()> {
-        let wire = Wire::parse(canonical).ok()?;
-        let contact = NameAddr::parse(wire.get("contact")?)?;
-        lock(&self.state).calls.aim(call_id, tag_of(wire.get("to")?)?, &contact.uri);
-        Some(())
-    }
-
     fn request(
         &self,
         wire: &Wire,
@@ -330,7 +284,7 @@ impl Gate {
         transport: Transport,
         now: Mono,
         random: u64,
-    ) -> Result<Outcome, Stop> {
+    ) -> Result<Judged, Stop> {
         let ids = Ids::of(wire).ok_or(Stop::Silence(RefusedFor::Broken))?;
         let mut state = lock(&self.state);
         let inside = state.calls.has_dialog(&ids.call_id, &ids.to_tag);
@@ -354,7 +308,7 @@ impl Gate {
                 return Err(Stop::Silence(RefusedFor::Limited));
             }
             self.too_brief(wire, method).map_err(Stop::Answer)?;
-            return self.pass(wire, source, transport, None);
+            return Ok(Judged::Passes(None));
         }
         if method == "ACK" {
             return Err(Stop::Silence(RefusedFor::Stray));
@@ -365,17 +319,13 @@ impl Gate {
         }
         match method {
             "OPTIONS" if ids.to_tag.is_empty() => Err(Stop::Answer(self.options(random))),
-            "MESSAGE" if ids.to_tag.is_empty() => Ok(self.message(&mut state, wire, source, (now, random))),
-            "REGISTER" => Ok(self.register(&mut state, wire, source, transport, now, random)),
+            "MESSAGE" if ids.to_tag.is_empty() => {
+                Ok(Judged::Done(self.message(&mut state, wire, source, (now, random))))
+            }
+            "REGISTER" => Ok(Judged::Done(self.register(&mut state, wire, source, transport, now, random))),
             "INVITE" if ids.to_tag.is_empty() => {
-                self.new_call(&mut state, wire, &ids, source, (now, random)).map_err(Stop::Answer).and_then(|call| {
-                    drop(state);
-                    let passed = self.pass(wire, source, transport, Some(call));
-                    if passed.is_err() {
-                        self.calls(|c| c.end(call, now));
-                    }
-                    passed
-                })
+                let let_in = self.new_call(&mut state, wire, &ids, source, (now, random));
+                let_in.map(|call| Judged::Passes(Some(call))).map_err(Stop::Answer)
             }
             _ => {
                 bump(&self.counters.no_dialog);
@@ -434,11 +384,12 @@ pub(super) struct Ids {
 impl Ids {
     fn of(wire: &Wire) -> Option<Ids> {
         let tag = |name| Some(tag_of(wire.get(name)?).unwrap_or_default().to_string());
-        let mut from_tag = tag("from")?;
-        if from_tag.is_empty() {
-            from_tag = super::reply::OLD_TAG.trim_start_matches(";tag=").to_string();
-        }
-        Some(Ids { call_id: wire.get("call-id")?.to_string(), from_tag, to_tag: tag("to")?, number: cseq(wire)?.0 })
+        Some(Ids {
+            call_id: wire.get("call-id")?.to_string(),
+            from_tag: tag("from")?,
+            to_tag: tag("to")?,
+            number: cseq(wire)?.0,
+        })
     }
 }
 

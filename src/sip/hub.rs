@@ -1,146 +1,103 @@
-//! What all tasks of an agent share, and the road of a message from socket to SIP library.
+//! What all tasks of an agent share, and the road of a message from its socket to the dialog it belongs to.
 
+use super::compose::Content;
 use super::counters::bump;
+use super::dialog::{Dialog, Ready, Writer};
 use super::event::{DialogId, EndWhy, SipEvent};
 use super::gate::{Gate, Outcome, lock};
 use super::refused::RefusedFor;
 use super::stream::{Crowd, Flow};
 use super::time::now;
-use super::timed::Timed;
+use super::timed::{self, Timed};
 use super::tls::Tls;
-use super::transport::Transport;
+use super::transactions::{Fired, Key, Repeated, Transactions, Waits};
+use super::transport::{Hop, Transport};
+use super::udp::as_bound;
+use super::wire::{Start, Wire};
+use super::{answers, arriving, inside, stream};
 use crate::clock::Mono;
-use rsipstack::dialog::dialog::TransactionHandle;
-use rsipstack::dialog::dialog_layer::DialogLayer;
-use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::headers::untyped::Contact;
-use rsipstack::sip::{Header, Response, SipMessage, StatusCode, Uri};
-use rsipstack::transaction::endpoint::EndpointInnerRef;
-use rsipstack::transaction::key::TransactionKey;
-use rsipstack::transaction::transaction::{Transaction, TransactionEvent, TransactionEventSender};
-use rsipstack::transport::udp::UdpConnection;
-use rsipstack::transport::{SipAddr, SipConnection};
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::future::Future;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::net::UdpSocket;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
+
+/// Events that may wait beside a full queue before requests inside calls are refused for now.
+const WAITING: usize = 1024;
 
 /// A dialog as the agent sees it.
 pub(super) struct Entry {
-    pub dialog: InviteDialog,
-    /// Transaction of the incoming INVITE.
-    pub invite: Option<Invite>,
-    /// Takes the requests inside the dialog. Boxed: the channel has the room for its first 32 from the beginning.
-    pub inbox: mpsc::Sender<Box<Transaction>>,
+    pub dialog: Dialog,
+    /// Transaction of the INVITE that came first.
+    pub invite: Option<Key>,
     /// A final response went out or came in.
     pub answered: bool,
     /// The last event was sent.
     pub over: bool,
-    /// What waits for the answer to an INVITE of ours.
-    pub inviting: Option<tokio::task::AbortHandle>,
+    /// Our INVITE, until it is answered.
+    pub inviting: Option<Box<Inviting>>,
     /// We have a re-INVITE of our own under way.
     pub asking: bool,
     /// Their re-INVITEs waiting for our answer.
     pub asked: HashMap<u64, Asked>,
-    /// CSeq of the last ACK that was told.
-    pub acked: Option<u32>,
+    /// Answers of ours to INVITEs whose ACK has not come: number and transaction.
+    pub unconfirmed: Vec<(u32, Key)>,
+    /// ACKs that we sent, by number and the To-tag of what they confirm: a repeated answer gets its own again.
+    pub acks: Vec<(u32, String, Ready)>,
     /// What it does by itself as time passes.
     pub timed: Timed,
-    /// A first INVITE that a 422 refuses is sent again: that 422 is not the end.
-    pub again: bool,
+    /// When something of that is due.
+    pub due: Option<Mono>,
     /// Our REFER waits for what becomes of it: status codes of its NOTIFYs.
     pub referring: Option<mpsc::Sender<u16>>,
     /// NOTIFYs of ours go out one after the other.
     pub notices: Arc<tokio::sync::Mutex<()>>,
+    /// For the challenges of who is called.
+    pub credential: Option<Box<super::Credential>>,
 }
 
-/// The server transaction of an INVITE.
-#[derive(Clone)]
-pub(super) struct Invite {
-    pub key: TransactionKey,
-    pub sender: TransactionEventSender,
-}
-
-impl Invite {
-    /// Sends a response the library's own calls cannot make.
-    pub fn respond(&self, response: Response) {
-        self.sender.send(TransactionEvent::Respond(response)).ok();
-    }
-
-    /// Ends the transaction; twice does no harm.
-    fn end(self) {
-        self.sender.send(TransactionEvent::Terminate(self.key)).ok();
-    }
-}
-
-/// Where requests inside a dialog go.
-pub(super) struct Target {
-    pub uri: Uri,
-    pub contact: Contact,
-}
-
-/// How a request is answered.
-pub(super) enum Reply {
-    /// By the library (re-INVITE: it waits for the ACK).
-    Library(TransactionHandle),
-    /// By us.
-    Own(Box<Transaction>),
-}
-
-impl Reply {
-    /// Answers; a success of our own names our Contact.
-    pub async fn respond(
-        self,
-        code: StatusCode,
-        mut headers: Vec<Header>,
-        body: Option<Vec<u8>>,
-        dialog: &InviteDialog,
-    ) {
-        match self {
-            Reply::Library(handle) => drop(handle.respond(code, Some(headers), body).await),
-            Reply::Own(mut tx) => {
-                headers.extend(contact_of(dialog));
-                if let Err(error) = tx.reply_with(code, headers, body).await {
-                    tracing::debug!(%error, "a request inside a dialog could not be answered");
-                }
-            }
-        }
-    }
-}
-
-/// Our Contact in a dialog.
-pub(super) fn contact_of(dialog: &InviteDialog) -> Option<Header> {
-    let uri = dialog.snapshot().local_contact?;
-    Some(rsipstack::sip::typed::Contact { display_name: None, uri, params: Vec::new() }.into())
+/// An INVITE of ours that waits for its answer, and what it takes to send it once more.
+pub(super) struct Inviting {
+    pub key: Key,
+    pub content: Content,
+    pub uri: String,
+    /// The shortest session it asks for, s.
+    pub min: u32,
+    /// It was sent again after a 422, after a challenge.
+    pub longer: bool,
+    pub proved: bool,
+    pub proof: Option<(&'static str, String)>,
 }
 
 /// A re-INVITE or UPDATE waiting for our answer, the remote target it brings if we accept it, and the session timer
 /// it asks for.
 pub(super) struct Asked {
-    pub reply: Reply,
-    pub target: Option<Target>,
+    pub key: Key,
+    /// Its number, of an INVITE: an ACK follows.
+    pub invite: Option<u32>,
+    pub target: Option<(String, Hop)>,
     pub timer: super::session_timer::Asked,
     /// Where it came from.
-    pub source: Option<IpAddr>,
+    pub source: IpAddr,
 }
 
 /// Shared by all tasks of an agent.
 pub(super) struct Hub {
     pub gate: Arc<Gate>,
-    pub endpoint: EndpointInnerRef,
-    pub layer: Arc<DialogLayer>,
-    pub udp: UdpConnection,
+    pub udp: Arc<UdpSocket>,
     pub events: mpsc::Sender<SipEvent>,
+    /// Events that found the queue full, and who brings them there.
+    pub waiting: Mutex<VecDeque<SipEvent>>,
+    pub waits: Notify,
     pub entries: Mutex<HashMap<DialogId, Entry>>,
-    /// Transactions of INVITEs whose dialogs are over: they may still repeat an answer and take its ACK, until then.
-    pub lingering: Mutex<VecDeque<(Mono, Invite)>>,
+    pub transactions: Mutex<Transactions>,
+    /// Something is due earlier than what is waited for.
+    pub due: Notify,
     /// Connections right now.
-    pub streams: Mutex<HashSet<(Transport, SocketAddr)>>,
+    pub flows: Mutex<HashMap<Hop, Flow>>,
     pub crowd: Crowd,
     pub tls: Tls,
     /// What keeps our registrations elsewhere fresh, by server and user.
@@ -208,89 +165,220 @@ pub(super) struct Answer {
 }
 
 impl Hub {
-    /// Takes one message from a socket through the gate to the SIP library; returns what to answer at once.
-    pub async fn received(self: &Arc<Self>, data: &[u8], source: SocketAddr, flow: Option<&Flow>) -> Option<Answer> {
-        let gate = self.gate.clone();
-        let transport = flow.map_or(Transport::Udp, |f| f.transport);
-        let judged = catch_unwind(AssertUnwindSafe(|| gate.inspect(data, source, transport, now(), rand::random())));
+    /// Takes one message from a socket through the gate to its dialog; returns what to answer at once.
+    pub fn received(self: &Arc<Self>, data: &[u8], hop: Hop) -> Option<Answer> {
+        let gate = &self.gate;
+        let judge = || gate.inspect(data, hop.at, hop.transport, now(), rand::random());
+        let judged = catch_unwind(AssertUnwindSafe(judge));
         let why = judged.as_ref().ok().and_then(Outcome::why);
-        gate.tracer.heard(transport, source, data, why);
-        let (bytes, call) = match judged {
-            Ok(Outcome::Pass { bytes, call }) => (bytes, call),
+        gate.tracer.heard(hop.transport, hop.at, data, why);
+        match judged {
+            Ok(Outcome::Pass { wire, call }) => {
+                if catch_unwind(AssertUnwindSafe(|| self.take(&wire, hop, call))).is_err() {
+                    bump(&gate.counters.panics);
+                    call.into_iter().for_each(|call| gate.calls(|c| c.end(call, now())));
+                }
+                None
+            }
             Ok(Outcome::Reply { bytes, close, event, .. }) => {
                 if let Some(event) = event {
                     self.tell_or_lose(*event);
                 }
-                gate.tracer.sent(Some(transport), Some(source), || bytes.clone());
-                return Some(Answer { bytes, close });
+                gate.tracer.sent(Some(hop.transport), Some(hop.at), || bytes.clone());
+                Some(Answer { bytes, close })
             }
-            Ok(Outcome::Drop { close, .. }) => return close.then_some(Answer { bytes: Vec::new(), close }),
+            Ok(Outcome::Drop { close, .. }) => close.then_some(Answer { bytes: Vec::new(), close }),
             Err(_) => {
-                bump(&self.gate.counters.panics);
-                return None;
+                bump(&gate.counters.panics);
+                None
             }
-        };
-        if self.deliver(&bytes, source, flow).await {
-            return None;
         }
-        if let Some(call) = call {
-            self.gate.calls(|c| c.end(call, now()));
-        }
-        let bytes = gate.refuse_bytes(data, source, now())?;
-        gate.tracer.sent(Some(transport), Some(source), || bytes.clone());
-        Some(Answer { bytes, close: false })
     }
 
-    /// Gives canonical bytes to the library; false when it will not have them.
-    async fn deliver(&self, bytes: &[u8], source: SocketAddr, flow: Option<&Flow>) -> bool {
-        let Ok(Ok(message)) = catch_unwind(AssertUnwindSafe(|| SipMessage::try_from(bytes))) else {
-            return false;
+    /// A message that passed the gate; `call` is the line that it let a new call have.
+    fn take(self: &Arc<Self>, wire: &Wire, hop: Hop, call: Option<DialogId>) {
+        let method = match &wire.start {
+            Start::Response { code, .. } => return answers::take(self, wire, *code, hop),
+            Start::Request { method, .. } => method.as_str(),
         };
-        let (connection, transport) = match flow {
-            Some(flow) => (flow.library.clone(), flow.transport),
-            None => (SipConnection::Udp(self.udp.clone()), Transport::Udp),
-        };
-        let from = SipAddr { r#type: Some(transport.library()), addr: source.into() };
-        match guarded(self.endpoint.on_received_message(message, connection, &from)).await {
-            Some(Ok(())) => true,
-            Some(Err(error)) => {
-                tracing::debug!(%error, "the SIP library refused a message");
-                false
-            }
-            None => {
-                bump(&self.gate.counters.panics);
-                false
-            }
+        if method == "ACK" {
+            return arriving::confirmed(self, wire);
         }
+        let Some(key) = Key::of(wire, method) else { return };
+        let agent = &self.gate.settings.user_agent;
+        match self.transactions(|t| t.repeated(&key, agent)) {
+            Repeated::New if self.transactions(|t| t.are_full()) => {
+                bump(&self.gate.counters.limited);
+                call.into_iter().for_each(|call| self.gate.calls(|c| c.end(call, now())));
+            }
+            Repeated::New => match method {
+                "INVITE" if super::wire::tag_of(wire.get("to").unwrap_or_default()).is_none() => {
+                    arriving::invited(self, wire, key, hop, call);
+                }
+                "CANCEL" => arriving::cancelled(self, wire, key, hop),
+                _ => inside::take(self, wire, key, hop, method),
+            },
+            Repeated::Nothing => {}
+            Repeated::Again(hop, bytes) => self.send(hop, bytes),
+        }
+    }
+
+    /// Sends bytes. What a connection that is not there was to carry is lost; requests of ours open one before.
+    pub fn send(&self, hop: Hop, bytes: Vec<u8>) {
+        self.gate.tracer.sent(Some(hop.transport), Some(hop.at), || bytes.clone());
+        if hop.transport.is_stream() {
+            if let Some(flow) = lock(&self.flows).get(&hop).cloned() {
+                flow.post(bytes);
+            }
+            return;
+        }
+        let to = as_bound(&self.udp, hop.at);
+        if let Err(error) = self.udp.try_send_to(&bytes, to)
+            && error.kind() == std::io::ErrorKind::WouldBlock
+        {
+            let udp = self.udp.clone();
+            tokio::spawn(async move { udp.send_to(&bytes, to).await.ok() });
+        }
+    }
+
+    /// Sends a request of ours, and remembers who waits for its answer.
+    pub fn ask(self: &Arc<Self>, method: &str, ready: Ready, waits: Waits) -> Key {
+        let key = Key::ours(&ready.branch, method);
+        let Ready { hop, bytes, .. } = ready;
+        self.transactions(|t| t.ask(key.clone(), hop, bytes.clone(), (method == "INVITE", waits), now()));
+        self.carry(key.clone(), hop, bytes);
+        key
+    }
+
+    /// Sends a request by a connection that may have to be opened first.
+    fn carry(self: &Arc<Self>, key: Key, hop: Hop, bytes: Vec<u8>) {
+        if !hop.transport.is_stream() || self.is_open(hop) {
+            return self.send(hop, bytes);
+        }
+        let hub = self.clone();
+        tokio::spawn(async move {
+            match stream::connect(&hub, hop.at, hop.transport, &hop.at.ip().to_string()).await {
+                Ok(()) => hub.send(hop, bytes),
+                Err(error) => {
+                    tracing::debug!(%error, "a request could not be sent");
+                    let waits = hub.transactions(|t| t.failed(&key));
+                    waits.into_iter().for_each(|waits| answers::timed_out(&hub, waits));
+                }
+            }
+        });
+    }
+
+    /// Sends a request or ACK that nobody waits for.
+    pub fn ask_in_passing(self: &Arc<Self>, method: &str, ready: Ready) {
+        match method {
+            "ACK" => self.carry(Key::ours(&ready.branch, method), ready.hop, ready.bytes),
+            _ => drop(self.ask(method, ready, Waits::Nobody)),
+        }
+    }
+
+    /// Whether a connection is there.
+    pub fn is_open(&self, hop: Hop) -> bool {
+        lock(&self.flows).contains_key(&hop)
+    }
+
+    /// Runs `f` with what a dialog needs to write a request.
+    pub fn writing<R>(&self, f: impl FnOnce(&Writer<'_>) -> R) -> R {
+        let seen_by = |peer, transport| self.addresses.seen_by(peer, transport);
+        let is_open = |hop| self.is_open(hop);
+        let agent = &self.gate.settings.user_agent;
+        f(&Writer { seen_by: &seen_by, is_open: &is_open, agent, random: rand::random() })
+    }
+
+    /// Answers a request; false where it was answered before.
+    pub fn respond(&self, key: &Key, code: u16, content: &Content) -> Option<Vec<u8>> {
+        let agent = &self.gate.settings.user_agent;
+        let (hop, bytes) = self.transactions(|t| t.respond(key, code, content, agent, now()))?;
+        self.send(hop, bytes.clone());
+        Some(bytes)
+    }
+
+    /// Runs `f` on the transactions; wakes the clock where something is due earlier than before.
+    pub fn transactions<R>(&self, f: impl FnOnce(&mut Transactions) -> R) -> R {
+        let mut all = lock(&self.transactions);
+        let before = all.next_due();
+        let result = f(&mut all);
+        let after = all.next_due();
+        if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
+            self.due.notify_one();
+        }
+        result
     }
 
     /// Counts a request that is refused with a status; `why` where the status alone does not tell.
-    pub fn count_refusal(&self, code: u16, why: Option<RefusedFor>, source: Option<IpAddr>, method: &str) {
-        if let (Some(why), Some(source)) = (why.or(RefusedFor::of_status(code)), source) {
+    pub fn count_refusal(&self, code: u16, why: Option<RefusedFor>, source: IpAddr, method: &str) {
+        if let Some(why) = why.or(RefusedFor::of_status(code)) {
             self.gate.counters.refused.note(why, source, &format!("{method} answered {code}"), now());
         }
     }
 
-    /// Sends an event, waiting for room; a closed receiver is nobody's loss.
-    pub async fn tell(&self, event: SipEvent) {
-        tokio::select! {
-            () = self.token.cancelled() => {
-                self.events.try_send(event).ok();
-            }
-            _ = self.events.send(event.clone()) => {}
-        }
+    /// Sends an event. Where the queue is full it waits beside it, in order; new calls are refused then.
+    pub fn tell(&self, event: SipEvent) {
+        let mut waiting = lock(&self.waiting);
+        let event = match waiting.is_empty() {
+            true => match self.events.try_send(event) {
+                Err(mpsc::error::TrySendError::Full(event)) => event,
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
+            },
+            false => event,
+        };
+        waiting.push_back(event);
+        self.waits.notify_one();
     }
 
     /// Sends an event if there is room.
     pub fn tell_or_lose(&self, event: SipEvent) {
-        if self.events.try_send(event).is_err() {
+        if !self.has_room() || self.events.try_send(event).is_err() {
             bump(&self.gate.counters.events_lost);
         }
     }
 
-    /// Runs `f` on a live dialog's entry.
+    /// Whether events are being read.
+    pub fn has_room(&self) -> bool {
+        self.events.capacity() > 0 && lock(&self.waiting).is_empty()
+    }
+
+    /// Whether so many events wait that what can be asked again later is refused.
+    pub fn is_behind(&self) -> bool {
+        lock(&self.waiting).len() >= WAITING
+    }
+
+    /// Runs `f` on a live dialog's entry, and notes when something of it is due from then on.
     pub fn entry<R>(&self, id: DialogId, f: impl FnOnce(&mut Entry) -> R) -> Option<R> {
-        lock(&self.entries).get_mut(&id).map(f)
+        let mut entries = lock(&self.entries);
+        let entry = entries.get_mut(&id)?;
+        let result = f(entry);
+        let due = if entry.over { None } else { entry.timed.due() };
+        if due != entry.due {
+            let before = std::mem::replace(&mut entry.due, due);
+            self.transactions(|t| t.schedule(id, before, due));
+        }
+        Some(result)
+    }
+
+    /// Puts a dialog on the list.
+    pub fn insert(&self, id: DialogId, dialog: Dialog, invite: Option<Key>) {
+        let entry = Entry {
+            dialog,
+            invite,
+            answered: false,
+            over: false,
+            inviting: None,
+            asking: false,
+            asked: HashMap::new(),
+            unconfirmed: Vec::new(),
+            acks: Vec::new(),
+            timed: Timed::default(),
+            due: None,
+            referring: None,
+            notices: Arc::default(),
+            credential: None,
+        };
+        lock(&self.entries).insert(id, entry);
     }
 
     /// Marks a dialog as over; true the first time. Its line is free from now on.
@@ -303,38 +391,20 @@ impl Hub {
     }
 
     /// Ends a dialog on our side: the last event goes out now, whatever the other side still says.
-    pub async fn finish(&self, id: DialogId, why: EndWhy) {
+    pub fn finish(&self, id: DialogId, why: EndWhy) {
         if self.close(id) {
-            self.tell(SipEvent::Ended { dialog: id, why }).await;
+            self.tell(SipEvent::Ended { dialog: id, why });
         }
     }
 
-    /// Forgets a dialog altogether, here and in the library.
+    /// Forgets a dialog altogether.
     pub fn forget(&self, id: DialogId) {
         self.close(id);
-        let entry = lock(&self.entries).remove(&id);
-        if let Some(entry) = entry {
-            self.layer.remove_dialog(&entry.dialog.id());
-            let waits = |i: &Invite| self.endpoint.transactions.get(&i.key).is_some();
-            if let Some(invite) = entry.invite.filter(waits) {
-                lock(&self.lingering).push_back((now() + self.linger(), invite));
-            }
-        }
-    }
-
-    /// How long a transaction may still want something after its dialog: a little more than the library's own
-    /// 64*T1. An answer that could not be sent (a closed connection) leaves one without any timer.
-    pub fn linger(&self) -> Duration {
-        self.gate.settings.t1 * 66
-    }
-
-    /// Ends transactions that lingered long enough.
-    pub fn end_lingering(&self) {
-        let now = now();
-        let mut lingering = lock(&self.lingering);
-        while let Some((_, invite)) = lingering.pop_front_if(|(due, _)| *due <= now) {
-            invite.end();
-        }
+        let Some(entry) = lock(&self.entries).remove(&id) else { return };
+        self.transactions(|t| {
+            t.schedule(id, entry.due, None);
+            entry.unconfirmed.iter().for_each(|(_, key)| t.quiet(key));
+        });
     }
 
     /// Our address for a transport as `peer` should see it.
@@ -348,12 +418,57 @@ impl Hub {
     }
 }
 
-/// Runs a future of the library; `None` if it panicked.
-pub(super) async fn guarded<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Some),
-        Err(_) => Poll::Ready(None),
-    })
-    .await
+/// Does what is due, when it is due, until the agent stops.
+pub(super) async fn keep_time(hub: Arc<Hub>) {
+    loop {
+        let next = lock(&hub.transactions).next_due();
+        let until = timed::instant(next.unwrap_or(now() + Duration::from_secs(3600)));
+        tokio::select! {
+            () = hub.token.cancelled() => return,
+            () = tokio::time::sleep_until(until) => {}
+            () = hub.due.notified() => {}
+        }
+        loop {
+            let fired = hub.transactions(|t| t.fire(now(), &hub.gate.settings.user_agent));
+            let Some(fired) = fired else { break };
+            let act = || match fired {
+                Fired::Send(hop, bytes) => hub.send(hop, bytes),
+                Fired::TimedOut(waits) => answers::timed_out(&hub, waits),
+                Fired::Unconfirmed(id) => inside::never_confirmed(&hub, id),
+                Fired::Dialog(id) => timed::overdue(&hub, id),
+            };
+            if catch_unwind(AssertUnwindSafe(act)).is_err() {
+                bump(&hub.gate.counters.panics);
+            }
+        }
+    }
+}
+
+/// Brings events that found the queue full to their reader, until the agent stops.
+pub(super) async fn bring(hub: Arc<Hub>) {
+    loop {
+        tokio::select! {
+            () = hub.token.cancelled() => break,
+            () = hub.waits.notified() => {}
+        }
+        while !lock(&hub.waiting).is_empty() {
+            let permit = tokio::select! {
+                () = hub.token.cancelled() => break,
+                permit = hub.events.reserve() => permit,
+            };
+            let Ok(permit) = permit else { return lock(&hub.waiting).clear() };
+            // Taken only now: who tells meanwhile must find it there.
+            let mut waiting = lock(&hub.waiting);
+            if let Some(event) = waiting.pop_front() {
+                permit.send(event);
+            }
+        }
+    }
+    // The last words, as far as there is room.
+    let mut waiting = lock(&hub.waiting);
+    while let Some(event) = waiting.pop_front() {
+        if hub.events.try_send(event).is_err() {
+            return;
+        }
+    }
 }

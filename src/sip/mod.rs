@@ -1,25 +1,27 @@
-//! Layer 5. The SIP library at arm's length.
+//! Layer 5. SIP: sockets, who may ask, transactions and dialogs.
 //!
 //! ```text
-//! socket -> gate (framing, sanity, admission, registrar, "is it ours?") -> canonical bytes -> rsipstack
-//!        <- answers without a transaction                                   dialogs -> SipEvent -> application
+//! socket -> gate (framing, sanity, admission, registrar, "is it ours?") -> transaction -> dialog -> SipEvent -> application
+//!        <- answers without a transaction
 //! ```
 //!
-//! [`SipAgent`] is the whole interface. Nothing reaches the library's transactions that has not been checked and
-//! rewritten before (`sanity`, `reply::canonical`), by whatever connection it came; nothing it says reaches the application but as a [`SipEvent`].
-//! Session descriptions pass as text.
-//!
-//! The library logs whole messages at level `info`: keep `rsipstack` at `warn` or below in log filters.
+//! [`SipAgent`] is the whole interface. Nothing reaches a transaction that has not been checked before (`sanity`), by
+//! whatever connection it came. A message is taken in one go, on the task that read it; who waits for an answer waits on a
+//! task of its own. Session descriptions pass as text.
 
 mod admission;
 mod agent;
 mod alive;
+mod answers;
+mod arriving;
+mod asking;
 pub mod bare;
 mod calls;
 pub mod certificate;
+mod compose;
 mod counters;
 mod dial;
-mod dialogs;
+mod dialog;
 mod digest;
 mod event;
 #[cfg(test)]
@@ -30,9 +32,7 @@ mod hub;
 mod identity;
 mod inside;
 mod locate;
-mod mend;
 mod newcomers;
-mod on_the_wire;
 mod options;
 mod refer;
 mod refused;
@@ -40,6 +40,7 @@ mod register;
 mod registrar;
 mod reliable;
 mod reply;
+mod routing;
 mod sanity;
 mod session_timer;
 mod settings;
@@ -49,6 +50,7 @@ mod time;
 mod timed;
 mod tls;
 pub mod trace;
+mod transactions;
 mod transport;
 mod udp;
 mod uri;

@@ -107,7 +107,7 @@ impl Gate {
         wire: &Wire,
         source: SocketAddr,
         (now, random): (Mono, u64),
-    ) -> Outcome {
+    ) -> Outcome<'static> {
         let key = (source, branch_and_number(wire));
         if let Some((bytes, _)) = state.answers.get(&key) {
             return Outcome::Reply { bytes: bytes.clone(), close: false, event: None, why: None };
@@ -197,7 +197,7 @@ impl Gate {
         transport: Transport,
         now: Mono,
         random: u64,
-    ) -> Outcome {
+    ) -> Outcome<'static> {
         let key = (source, branch_and_number(wire));
         if let Some((bytes, _)) = state.answers.get(&key) {
             return Outcome::Reply { bytes: bytes.clone(), close: false, event: None, why: None };

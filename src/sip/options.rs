@@ -1,19 +1,17 @@
 //! OPTIONS to others (RFC 3261 section 11): is this server there, and does it take calls?
 
 use super::agent::SipAgent;
+use super::arriving::contact;
+use super::asking::{ask_outside, status};
 use super::calls::Kind;
+use super::compose::Content;
+use super::dialog::Dialog;
 use super::event::SipError;
 use super::hub::Hub;
 use super::locate::Found;
 use super::sockets::{self, Way};
 use super::time::now;
-use super::transport::Transport;
-use super::uri::for_library;
-use rsipstack::sip::typed::{From, To};
-use rsipstack::sip::{Header, Method, SipMessage, Uri};
-use rsipstack::transaction::key::{TransactionKey, TransactionRole};
-use rsipstack::transaction::transaction::Transaction;
-use rsipstack::transport::SipAddr;
+use super::transport::{Hop, Transport};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,33 +69,12 @@ impl Drop for Known<'_> {
 }
 
 async fn ask(hub: &Arc<Hub>, to: &str, way: &Way) -> Result<u16, SipError> {
-    let bad = || SipError::BadAddress(to.to_string(), "not a SIP address");
-    let target: Uri = to.try_into().map(for_library).map_err(|_| bad())?;
-    let at = hub.address_by(way.peer, way.transport);
-    let me: Uri = format!("sip:zongji@{at}{}", way.transport.param()).as_str().try_into().map_err(|_| bad())?;
-    let destination = SipAddr { r#type: Some(way.transport.library()), addr: way.peer.into() };
-    let stack = |e: rsipstack::Error| SipError::Stack(e.to_string());
-    let via =
-        hub.endpoint.get_via(Some(SipAddr { r#type: destination.r#type, addr: at.into() }), None).map_err(stack)?;
-    let from = From { display_name: None, uri: me.clone(), params: vec![] }
-        .with_tag(format!("{:016x}", rand::random::<u64>()).into());
-    let to = To { display_name: None, uri: target.clone(), params: vec![] };
-    let call_id = format!("{:032x}@zongji", rand::random::<u128>());
-    let known = Known(hub, hub.gate.calls(|c| c.add(&call_id, Kind::Register, None)));
-    let mut request = hub.endpoint.make_request(Method::Options, target, via, from, to, 1, Some(call_id.into()));
-    request.headers.push(Header::Contact(format!("<{me}>").into()));
-    request.headers.push(Header::Accept("application/sdp".into()));
-    let key = TransactionKey::from_request(&request, TransactionRole::Client).map_err(stack)?;
-    let mut tx = Transaction::new_client(key, request, hub.endpoint.clone(), None);
-    tx.destination = Some(destination);
-    tx.send().await.map_err(stack)?;
-    while let Some(message) = tx.receive().await {
-        if let SipMessage::Response(response) = message
-            && response.status_code.code() >= 200
-        {
-            drop(known);
-            return Ok(response.status_code.code());
-        }
-    }
-    Err(SipError::Timeout)
+    let me = contact(hub, "zongji", way.peer, way.transport);
+    let (call_id, tag) = (format!("{:032x}@zongji", rand::random::<u128>()), format!("{:016x}", rand::random::<u64>()));
+    let _known = Known(hub, hub.gate.calls(|c| c.add(&call_id, Kind::Register, None)));
+    let hop = Hop { transport: way.transport, at: way.peer };
+    let mut dialog = Dialog::begin(call_id, (&me, &tag), &format!("<{to}>"), to.to_string(), me.clone(), hop);
+    let content = Content::default().with("Accept", "application/sdp");
+    let limit = hub.gate.settings.t1 * 70;
+    ask_outside(hub, &mut dialog, "OPTIONS", content, None, limit).await.map(|answer| status(&answer))
 }

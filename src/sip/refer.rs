@@ -1,14 +1,13 @@
 //! Transfers: REFER both ways (RFC 3515, RFC 6665 for what follows it) and Replaces (RFC 3891).
 
-use super::agent::outcome;
+use super::asking::{self, ask_within, outcome};
+use super::compose::{Content, phrase};
+use super::dialog::Stage;
 use super::event::{DialogId, ReinviteId, SipError, SipEvent};
-use super::hub::{Asked, Hub, Reply};
-use super::inside::{answer, refuse};
+use super::hub::{Asked, Hub};
+use super::inside::Request;
 use super::uri::{SipUri, unescape};
 use super::wire::NameAddr;
-use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::{Header, HeadersExt, StatusCode};
-use rsipstack::transaction::transaction::Transaction;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -38,14 +37,13 @@ fn cut(value: &str) -> Option<(String, String, String)> {
 pub(super) fn replaced(hub: &Hub, value: &str) -> Option<DialogId> {
     let (call_id, to_tag, from_tag) = cut(value)?;
     let id = hub.gate.calls(|c| c.find(&call_id, &to_tag))?;
-    let fits = hub.entry(id, |e| !e.over && e.dialog.id().remote_tag == from_tag)?;
+    let fits = hub.entry(id, |e| !e.over && e.dialog.theirs == from_tag)?;
     fits.then_some(id)
 }
 
 /// The Replaces value by which the other side of a dialog knows it.
 pub(super) fn replaces(hub: &Hub, d: DialogId) -> Option<String> {
-    let id = hub.entry(d, |e| e.dialog.id())?;
-    Some(format!("{};to-tag={};from-tag={}", id.call_id, id.remote_tag, id.local_tag))
+    hub.entry(d, |e| format!("{};to-tag={};from-tag={}", e.dialog.call_id, e.dialog.theirs, e.dialog.ours))
 }
 
 /// Whom a Refer-To names: the user part, and the Replaces in its headers.
@@ -60,74 +58,62 @@ fn referred_to(value: &str) -> Option<(String, Option<String>)> {
 }
 
 /// A REFER inside a seat's call; the gate has let no other pass.
-pub(super) async fn came(hub: &Arc<Hub>, id: DialogId, dialog: &InviteDialog, tx: Transaction) {
+pub(super) fn came(hub: &Arc<Hub>, asks: &Request<'_>) {
+    let id = asks.id;
     let Some(seat) = hub.gate.calls(|c| c.seat(id)).filter(|s| s.proved) else {
-        return refuse(hub, tx, StatusCode::Forbidden, Vec::new()).await;
+        return asks.refuse(hub, 403, None, Content::default());
     };
-    let named = tx.original.header_value("Refer-To").and_then(|v| referred_to(&v));
-    let Some((to_user, attended)) = named.filter(|_| dialog.state().is_confirmed()) else {
-        return refuse(hub, tx, StatusCode::BadRequest, Vec::new()).await;
+    let confirmed = hub.entry(id, |e| e.dialog.stage == Stage::Confirmed) == Some(true);
+    let Some((to_user, attended)) = asks.wire.get("refer-to").and_then(referred_to).filter(|_| confirmed) else {
+        return asks.refuse(hub, 400, None, Content::default());
     };
     let replaces = match attended {
         None => None,
         Some(value) => match replaced(hub, &value) {
             Some(other) if other != id => Some(other),
-            _ => return refuse(hub, tx, StatusCode::CallTransactionDoesNotExist, Vec::new()).await,
+            _ => return asks.refuse(hub, 481, None, Content::default()),
         },
     };
     let number = NEXT.fetch_add(1, Relaxed);
     let timer = super::session_timer::Asked::default();
-    let source = super::dialogs::origin(&tx.original).map(|(_, at)| at.ip());
-    let mut asked = Some(Asked { reply: Reply::Own(Box::new(tx)), target: None, timer, source });
-    hub.entry(id, |e| {
-        if !e.over
-            && e.asked.is_empty()
-            && let Some(asked) = asked.take()
-        {
-            e.asked.insert(number, asked);
+    let source = asks.hop.at.ip();
+    let free = hub.entry(id, |e| {
+        let free = e.asked.is_empty();
+        if free {
+            e.asked.insert(number, Asked { key: asks.key.clone(), invite: None, target: None, timer, source });
         }
+        free
     });
-    match asked {
-        None => {
-            let (request, seat) = (ReinviteId(number), seat.user);
-            hub.tell(SipEvent::Refer { dialog: id, request, seat, to_user, replaces }).await;
-        }
-        Some(busy) => {
-            hub.count_refusal(491, None, busy.source, "REFER");
-            busy.reply.respond(StatusCode::RequestPending, Vec::new(), None, dialog).await;
-        }
+    if free != Some(true) {
+        return asks.refuse(hub, 491, None, Content::default());
     }
+    hub.tell(SipEvent::Refer { dialog: id, request: ReinviteId(number), seat: seat.user, to_user, replaces });
 }
 
 /// Tells the sender of a REFER how far it is.
 pub(super) async fn tell(hub: Arc<Hub>, d: DialogId, code: u16) {
-    let known = hub.entry(d, |e| (!e.over).then(|| (e.dialog.clone(), e.notices.clone()))).flatten();
-    let Some((dialog, turn)) = known else { return };
+    let Some(turn) = hub.entry(d, |e| (!e.over).then(|| e.notices.clone())).flatten() else { return };
     let state = if code < 200 { "active;expires=60" } else { "terminated;reason=noresource" };
-    let headers = vec![
-        Header::Event("refer".into()),
-        Header::SubscriptionState(state.into()),
-        Header::ContentType("message/sipfrag;version=2.0".into()),
-    ];
-    let body = format!("SIP/2.0 {code} {}\r\n", StatusCode::from(code).text());
-    let limit = hub.gate.settings.t1 * 70;
+    let content = Content::default()
+        .with("Event", "refer")
+        .with("Subscription-State", state)
+        .body("message/sipfrag;version=2.0", format!("SIP/2.0 {code} {}\r\n", phrase(code)));
     let _in_order = turn.lock().await;
-    let sent = tokio::time::timeout(limit, dialog.notify(Some(headers), Some(body.into_bytes()))).await;
-    if let Err(error) = outcome(sent) {
+    if let Err(error) = outcome(asking::ask(&hub, d, "NOTIFY", content).await) {
         tracing::debug!(%error, "a seat was not told of its transfer");
     }
 }
 
 /// A NOTIFY: of a REFER of ours, or of nothing we asked for (489, RFC 6665 section 8.2.1).
-pub(super) async fn notified(hub: &Hub, id: DialogId, tx: Transaction) {
-    let event = tx.original.header_value("Event").unwrap_or_default();
+pub(super) fn notified(hub: &Hub, asks: &Request<'_>) {
+    let event = asks.wire.get("event").unwrap_or_default();
     let refer = event.split(';').next().is_some_and(|e| e.trim().eq_ignore_ascii_case("refer"));
-    let Some(waiting) = hub.entry(id, |e| e.referring.clone()).flatten().filter(|_| refer) else {
-        return refuse(hub, tx, StatusCode::from(489), Vec::new()).await;
+    let Some(waiting) = hub.entry(asks.id, |e| e.referring.clone()).flatten().filter(|_| refer) else {
+        return asks.refuse(hub, 489, None, Content::default());
     };
-    let body = String::from_utf8_lossy(&tx.original.body).into_owned();
-    let over = tx.original.header_value("Subscription-State").is_some_and(|s| s.trim_start().starts_with("terminated"));
-    answer(tx, StatusCode::OK, Vec::new()).await;
+    let body = asks.wire.text().unwrap_or_default();
+    let over = asks.wire.get("subscription-state").is_some_and(|s| s.trim_start().starts_with("terminated"));
+    asks.accept(hub, Content::default());
     let code = body.strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
     // An end without a status is no success that anybody has seen.
     if let Some(code) = code.or(over.then_some(500)) {
@@ -168,13 +154,12 @@ pub(super) async fn send(
             return Err(SipError::Refused(491)); // one at a time
         }
         e.referring = Some(news);
-        Ok(e.dialog.clone())
+        Ok(())
     };
-    let dialog = hub.entry(d, begin).unwrap_or(Err(SipError::Gone))?;
+    hub.entry(d, begin).unwrap_or(Err(SipError::Gone))?;
     let limit = (hub.gate.settings.t1 * 70).min(limits.silent);
-    let sent = tokio::time::timeout(limit, dialog.refer(format!("<{target}>").as_str(), None, None)).await;
-    let ended = match outcome(sent) {
-        Err(SipError::Gone) => Err(SipError::Timeout), // the request got no answer
+    let content = Content::default().with("Refer-To", format!("<{target}>"));
+    let ended = match outcome(ask_within(hub, d, "REFER", content, limit).await) {
         Err(error) => Err(error),
         Ok(_) => {
             progress(202);

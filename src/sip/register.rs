@@ -1,16 +1,20 @@
 //! Our registrations elsewhere: made, kept fresh, and taken back.
 
 use super::agent::SipAgent;
+use super::arriving::contact;
+use super::asking::{ask_outside, status};
 use super::calls::{Kind, Pin};
-use super::dialogs::contact;
+use super::compose::Content;
+use super::dialog::Dialog;
 use super::event::SipError;
 use super::gate::lock;
 use super::hub::Hub;
 use super::sockets::{self, Way};
 use super::stream;
 use super::time::now;
-use rsipstack::dialog::authenticate::Credential as LibraryCredential;
-use rsipstack::dialog::registration::Registration;
+use super::transport::Hop;
+use super::uri::{SipUri, escape_user};
+use super::wire::{NameAddr, Wire, split_outside};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,24 +75,21 @@ impl SipAgent {
         let server = way.peer;
         let hub = self.hub().clone();
         connected(&hub, &way).await?;
-        let mut registration = Registration::new(hub.endpoint.clone(), Some(library_credential(credential)));
-        let uri = contact(&hub, &credential.user, server, way.transport)
-            .ok_or_else(|| SipError::BadAddress(credential.user.clone(), "not a user name"))?;
-        registration.contact = Some(rsipstack::sip::typed::Contact { display_name: None, uri, params: Vec::new() });
-        registration.outbound_proxy = Some(server);
+        let mut registration = registration(&hub, &way, credential);
         let pin = Pin { server: server.ip(), realm: credential.realm.clone(), secret: true };
-        let leg = hub.gate.calls(|c| c.add(registration.call_id.value(), Kind::Register, Some(pin)));
+        let leg = hub.gate.calls(|c| c.add(&registration.call_id, Kind::Register, Some(pin)));
         let stop = hub.token.child_token();
         let before = lock(&hub.renewals).insert((server, credential.user.clone()), stop.clone());
         if let Some(before) = before {
             before.cancel();
         }
-        let granted = register_once(&hub, &mut registration, &way, expires).await;
+        let granted = register_once(&hub, &mut registration, &way, credential, expires).await;
         let (tell, lost) = oneshot::channel();
         match granted {
             Ok(seconds) if seconds > 0 => {
+                let credential = credential.clone();
                 tokio::spawn(async move {
-                    let refreshing = refresh(&hub, &mut registration, &way, (seconds, expires));
+                    let refreshing = refresh(&hub, &mut registration, &way, &credential, (seconds, expires));
                     let lost = tokio::select! {
                         () = stop.cancelled() => None,
                         lost = refreshing => Some(lost),
@@ -127,8 +128,9 @@ impl Kept {
 /// Keeps a registration fresh until it cannot; why not.
 async fn refresh(
     hub: &Arc<Hub>,
-    registration: &mut Registration,
+    registration: &mut Dialog,
     way: &Way,
+    credential: &Credential,
     (granted, expires): (u32, u32),
 ) -> SipError {
     let settings = &hub.gate.settings;
@@ -136,7 +138,7 @@ async fn refresh(
     let (mut pause, mut failures) = (half(granted), 0);
     loop {
         tokio::time::sleep(pause).await;
-        match register_once(hub, registration, way, expires).await {
+        match register_once(hub, registration, way, credential, expires).await {
             Ok(seconds) => (pause, failures) = (half(seconds.max(10)), 0),
             Err(error) => {
                 tracing::warn!(%error, "registration was not refreshed");
@@ -150,15 +152,6 @@ async fn refresh(
     }
 }
 
-pub(super) fn library_credential(c: &Credential) -> LibraryCredential {
-    LibraryCredential {
-        username: c.user.clone(),
-        password: c.password.clone(),
-        realm: c.realm.clone(),
-        auth_username: None,
-    }
-}
-
 /// A connection to there is open, where it takes one.
 pub(super) async fn connected(hub: &Arc<Hub>, way: &Way) -> Result<(), SipError> {
     if !way.transport.is_stream() {
@@ -168,25 +161,45 @@ pub(super) async fn connected(hub: &Arc<Hub>, way: &Way) -> Result<(), SipError>
     opened.map_err(|e| SipError::Unreachable(way.peer, way.transport.name(), e.to_string()))
 }
 
+/// What numbers the REGISTERs of one registration (RFC 3261 section 10.2).
+fn registration(hub: &Hub, way: &Way, credential: &Credential) -> Dialog {
+    // Its domain by name, as a carrier's registrar wants it; the datagrams go to the address found for it.
+    let host = if way.host.contains(':') { format!("[{}]", way.host) } else { way.host.clone() };
+    let registrar = format!("sip:{host}:{}{}", way.peer.port(), way.transport.param());
+    let of_record = format!("<sip:{}@{host}:{}>", escape_user(&credential.user), way.peer.port());
+    let contact = contact(hub, &credential.user, way.peer, way.transport);
+    let (call_id, tag) = (format!("{:032x}@zongji", rand::random::<u128>()), format!("{:016x}", rand::random::<u64>()));
+    let hop = Hop { transport: way.transport, at: way.peer };
+    Dialog::begin(call_id, (&of_record, &tag), &of_record, registrar, contact, hop)
+}
+
 async fn register_once(
     hub: &Arc<Hub>,
-    registration: &mut Registration,
+    registration: &mut Dialog,
     way: &Way,
+    credential: &Credential,
     expires: u32,
 ) -> Result<u32, SipError> {
     connected(hub, way).await?;
-    // Its domain by name, as a carrier's registrar wants it; the datagrams go to the address found for it.
-    let host = if way.host.contains(':') { format!("[{}]", way.host) } else { way.host.clone() };
-    let uri = format!("sip:{host}:{}{}", way.peer.port(), way.transport.param());
-    let uri: rsipstack::sip::Uri =
-        uri.as_str().try_into().map_err(|_| SipError::BadAddress(uri.clone(), "not an address"))?;
+    let content = Content::default().with("Expires", expires.to_string());
     let limit = hub.gate.settings.t1 * SILENT;
-    let response = tokio::time::timeout(limit, registration.register(uri, Some(expires)))
-        .await
-        .map_err(|_| SipError::Timeout)?
-        .map_err(|e| SipError::Stack(e.to_string()))?;
-    match response.status_code.code() {
-        200 => Ok(registration.expires().min(expires)),
+    let answer = ask_outside(hub, registration, "REGISTER", content, Some(credential), limit).await?;
+    match status(&answer) {
+        200 => Ok(granted(&answer, &registration.contact, expires).min(expires)),
         code => Err(SipError::Refused(code)),
     }
+}
+
+/// How long our Contact is registered, s: among the others of its user it has a time of its own (section 10.2.4).
+fn granted(answer: &Wire, contact: &str, asked: u32) -> u32 {
+    let whom = |text: &str| SipUri::parse(text).ok().map(|u| (u.user, u.host, u.port));
+    let ours = NameAddr::parse(contact).and_then(|c| whom(&c.uri));
+    let listed = answer.all("contact").filter_map(|header| split_outside(header, b',')).flatten();
+    let listed: Vec<NameAddr> = listed.filter_map(NameAddr::parse).collect();
+    let mine = listed.iter().find(|c| ours.is_some() && whom(&c.uri) == ours);
+    // A registrar that knows us by another address lists that one.
+    let mine = mine.or(listed.first().filter(|_| listed.len() == 1));
+    let own = mine.and_then(|c| c.param("expires")?.parse().ok());
+    let all = || answer.get("expires").and_then(|v| v.parse().ok());
+    own.or_else(all).unwrap_or(asked)
 }

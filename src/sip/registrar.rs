@@ -3,7 +3,7 @@
 use super::admission::network;
 use super::digest::{Digester, Proof};
 use super::refused::RefusedFor;
-use super::reply::reachable;
+use super::routing::reachable;
 use super::sanity::{Refusal, cseq};
 use super::settings::Account;
 use super::transport::Transport;

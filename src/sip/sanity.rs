@@ -34,6 +34,8 @@ const SINGLE: [&str; 14] = [
     "rseq",
     "rack",
 ];
+/// Headers that answers and later requests repeat, besides From and To.
+const REPEATED: [&str; 5] = ["via", "call-id", "cseq", "record-route", "contact"];
 /// Headers whose whole value is one 32-bit number.
 const NUMBERS: [&str; 6] = ["expires", "min-expires", "retry-after", "session-expires", "min-se", "rseq"];
 
@@ -157,6 +159,9 @@ fn shape(wire: &Wire) -> Check {
     if let Some(name) = ["from", "to", "call-id", "cseq", "via"].iter().find(|n| wire.get(n).is_none()) {
         return Err(bad(&format!("Missing {name}")));
     }
+    if REPEATED.iter().any(|n| wire.all(n).any(has_controls)) {
+        return Err(bad("Control characters"));
+    }
     content_length(wire)?;
     let call_id = wire.get("call-id").unwrap_or_default();
     if call_id.is_empty() || call_id.len() > 256 || call_id.contains(char::is_whitespace) {
@@ -165,6 +170,9 @@ fn shape(wire: &Wire) -> Check {
     for name in ["from", "to"] {
         let tag_ok = |t: &str| !t.is_empty() && t.len() <= 256 && t.bytes().all(super::wire::is_token_byte);
         match NameAddr::parse(wire.get(name).unwrap_or_default()) {
+            Some(a) if a.params.iter().any(|(_, v)| v.as_deref().is_some_and(has_controls)) => {
+                return Err(bad("Control characters"));
+            }
             Some(a) if a.tag().is_none_or(tag_ok) => {}
             _ => return Err(bad(&format!("Bad {name}"))),
         }
@@ -176,6 +184,10 @@ fn shape(wire: &Wire) -> Check {
     cseq(wire).ok_or_else(|| bad("Bad CSeq"))?;
     contacts(wire)?;
     numbers(wire)
+}
+
+fn has_controls(value: &str) -> bool {
+    value.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f)
 }
 
 fn content_length(wire: &Wire) -> Check {

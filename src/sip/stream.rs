@@ -1,15 +1,11 @@
-//! Connections: numbers, time limits, and the two tasks of each. The SIP library sees only a channel to write to.
+//! Connections: numbers, time limits, and the two tasks of each.
 
 use super::admission::network;
 use super::counters::bump;
 use super::gate::lock;
 use super::hub::Hub;
-use super::transport::Transport;
+use super::transport::{Hop, Transport};
 use super::wire::{MAX_HEAD, Wire, head_end};
-use rsipstack::sip::SipMessage;
-use rsipstack::transport::channel::ChannelConnection;
-use rsipstack::transport::connection::TransportEvent;
-use rsipstack::transport::{SipAddr, SipConnection};
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -24,9 +20,8 @@ use tokio_util::sync::CancellationToken;
 const MAX_BODY: usize = 65_536;
 /// Unacknowledged data older than this ends the connection, and with it whoever waits to write.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// Messages that may wait to be written to one connection; then their senders wait, and not for longer than
-/// [`WRITE_LIMIT`].
-const UNWRITTEN: usize = 64;
+/// Messages that may wait to be written to one connection; who takes no more than that has gone.
+const UNWRITTEN: usize = 1024;
 
 /// Connections, counted: those that came by their source, and those we opened.
 #[derive(Default, Clone)]
@@ -136,17 +131,18 @@ fn quiet(buf: &[u8]) -> bool {
 /// The writing side of a connection.
 #[derive(Clone)]
 pub(super) struct Flow {
-    /// How it was opened.
-    pub transport: Transport,
-    /// What the SIP library writes to.
-    pub library: SipConnection,
-    raw: mpsc::Sender<Vec<u8>>,
+    /// How it was opened, and who is at its other end.
+    pub hop: Hop,
+    messages: mpsc::Sender<Vec<u8>>,
+    token: CancellationToken,
 }
 
 impl Flow {
-    /// Writes bytes of our own; false when the connection is gone or does not take them.
-    pub async fn write(&self, bytes: Vec<u8>) -> bool {
-        matches!(tokio::time::timeout(Duration::from_secs(5), self.raw.send(bytes)).await, Ok(Ok(())))
+    /// Gives a message to the writer. A connection with too many unwritten ones is closed.
+    pub fn post(&self, bytes: Vec<u8>) {
+        if self.messages.try_send(bytes).is_err() {
+            self.token.cancel();
+        }
     }
 }
 
@@ -177,61 +173,42 @@ pub(super) struct Came {
 /// A connection as long as it lives: gives back what it holds when dropped.
 pub(super) struct Open {
     pub flow: Flow,
-    pub peer: SocketAddr,
     pub token: CancellationToken,
     hub: Arc<Hub>,
     _place: Place,
-    /// The library takes the connection off its list when this goes.
-    _unread: mpsc::UnboundedSender<TransportEvent>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.token.cancel();
-        lock(&self.hub.streams).remove(&(self.flow.transport, self.peer));
+        lock(&self.hub.flows).remove(&self.flow.hop);
         // A phone that came by this connection cannot be called any more (RFC 5626 section 4.4).
-        for (user, contacts) in self.hub.gate.flow_lost(self.flow.transport, self.peer) {
+        for (user, contacts) in self.hub.gate.flow_lost(self.flow.hop.transport, self.flow.hop.at) {
             self.hub.tell_or_lose(super::SipEvent::Registered { user, contacts });
         }
     }
 }
 
-/// Starts the writer of a connection that was let in, and shows it to the SIP library.
-pub(super) async fn open(hub: &Arc<Hub>, outlet: impl Outlet, came: Came, transport: Transport) -> Option<Open> {
+/// Starts the writer of a connection that was let in.
+pub(super) fn open(hub: &Arc<Hub>, outlet: impl Outlet, came: Came, transport: Transport) -> Open {
     let Came { peer, place } = came;
-    #[allow(clippy::disallowed_methods)] // the type the library wants; nothing is ever sent through it
-    let (unread, incoming) = mpsc::unbounded_channel();
-    let (library, messages) = mpsc::channel(UNWRITTEN);
-    let (raw, bytes) = mpsc::channel(UNWRITTEN);
+    let (messages, written) = mpsc::channel(UNWRITTEN);
     let token = hub.token.child_token();
-    let at = SipAddr { r#type: Some(transport.library()), addr: peer.into() };
-    let channel = ChannelConnection::create_connection_bounded(incoming, library, at, Some(token.clone()));
-    let library = SipConnection::Channel(channel.await.ok()?);
-    tokio::spawn(write(outlet, messages, bytes, token.clone()));
-    lock(&hub.streams).insert((transport, peer));
-    hub.endpoint.transport_layer.add_connection(library.clone());
-    Some(Open { flow: Flow { transport, library, raw }, peer, token, hub: hub.clone(), _place: place, _unread: unread })
+    tokio::spawn(write(outlet, written, token.clone()));
+    let flow = Flow { hop: Hop { transport, at: peer }, messages, token: token.clone() };
+    lock(&hub.flows).insert(flow.hop, flow.clone());
+    Open { flow, token, hub: hub.clone(), _place: place }
 }
 
-/// Writes what the library and we have to say, until the connection ends. Who does not take it is not waited for.
-async fn write(
-    mut outlet: impl Outlet,
-    mut messages: mpsc::Receiver<TransportEvent>,
-    mut bytes: mpsc::Receiver<Vec<u8>>,
-    token: CancellationToken,
-) {
-    let text = |event| match event {
-        TransportEvent::Incoming(message, ..) => Some(bytes_of(&message)),
-        TransportEvent::New(_) | TransportEvent::Closed(_) => None,
-    };
+/// Writes what there is to say, until the connection ends. Who does not take it is not waited for.
+async fn write(mut outlet: impl Outlet, mut messages: mpsc::Receiver<Vec<u8>>, token: CancellationToken) {
     loop {
         let next = tokio::select! {
             biased;
-            Some(event) = messages.recv() => text(event),
-            Some(bytes) = bytes.recv() => Some(bytes),
+            next = messages.recv() => next,
             () = token.cancelled() => break,
         };
-        let Some(message) = next else { continue };
+        let Some(message) = next else { break };
         if !matches!(tokio::time::timeout(WRITE_LIMIT, outlet.put(message)).await, Ok(true)) {
             token.cancel();
             break;
@@ -239,11 +216,6 @@ async fn write(
     }
     messages.close();
     tokio::time::timeout(Duration::from_secs(2), outlet.finish()).await.ok();
-}
-
-/// A message as the wire has it. A caller of RFC 2543 gets back the From it sent, which had no tag.
-fn bytes_of(message: &SipMessage) -> Vec<u8> {
-    super::udp::without_made_up_tag(message.to_bytes())
 }
 
 /// Accepts until the agent stops; `serve` is what becomes of a connection that is let in.
@@ -282,7 +254,7 @@ fn prepare(stream: &TcpStream) {
 
 /// Opens a connection to `peer`, unless one is there. `name` is what its certificate must be for.
 pub(super) async fn connect(hub: &Arc<Hub>, peer: SocketAddr, transport: Transport, name: &str) -> std::io::Result<()> {
-    if lock(&hub.streams).contains(&(transport, peer)) {
+    if hub.is_open(Hop { transport, at: peer }) {
         return Ok(());
     }
     if transport.is_web() {
@@ -314,7 +286,7 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (mut reader, writer) = tokio::io::split(stream);
-    let Some(open) = open(&hub, writer, came, transport).await else { return };
+    let open = open(&hub, writer, came, transport);
     if let Some(ready) = ready {
         ready.send(()).ok();
     }
@@ -350,9 +322,7 @@ async fn messages<R: AsyncRead + Unpin>(hub: &Arc<Hub>, reader: &mut R, open: &O
             }
             Frame::Ping => {
                 buf.drain(..4);
-                if !open.flow.write(b"\r\n".to_vec()).await {
-                    return false;
-                }
+                open.flow.post(b"\r\n".to_vec());
                 deadline = limit(&buf);
                 continue;
             }
@@ -369,15 +339,12 @@ async fn messages<R: AsyncRead + Unpin>(hub: &Arc<Hub>, reader: &mut R, open: &O
                 continue;
             }
         };
-        let answer = hub.received(&buf[..len], open.peer, Some(&open.flow)).await;
+        let answer = hub.received(&buf[..len], open.flow.hop);
         buf.drain(..len);
         deadline = limit(&buf);
-        if let Some(answer) = answer
-            && (!answer.bytes.is_empty() && !open.flow.write(answer.bytes).await || answer.close)
-        {
-            return false;
-        }
-        if last {
+        let close = answer.as_ref().is_some_and(|a| a.close);
+        answer.filter(|a| !a.bytes.is_empty()).into_iter().for_each(|a| open.flow.post(a.bytes));
+        if close || last {
             return false;
         }
     }

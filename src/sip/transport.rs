@@ -1,6 +1,6 @@
 //! The transports of SIP (RFC 3261 section 18, RFC 7118).
 
-use rsipstack::sip::Transport as LibraryTransport;
+use std::net::SocketAddr;
 
 /// What a message travels by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -22,8 +22,7 @@ impl Transport {
     /// All of them.
     pub const ALL: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
 
-    /// Its name as in `;transport=`. The library tells the two WebSockets apart by it; on the wire both are `ws`
-    /// (RFC 7118 section 5.2.1).
+    /// Its name as in `;transport=` and in Via.
     pub const fn name(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
@@ -64,37 +63,23 @@ impl Transport {
         }
     }
 
-    /// What a URI of ours needs to be reached this way; nothing for UDP.
+    /// What a URI of ours needs to be reached this way; nothing for UDP. Both kinds of WebSocket are `ws` in a URI
+    /// (RFC 7118 section 5.2.1).
     pub(super) const fn param(self) -> &'static str {
         match self {
             Transport::Udp => "",
             Transport::Tcp => ";transport=tcp",
             Transport::Tls => ";transport=tls",
-            Transport::Ws => ";transport=ws",
-            Transport::Wss => ";transport=wss",
+            Transport::Ws | Transport::Wss => ";transport=ws",
         }
     }
+}
 
-    pub(super) const fn library(self) -> LibraryTransport {
-        match self {
-            Transport::Udp => LibraryTransport::Udp,
-            Transport::Tcp => LibraryTransport::Tcp,
-            Transport::Tls => LibraryTransport::Tls,
-            Transport::Ws => LibraryTransport::Ws,
-            Transport::Wss => LibraryTransport::Wss,
-        }
-    }
-
-    pub(super) fn from_library(t: LibraryTransport) -> Option<Transport> {
-        Some(match t {
-            LibraryTransport::Udp => Transport::Udp,
-            LibraryTransport::Tcp => Transport::Tcp,
-            LibraryTransport::Tls => Transport::Tls,
-            LibraryTransport::Ws => Transport::Ws,
-            LibraryTransport::Wss => Transport::Wss,
-            LibraryTransport::Sctp | LibraryTransport::TlsSctp => return None,
-        })
-    }
+/// Where a message goes or came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Hop {
+    pub transport: Transport,
+    pub at: SocketAddr,
 }
 
 impl std::fmt::Display for Transport {

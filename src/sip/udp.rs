@@ -1,52 +1,10 @@
-//! The UDP socket: ours to read, the SIP library's to write.
+//! The UDP socket.
 
 use super::hub::Hub;
-use super::reply::OLD_TAG;
-use super::trace::Tracer;
-use super::transport::Transport;
-use async_trait::async_trait;
-use rsipstack::platform::net::UdpSocket as LibrarySocket;
+use super::transport::{Hop, Transport};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::UdpSocket;
-
-/// What the SIP library holds for a socket: it can send, and it never receives. We receive, check, and call it.
-pub(super) struct SendOnly(pub Arc<UdpSocket>, pub Tracer);
-
-#[async_trait]
-impl LibrarySocket for SendOnly {
-    async fn recv_from(&self, _: &mut [u8]) -> rsipstack::Result<(usize, SocketAddr)> {
-        std::future::pending().await
-    }
-
-    async fn send_to(&self, buf: &[u8], to: SocketAddr) -> rsipstack::Result<usize> {
-        self.1.sent(Some(Transport::Udp), Some(to), || buf.to_vec());
-        let to = as_bound(&self.0, to);
-        if made_up_tag(buf).is_some() {
-            self.0.send_to(&without_made_up_tag(buf.to_vec()), to).await?;
-            return Ok(buf.len());
-        }
-        Ok(self.0.send_to(buf, to).await?)
-    }
-
-    fn local_addr(&self) -> rsipstack::Result<SocketAddr> {
-        Ok(self.0.local_addr()?)
-    }
-}
-
-fn made_up_tag(message: &[u8]) -> Option<usize> {
-    let tag = OLD_TAG.as_bytes();
-    // It can only stand in the headers, and is rare: most messages are searched once and left alone.
-    message.windows(tag.len()).position(|w| w == tag)
-}
-
-/// A caller of RFC 2543 must get back the From it sent, which had no tag.
-pub(super) fn without_made_up_tag(mut message: Vec<u8>) -> Vec<u8> {
-    if let Some(at) = made_up_tag(&message) {
-        message.drain(at..at + OLD_TAG.len());
-    }
-    message
-}
 
 /// An address in the family of the socket that sends to it.
 pub(super) fn as_bound(socket: &UdpSocket, to: SocketAddr) -> SocketAddr {
@@ -73,7 +31,7 @@ pub(super) async fn serve(hub: Arc<Hub>, socket: Arc<UdpSocket>) {
         if data.iter().all(|b| b.is_ascii_whitespace() || *b == 0) {
             continue; // keep-alive of a phone behind address translation
         }
-        if let Some(answer) = hub.received(data, source, None).await {
+        if let Some(answer) = hub.received(data, Hop { transport: Transport::Udp, at: source }) {
             socket.send_to(&answer.bytes, as_bound(&socket, source)).await.ok();
         }
     }

@@ -141,17 +141,6 @@ pub(super) fn host_port(text: &str) -> Option<(Host, Option<u16>)> {
     Some((host, port))
 }
 
-/// The same URI as the SIP library wants it: it reads a user as written and escapes it when it writes, so that an
-/// escaped one would be escaped twice.
-pub(super) fn for_library(mut uri: rsipstack::sip::Uri) -> rsipstack::sip::Uri {
-    if let Some(auth) = &mut uri.auth
-        && let Some(user) = unescape_with(&auth.user, |_| false)
-    {
-        auth.user = user;
-    }
-    uri
-}
-
 /// Resolves `%xx`; `None` for a bad escape. A decoded NUL or line break stays escaped: no name ends early.
 pub(super) fn unescape(text: &str) -> Option<String> {
     unescape_with(text, |v| v < 0x20 || v == 0x7f)

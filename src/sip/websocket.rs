@@ -51,8 +51,7 @@ where
         return;
     };
     let (outlet, mut frames) = socket.split();
-    let peer = came.peer;
-    let Some(open) = open(&hub, outlet, came, transport).await else { return };
+    let open = open(&hub, outlet, came, transport);
     loop {
         let next = tokio::time::timeout(hub.gate.settings.tcp_idle_limit, frames.next());
         let frame = tokio::select! {
@@ -73,11 +72,11 @@ where
             // A softphone's keep-alive (RFC 5626 section 3.5.1).
             b"\r\n\r\n" => Some(super::hub::Answer { bytes: b"\r\n".to_vec(), close: false }),
             blank if blank.iter().all(u8::is_ascii_whitespace) => None,
-            message => hub.received(message, peer, Some(&open.flow)).await,
+            message => hub.received(message, open.flow.hop),
         };
-        if let Some(answer) = answer
-            && (!answer.bytes.is_empty() && !open.flow.write(answer.bytes).await || answer.close)
-        {
+        let close = answer.as_ref().is_some_and(|a| a.close);
+        answer.filter(|a| !a.bytes.is_empty()).into_iter().for_each(|a| open.flow.post(a.bytes));
+        if close {
             return;
         }
     }

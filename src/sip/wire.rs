@@ -25,7 +25,7 @@ pub(super) struct Wire<'a> {
     pub start: Start,
     pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// What follows the empty line; Content-Length is not applied yet.
-    pub rest: &'a [u8],
+    pub rest: Cow<'a, [u8]>,
     /// Something in the head was no header at all, or had bytes headers cannot have.
     pub broken: Option<&'static str>,
 }
@@ -71,13 +71,13 @@ impl<'a> Wire<'a> {
         let Wire { start, headers, .. } = Wire::cut(&head, rest)?;
         let own = |(name, value): (Cow<'_, str>, Cow<'_, str>)| (name.into_owned().into(), value.into_owned().into());
         let headers = headers.into_iter().map(own).collect();
-        Ok(Wire { start, headers, rest, broken: Some("Headers are not UTF-8") })
+        Ok(Wire { start, headers, rest: rest.into(), broken: Some("Headers are not UTF-8") })
     }
 
     fn cut(head: &'a str, rest: &'a [u8]) -> Result<Wire<'a>, NotSip> {
         let mut lines = head.split("\r\n");
         let start = start_line(lines.next().unwrap_or_default())?;
-        let mut wire = Wire { start, headers: Vec::with_capacity(16), rest, broken: None };
+        let mut wire = Wire { start, headers: Vec::with_capacity(16), rest: rest.into(), broken: None };
         for line in lines {
             if line.starts_with([' ', '\t']) {
                 wire.folded(line);
@@ -123,6 +123,30 @@ impl<'a> Wire<'a> {
         self.headers.push((header_name(name), value.trim().into()));
     }
 
+    /// The same with nothing borrowed, and no more than its body after the head.
+    pub fn into_owned(self) -> Wire<'static> {
+        let own = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
+            let name = match name {
+                Cow::Borrowed(name) => header_name_of(name),
+                Cow::Owned(name) => Cow::Owned(name),
+            };
+            (name, Cow::Owned(value.into_owned()))
+        };
+        let rest = Cow::Owned(self.body().to_vec());
+        Wire { start: self.start, headers: self.headers.into_iter().map(own).collect(), rest, broken: self.broken }
+    }
+
+    /// Body as text; `None` when there is none.
+    pub fn text(&self) -> Option<String> {
+        let body = self.body();
+        (!body.is_empty()).then(|| String::from_utf8_lossy(body).into_owned())
+    }
+
+    /// Whether a header that is a list has this token, whatever its case.
+    pub fn lists(&self, name: &str, token: &str) -> bool {
+        self.all(name).any(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
+    }
+
     /// First header of that (lower-case, long) name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_ref())
@@ -142,7 +166,7 @@ impl<'a> Wire<'a> {
     }
 
     /// Body by Content-Length; what follows it in a datagram is not ours (RFC 3261 section 18.3).
-    pub fn body(&self) -> &'a [u8] {
+    pub fn body(&self) -> &[u8] {
         let len = match self.get("content-length").map(|v| v.parse::<usize>()) {
             Some(Ok(n)) => n.min(self.rest.len()),
             Some(Err(_)) => 0,
@@ -186,6 +210,14 @@ fn header_name(name: &str) -> Cow<'_, str> {
     match long_name(&lower) {
         Some(long) => long.into(),
         None => lower.into(),
+    }
+}
+
+/// A lower-case long name again, as long as it is needed.
+fn header_name_of(name: &str) -> Cow<'static, str> {
+    match COMMON.iter().find(|known| **known == name) {
+        Some(known) => Cow::Borrowed(known),
+        None => Cow::Owned(name.to_string()),
     }
 }
 
