@@ -179,7 +179,7 @@ async fn message(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_by_a_connection_that_the_library_opened_is_judged_as_all_else() {
+async fn what_comes_by_a_connection_that_we_opened_is_judged_as_all_else() {
     let mut us = Side::new(settings()).await;
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let elsewhere = TcpListener::bind("127.0.0.9:0").await.unwrap();

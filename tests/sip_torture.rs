@@ -403,7 +403,7 @@ async fn one_message(fields: &[String], by: Transport) -> Result<(), String> {
     still_answers(&target, by, file).await;
     let agent = &target.agent;
     settled(agent).await;
-    assert_eq!(agent.counters().panics, 0, "{file} made the library panic");
+    assert_eq!(agent.counters().panics, 0, "{file} made us panic");
     let judged = judged.and_then(|answer| unharmed(file, class, by, &answer, agent, &calls));
     agent.shutdown().await;
     judged

@@ -147,7 +147,7 @@ async fn only_a_registered_supervisor_may_listen_and_only_where_somebody_talks()
     let (caller, seat) = talk(&running, 8).await;
     watch.until("bridged", |e| matches!(e, CallEvent::Transfer { stage: TransferStage::Bridged, .. })).await;
     let mut liar = Phone::start(phone(BOSS.0)).await.unwrap();
-    assert_eq!(liar.call(&uri, vec![], &mut |_| {}).await.unwrap().code, 401, "his number, without his password");
+    assert_eq!(liar.call(&uri, vec![], &mut |_| {}).await.unwrap().code, 407, "his number, without his password");
     let mut other = Phone::start(phone("13700001111")).await.unwrap();
     assert_eq!(other.call(&uri, vec![], &mut |_| {}).await.unwrap().code, 403);
     let nobody = format!("sip:*17777@{}", running.sip);

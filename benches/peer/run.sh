@@ -12,7 +12,7 @@ signalling() { # calls rate
   start sig
   local before code=0
   before=$(ticks)
-  taskset -c 1 sipp -sf "$tool/uac_sig.xml" -s sig -m "$1" -r "$2" -l 2000 -nostdin 127.0.0.1:5060 >"$work/sipp" 2>&1 || code=$?
+  taskset -c 1 sipp -sf "$tool/uac_sig.xml" -s sig -m "$1" -r "$2" -l 5000 -nostdin 127.0.0.1:5060 >"$work/sipp" 2>&1 || code=$?
   awk -v t="$(($(ticks) - before))" -v hz="$(getconf CLK_TCK)" -v n="$1" -v r="$2" -v code="$code" \
     'BEGIN { printf "{\"label\":\"signalling\",\"calls\":%d,\"calls_per_s\":%d,\"cpu_ms_per_call\":%.2f,\"sipp_exit\":%d}\n", n, r, 1000 * t / hz / n, code }'
   stop
@@ -25,3 +25,4 @@ row echo echo 100
 row barge barge 20 -d 1234 -D 1500
 row bridge bridge 100 -b 5090 -x
 signalling 4000 190
+signalling 40000 2000

@@ -74,7 +74,7 @@ struct Context {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("ZONGJI_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,rsipstack=off"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A log whose reader is gone is lost, and nothing else.
     log.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false).init();

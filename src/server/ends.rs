@@ -41,7 +41,7 @@ impl Switchboard {
             let why = match why {
                 None => Why::GaveUpEarly,
                 Some(EndWhy::NoAck) => Why::NoAck,
-                Some(EndWhy::Lost | EndWhy::Expired) => Why::LostEarly,
+                Some(EndWhy::Expired) => Why::LostEarly,
                 Some(EndWhy::HungUp | EndWhy::Rejected) => Why::EndedEarly,
             };
             self.end_early(call, why);
@@ -50,7 +50,7 @@ impl Switchboard {
         let input = match why {
             None if self.is_taken_over(call) => CallInput::TakenOver,
             None => CallInput::HungUp(leg),
-            Some(EndWhy::NoAck | EndWhy::Lost | EndWhy::Expired) => CallInput::CallerLost,
+            Some(EndWhy::NoAck | EndWhy::Expired) => CallInput::CallerLost,
             Some(EndWhy::HungUp | EndWhy::Rejected) => CallInput::Terminate,
         };
         self.tell(call, input);

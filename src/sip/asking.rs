@@ -7,7 +7,7 @@ use super::dialog::{Dialog, Ready, Writer};
 use super::event::{DialogId, SipError};
 use super::hub::Hub;
 use super::register::Credential;
-use super::transactions::Waits;
+use super::transactions::{Key, Waits};
 use super::wire::{Start, Wire};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,15 @@ pub(super) fn outcome(answer: Result<Wire<'static>, SipError>) -> Result<Wire<'s
     }
 }
 
+/// A request whose answer is waited for: repeated no longer than that.
+struct Question<'h>(&'h Hub, Key);
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.0.transactions(|t| t.give_up(&self.1));
+    }
+}
+
 /// Sends a request and waits for its final answer.
 async fn exchange(
     hub: &Arc<Hub>,
@@ -44,7 +53,7 @@ async fn exchange(
     loop {
         let ready = hub.writing(|w| write(&content, w)).ok_or(SipError::Gone)?;
         let (uri, (tell, told)) = (ready.uri.clone(), oneshot::channel());
-        hub.ask(method, ready, Waits::Final(tell));
+        let _given_up_with_us = Question(hub, hub.ask(method, ready, Waits::Final(tell)));
         let answer = match tokio::time::timeout(limit, told).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => return Err(SipError::Timeout),

@@ -139,12 +139,14 @@ pub(super) fn phrase(code: u16) -> &'static str {
         604 => "Does Not Exist Anywhere",
         606 => "Not Acceptable",
         607 => "Unwanted",
-        ..200 => "Progress",
-        200..300 => "OK",
-        300..400 => "Redirected",
-        400..500 => "Refused",
-        500..600 => "Server Error",
-        _ => "Refused Everywhere",
+        _ => match code / 100 {
+            1 => "Progress",
+            2 => "OK",
+            3 => "Redirected",
+            4 => "Refused",
+            5 => "Server Error",
+            _ => "Refused Everywhere",
+        },
     }
 }
 

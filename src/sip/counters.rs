@@ -17,7 +17,7 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Calls right now, ringing included (gauge).
             pub calls: u64,
-            /// Dialogs the SIP library still holds (gauge).
+            /// Dialogs that are not forgotten yet (gauge).
             pub dialogs: u64,
             /// Transactions under way (gauge).
             pub transactions: u64,
@@ -76,7 +76,7 @@ counters! {
     calls_out,
     /// Events lost because nobody read them.
     events_lost,
-    /// Panics of the SIP library, caught.
+    /// Panics over a message, caught.
     panics,
     /// Connections accepted (TCP, TLS, WebSocket).
     tcp_accepted,

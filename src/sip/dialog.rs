@@ -291,6 +291,51 @@ mod tests {
         assert_eq!(dialog.next_hop(&|_| true).at.port(), 5071);
     }
 
+    /// What we write means to another parser what we meant.
+    #[test]
+    fn a_second_reader_reads_what_we_write() {
+        use rsipstack::sip::{HeadersExt, SipMessage};
+        let from = hop("[2001:db8::9]:5060", Transport::Udp);
+        for (to, display) in
+            [("sip:8001%40firm@192.0.2.7:5070", ""), ("sips:a;b=c@h.example", "\"张 三\" "), ("sip:h", "")]
+        {
+            let me = format!("{display}<sip:400@192.0.2.1>");
+            let (call, uri) = ("c1@zongji".to_string(), to.to_string());
+            let mut dialog =
+                Dialog::begin(call, (&me, "us"), &format!("<{to}>"), uri, "<sip:400@192.0.2.1>".into(), from);
+            let seen_by = |_, _| "192.0.2.1:5060".parse().unwrap();
+            let w = Writer { seen_by: &seen_by, is_open: &|_| true, agent: "zj", random: 7 };
+            for method in ["INVITE", "PRACK", "REFER", "INFO", "BYE", "OPTIONS", "REGISTER"] {
+                let content = Content::default().with("Supported", "timer").sdp("v=0\r\n");
+                let ready = dialog.outside(method, &content, &w);
+                let mut all = vec![(ready.bytes.clone(), method)];
+                if method == "INVITE" {
+                    let compose = super::super::compose::ack_of;
+                    all.push((compose(&ready.bytes, &format!("<{to}>;tag=x")).unwrap(), "ACK"));
+                    all.push((super::super::compose::cancel_of(&ready.bytes).unwrap(), "CANCEL"));
+                }
+                for (bytes, method) in all {
+                    let Ok(SipMessage::Request(read)) = SipMessage::try_from(&bytes[..]) else {
+                        panic!("{}", String::from_utf8_lossy(&bytes));
+                    };
+                    assert_eq!(read.method.to_string(), method);
+                    assert_eq!(read.call_id_header().unwrap().value(), "c1@zongji");
+                    assert_eq!(read.cseq_header().unwrap().seq().unwrap(), dialog.number);
+                    assert_eq!(read.from_header().unwrap().tag().unwrap().unwrap().value(), "us");
+                    assert_eq!(read.body.len(), if matches!(method, "ACK" | "CANCEL") { 0 } else { 5 });
+                    let wire = Wire::parse(&bytes).unwrap();
+                    assert!(matches!(super::super::sanity::check(&wire), super::super::sanity::Verdict::Ok));
+                    let head = super::super::reply::head(&wire, from.at, "them");
+                    let answer = super::super::compose::response(200, &head, &content, "zj");
+                    let Ok(SipMessage::Response(read)) = SipMessage::try_from(&answer[..]) else {
+                        panic!("{}", String::from_utf8_lossy(&answer));
+                    };
+                    assert_eq!((read.status_code.code(), read.body.len()), (200, 5));
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_connection_that_is_there_is_used_whatever_the_contact_says() {
         let from = hop("192.0.2.9:40001", Transport::Tcp);

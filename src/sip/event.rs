@@ -14,7 +14,7 @@ pub struct ReinviteId(pub u64);
 /// [`SipEvent::Failed`] and [`SipEvent::Ended`] comes, and it comes last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SipEvent {
-    /// Somebody calls. Answer with `ring`, `answer` or `reject`; 100 Trying is sent already.
+    /// Somebody calls. Answer with `ring`, `answer` or `reject`; a 100 Trying goes out by itself when that takes over 200 ms.
     Invite {
         /// The call.
         dialog: DialogId,
@@ -152,8 +152,6 @@ pub enum EndWhy {
     Rejected,
     /// Our 200 was never confirmed.
     NoAck,
-    /// The SIP library gave the dialog up.
-    Lost,
     /// The other side did not refresh the session in time (RFC 4028), or does not answer any more.
     Expired,
 }
@@ -201,7 +199,7 @@ pub enum SipError {
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
-    /// The SIP library could not do it.
-    #[error("SIP: {0}")]
-    Stack(String),
+    /// TLS cannot be set up on this machine.
+    #[error("TLS: {0}")]
+    Tls(String),
 }

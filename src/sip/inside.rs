@@ -116,27 +116,49 @@ fn unknown(hub: &Hub, request: &Request<'_>) {
 fn bye(hub: &Arc<Hub>, request: &Request<'_>) {
     let state = hub.entry(request.id, |e| {
         let unanswered = (!e.dialog.placed && !e.answered).then(|| e.invite.clone()).flatten();
-        e.answered = true;
-        (e.dialog.placed && e.dialog.stage < Stage::Confirmed, unanswered)
+        let early = e.dialog.placed && e.dialog.stage < Stage::Confirmed;
+        e.answered |= !early;
+        (early, unanswered, e.referring.clone())
     });
-    match state {
+    let referring = match state {
         // A call of ours that was not answered cannot be hung up.
-        Some((true, _)) => return request.refuse(hub, 481, None, Content::default()),
+        Some((true, ..)) => return request.refuse(hub, 481, None, Content::default()),
         // A BYE before our answer: the INVITE still wants one (RFC 3261 section 15.1.2).
-        Some((false, Some(invite))) => drop(hub.respond(&invite, 487, &Content::default())),
+        Some((false, Some(invite), referring)) => {
+            hub.respond(&invite, 487, &Content::default());
+            referring
+        }
+        Some((false, None, referring)) => referring,
+        None => None,
+    };
+    request.accept(hub, Content::default());
+    let (first, event) = (hub.close(request.id), SipEvent::Bye { dialog: request.id });
+    hub.forget(request.id);
+    match referring {
+        // Who waits for news of a transfer has the last of them before the end is told.
+        Some(news) if first => {
+            let hub = hub.clone();
+            tokio::spawn(async move {
+                let last_words = async {
+                    let _gone_already = news.send(refer::OVER).await;
+                    news.closed().await;
+                };
+                let _nothing_was_answered_yet = tokio::time::timeout(hub.gate.settings.t1, last_words).await;
+                hub.tell(event);
+            });
+        }
+        _ if first => hub.tell(event),
         _ => {}
     }
-    request.accept(hub, Content::default());
-    if hub.close(request.id) {
-        hub.tell(SipEvent::Bye { dialog: request.id });
-    }
-    hub.forget(request.id);
 }
 
 /// Nobody confirmed an answer of ours.
 pub(super) fn never_confirmed(hub: &Arc<Hub>, id: DialogId) {
-    hub.finish(id, EndWhy::NoAck);
-    say_goodbye(hub, id);
+    // One that is over was hung up already.
+    if hub.close(id) {
+        hub.tell(SipEvent::Ended { dialog: id, why: EndWhy::NoAck });
+        say_goodbye(hub, id);
+    }
 }
 
 /// Hangs up a call that is over for us.

@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 
 /// Longest wait for what becomes of a REFER of ours.
 const LONGEST: Duration = Duration::from_secs(60);
+/// In place of a status: the call is over.
+pub(super) const OVER: u16 = 0;
 /// Names of REFERs: far from those of re-INVITEs.
 static NEXT: AtomicU64 = AtomicU64::new(1 << 48);
 
@@ -168,7 +170,7 @@ pub(super) async fn send(
             loop {
                 match tokio::time::timeout_at(due, heard.recv()).await {
                     Err(_) => break Err(SipError::Timeout),
-                    Ok(None) => break Err(SipError::Gone),
+                    Ok(None | Some(OVER)) => break Err(SipError::Gone),
                     Ok(Some(code @ 100..=199)) => progress(code),
                     Ok(Some(code)) => break Ok(code),
                 }

@@ -91,8 +91,6 @@ reasons! {
     Early: "early", "a request that came before the call was answered", "应答前收到通话内请求";
     /// News of something that nobody asked for.
     Unasked: "unasked", "news that nobody here asked for", "收到未订阅的通知";
-    /// The SIP library would not have it.
-    Library: "library", "the SIP library could not read it", "SIP 协议栈无法解析";
     /// Refused by the flow, a person, or for a reason that has no word.
     Other: "other", "refused", "被拒绝";
 }

@@ -1,4 +1,4 @@
-//! What the SIP library would wrongly accept, judged before it sees it (RFC 3261 section 8.2, RFC 4475).
+//! Whether a message is sound, judged before anything believes it (RFC 3261 section 8.2, RFC 4475).
 //!
 //! A pure function: bytes cut into a [`Wire`] in, a verdict out.
 
@@ -91,7 +91,7 @@ pub(super) fn cseq<'w>(wire: &'w Wire) -> Option<(u32, &'w str)> {
     let (number, method) = (parts.next()?, parts.next()?);
     let digits = number.len() <= 12 && number.bytes().all(|b| b.is_ascii_digit());
     let number: u64 = number.parse().ok().filter(|_| digits)?;
-    (parts.next().is_none() && number <= 0x7fff_ffff).then(|| (number as u32, method))
+    (parts.next().is_none() && number <= 0x7fff_ffff).then_some((number as u32, method))
 }
 
 /// Judges a message.

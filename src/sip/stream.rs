@@ -181,7 +181,12 @@ pub(super) struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.token.cancel();
-        lock(&self.hub.flows).remove(&self.flow.hop);
+        let mut flows = lock(&self.hub.flows);
+        // Two may have been opened at once to one server: each takes only itself away.
+        if flows.get(&self.flow.hop).is_some_and(|flow| flow.messages.same_channel(&self.flow.messages)) {
+            flows.remove(&self.flow.hop);
+        }
+        drop(flows);
         // A phone that came by this connection cannot be called any more (RFC 5626 section 4.4).
         for (user, contacts) in self.hub.gate.flow_lost(self.flow.hop.transport, self.flow.hop.at) {
             self.hub.tell_or_lose(super::SipEvent::Registered { user, contacts });

@@ -58,7 +58,7 @@ impl Tls {
                 let current = Arc::new(Current { key: Mutex::new((key, stamp(files))), files: files.clone() });
                 let config = ServerConfig::builder_with_provider(provider.clone())
                     .with_safe_default_protocol_versions()
-                    .map_err(|e| SipError::Stack(e.to_string()))?
+                    .map_err(|e| SipError::Tls(e.to_string()))?
                     .with_no_client_auth()
                     .with_cert_resolver(current.clone());
                 Some((TlsAcceptor::from(Arc::new(config)), current))

@@ -455,7 +455,14 @@ impl Transactions {
         }
     }
 
-    /// A request of ours could not be sent, or is given up.
+    /// Nobody waits for the answer any more. What was answered may still be answered again.
+    pub fn give_up(&mut self, key: &Key) {
+        if self.clients.get(key).is_some_and(|c| matches!(c.stage, Asked::Calling | Asked::Provisional)) {
+            self.failed(key);
+        }
+    }
+
+    /// A request of ours could not be sent.
     pub fn failed(&mut self, key: &Key) -> Option<Waits> {
         let client = self.clients.remove(key)?;
         self.timers.remove(&(client.due(), Timer::Client(key.clone())));
