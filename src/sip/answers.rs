@@ -31,7 +31,7 @@ pub(super) fn take(hub: &Arc<Hub>, wire: &Wire, code: u16, hop: Hop) {
         Heard::Invite(id, ack) => {
             ack.into_iter().for_each(|(hop, bytes)| hub.send(hop, bytes));
             match code {
-                ..200 => provisional(hub, id, wire, code),
+                ..200 => provisional(hub, id, wire, (code, hop)),
                 200..300 => success(hub, id, wire, number, hop),
                 _ => dial::refused(hub, id, wire, code),
             }
@@ -58,7 +58,7 @@ pub(super) fn timed_out(hub: &Arc<Hub>, waits: Waits) {
     hub.forget(id);
 }
 
-fn provisional(hub: &Arc<Hub>, id: DialogId, wire: &Wire, code: u16) {
+fn provisional(hub: &Arc<Hub>, id: DialogId, wire: &Wire, (code, hop): (u16, Hop)) {
     let over = hub.entry(id, |e| {
         e.dialog.stage = e.dialog.stage.max(Stage::Early);
         e.over
@@ -68,7 +68,7 @@ fn provisional(hub: &Arc<Hub>, id: DialogId, wire: &Wire, code: u16) {
         Some(true) => return dial::cancel(hub, id), // its caller has gone meanwhile
         Some(false) => {}
     }
-    if code > 100 && timed::provisional_came(hub, id, wire) {
+    if code > 100 && timed::provisional_came(hub, id, wire, hop) {
         hub.tell(SipEvent::Progress { dialog: id, code, sdp: wire.text() });
     }
 }

@@ -34,11 +34,15 @@ pub(super) fn contact(hub: &Hub, user: &str, peer: SocketAddr, transport: Transp
 /// A call that comes in, and was let in by the gate as `call`.
 pub(super) fn invited(hub: &Arc<Hub>, wire: &Wire, key: Key, hop: Hop, call: Option<DialogId>) {
     let tag = format!("{:016x}", rand::random::<u64>());
-    let head = reply::head(wire, hop.at, &tag);
     let Some(id) = call else {
-        // The same request by another road (RFC 3261 section 8.2.2.2).
-        return refuse(hub, key, hop, head, 482, Content::default());
+        // The same request by another road (RFC 3261 section 8.2.2.2). Without a transaction: who sends many of them to
+        // another's address has each answered once.
+        hub.count_refusal(482, None, hop.at.ip(), "INVITE");
+        let (tag, agent) = (hub.gate.tag(wire), &hub.gate.settings.user_agent);
+        let refusal = sanity::Refusal::new(482, "Loop Detected");
+        return hub.send(hop, reply::stateless(wire, hop.at, &tag, agent, &refusal));
     };
+    let head = reply::head(wire, hop.at, &tag);
     match set_up(hub, wire, (hop, &tag), id) {
         Ok((dialog, event)) => {
             // What the answers repeat of the proxies is what we follow ourselves.

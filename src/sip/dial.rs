@@ -150,7 +150,8 @@ impl SipAgent {
         let tag = format!("{:016x}", rand::random::<u64>());
         let (from, to) = (format!("{display}<{from}>"), format!("<{}>", dial.to));
         let contact = contact(self.hub(), user, peer, transport);
-        let dialog = Dialog::begin(call_id.to_string(), (&from, &tag), &to, dial.to.clone(), contact, hop);
+        let mut dialog = Dialog::begin(call_id.to_string(), (&from, &tag), &to, dial.to.clone(), contact, hop);
+        dialog.host = Some(way.host.clone());
         let token = |n: &str| !n.is_empty() && n.bytes().all(super::wire::is_token_byte);
         let mut content = Content::default();
         content.hops = dial.hops;
@@ -179,7 +180,7 @@ fn place(
     let ready = hub.writing(|w| {
         hub.entry(id, |e| {
             let ready = e.dialog.outside("INVITE", &whole, w);
-            e.timed.invite = ready.number;
+            e.timed.place(ready.number);
             let (key, uri, proved) = (Key::ours(&ready.branch, "INVITE"), ready.uri.clone(), proof.is_some());
             e.inviting = Some(Box::new(Inviting { key, content, uri, min, longer, proved, proof }));
             ready
@@ -216,7 +217,8 @@ pub(super) fn refused(hub: &Arc<Hub>, id: DialogId, wire: &Wire, code: u16) {
 pub(super) fn cancel(hub: &Arc<Hub>, id: DialogId) {
     let Some(Some(invite)) = hub.entry(id, |e| e.inviting.as_ref().map(|i| i.key.clone())) else { return };
     let Some((hop, bytes)) = hub.transactions(|t| t.cancel(&invite, now())) else { return };
-    let ready = super::dialog::Ready { hop, branch: invite.branch().to_string(), number: 0, uri: String::new(), bytes };
+    let branch = invite.branch().to_string();
+    let ready = super::dialog::Ready { hop, host: None, branch, number: 0, uri: String::new(), bytes };
     hub.ask_in_passing("CANCEL", ready);
 }
 

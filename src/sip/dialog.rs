@@ -46,12 +46,16 @@ pub(super) struct Dialog {
     pub stage: Stage,
     /// Where the other side was reached or came from last.
     pub hop: Hop,
+    /// The name of who was called there: what a certificate must be for.
+    pub host: Option<String>,
 }
 
 /// A request of ours, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ready {
     pub hop: Hop,
+    /// Whom a connection must be to, where that has a name.
+    pub host: Option<String>,
     pub branch: String,
     pub number: u32,
     /// Request-URI: what a digest is made for.
@@ -87,6 +91,7 @@ impl Dialog {
             placed: false,
             stage: Stage::Begun,
             hop,
+            host: None,
         })
     }
 
@@ -113,6 +118,7 @@ impl Dialog {
             placed: true,
             stage: Stage::Begun,
             hop,
+            host: None,
         }
     }
 
@@ -231,7 +237,8 @@ impl Dialog {
         }
         let _ = write!(out, "User-Agent: {}\r\n", w.agent);
         content.write(&mut out);
-        Ready { hop, branch, number, uri, bytes: out.into_bytes() }
+        let host = self.host.clone().filter(|_| hop == self.hop);
+        Ready { hop, host, branch, number, uri, bytes: out.into_bytes() }
     }
 }
 

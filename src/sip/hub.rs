@@ -244,20 +244,21 @@ impl Hub {
     /// Sends a request of ours, and remembers who waits for its answer.
     pub fn ask(self: &Arc<Self>, method: &str, ready: Ready, waits: Waits) -> Key {
         let key = Key::ours(&ready.branch, method);
-        let Ready { hop, bytes, .. } = ready;
+        let Ready { hop, host, bytes, .. } = ready;
         self.transactions(|t| t.ask(key.clone(), hop, bytes.clone(), (method == "INVITE", waits), now()));
-        self.carry(key.clone(), hop, bytes);
+        self.carry(key.clone(), (hop, host), bytes);
         key
     }
 
     /// Sends a request by a connection that may have to be opened first.
-    fn carry(self: &Arc<Self>, key: Key, hop: Hop, bytes: Vec<u8>) {
+    fn carry(self: &Arc<Self>, key: Key, (hop, host): (Hop, Option<String>), bytes: Vec<u8>) {
         if !hop.transport.is_stream() || self.is_open(hop) {
             return self.send(hop, bytes);
         }
         let hub = self.clone();
         tokio::spawn(async move {
-            match stream::connect(&hub, hop.at, hop.transport, &hop.at.ip().to_string()).await {
+            let name = host.unwrap_or_else(|| hop.at.ip().to_string());
+            match stream::connect(&hub, hop.at, hop.transport, &name).await {
                 Ok(()) => hub.send(hop, bytes),
                 Err(error) => {
                     tracing::debug!(%error, "a request could not be sent");
@@ -271,7 +272,7 @@ impl Hub {
     /// Sends a request or ACK that nobody waits for.
     pub fn ask_in_passing(self: &Arc<Self>, method: &str, ready: Ready) {
         match method {
-            "ACK" => self.carry(Key::ours(&ready.branch, method), ready.hop, ready.bytes),
+            "ACK" => self.carry(Key::ours(&ready.branch, method), (ready.hop, ready.host), ready.bytes),
             _ => drop(self.ask(method, ready, Waits::Nobody)),
         }
     }

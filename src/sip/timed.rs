@@ -61,6 +61,13 @@ impl Timed {
         }
     }
 
+    /// An INVITE of ours goes out with this number. What an earlier one of the call was told is of no use to it.
+    pub fn place(&mut self, number: u32) {
+        self.invite = number;
+        self.received = Received::default();
+        self.heard.clear();
+    }
+
     /// Notes our last session description.
     pub fn describe(&mut self, sdp: Option<String>) {
         self.described = sdp.or(self.described.take());
@@ -205,7 +212,7 @@ pub(super) fn acknowledged(hub: &Hub, id: DialogId) {
 }
 
 /// A provisional response came for a call of ours: acknowledges a reliable one. False: it is not the next one.
-pub(super) fn provisional_came(hub: &Arc<Hub>, id: DialogId, response: &Wire) -> bool {
+pub(super) fn provisional_came(hub: &Arc<Hub>, id: DialogId, response: &Wire, hop: Hop) -> bool {
     let reliable = response.lists("require", "100rel");
     let Some(rseq) = response.get("rseq").filter(|_| reliable).and_then(|v| v.parse().ok()) else { return true };
     let tag = response.get("to").and_then(tag_of).unwrap_or_default().to_string();
@@ -219,7 +226,7 @@ pub(super) fn provisional_came(hub: &Arc<Hub>, id: DialogId, response: &Wire) ->
             }
             // It belongs to the early dialog of the response's To-tag (RFC 3262 section 7.2); numbers are one row.
             let mut end = e.dialog.clone();
-            end.follow(response, e.dialog.hop);
+            end.follow(response, hop);
             let rack = format!("{rseq} {} INVITE", e.timed.invite);
             let prack = end.request("PRACK", &Content::default().with("RAck", rack), w);
             e.dialog.number = end.number;
