@@ -67,6 +67,63 @@ async fn requests_before_the_answer_and_before_the_ack_are_answered_and_end_noth
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_share_a_branch_are_calls_each_and_give_their_lines_back() {
+    let mut b = Side::new(settings()).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    let invite = |id: &str| c.request("INVITE", "400", id, 1, "", "", OFFER);
+    let branch = format!("branch=z9hG4bK{}INVITE1;", "one");
+    for id in ["one", "two", "three"] {
+        c.send(&invite(id).replace(&format!("branch=z9hG4bK{id}INVITE1;"), &branch)).await;
+        let dialog = b.called().await;
+        b.agent.reject(dialog, 486, None).await;
+        let busy = c.final_answer().await;
+        assert!(busy.starts_with("SIP/2.0 486") && header(&busy, "Call-ID") == id, "{busy}");
+        let ack = c.request("ACK", "400", id, 1, &tag_of(&busy), "", "");
+        c.send(&ack.replace(&format!("branch=z9hG4bK{id}ACK1;"), &branch)).await;
+        assert!(matches!(b.next().await, SipEvent::Ended { .. }));
+    }
+    b.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_an_answer_when_the_call_ends_gets_one() {
+    let mut b = Side::new(settings()).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    c.send(&c.request("INVITE", "400", "ends", 1, "", "", OFFER)).await;
+    let dialog = b.called().await;
+    b.agent.answer(dialog, ANSWER.into()).await;
+    let tag = tag_of(&c.final_answer().await);
+    c.send(&c.request("ACK", "400", "ends", 1, &tag, "", "")).await;
+    assert_eq!(b.next().await, SipEvent::Ack { dialog, sdp: None });
+    c.send(&c.request("INVITE", "400", "ends", 2, &tag, "", OFFER)).await;
+    assert!(matches!(b.next().await, SipEvent::Reinvite { .. }));
+    c.send(&c.request("BYE", "400", "ends", 3, &tag, "", "")).await;
+    let (one, two) = (c.final_answer().await, c.final_answer().await);
+    let mut heard = [&one, &two].map(|t| (header(t, "CSeq").to_string(), t[8..11].to_string()));
+    heard.sort();
+    assert_eq!(heard, [("2 INVITE".into(), "487".into()), ("3 BYE".into(), "200".into())]);
+    assert_eq!(b.next().await, SipEvent::Bye { dialog });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_before_the_answer_begins_no_session_that_could_run_out() {
+    let mut b = Side::new(SipSettings { session_min_s: 1, ..settings() }).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    c.send(&c.request("INVITE", "400", "long", 1, "", "", OFFER)).await;
+    let dialog = b.called().await;
+    b.agent.ring(dialog).await;
+    let tag = tag_of(&ringing(&c).await);
+    let wish = "Supported: timer\r\nSession-Expires: 1\r\n";
+    c.send(&c.request("UPDATE", "400", "long", 2, &tag, wish, "")).await;
+    let ok = c.final_answer().await;
+    assert!(ok.starts_with("SIP/2.0 200") && header(&ok, "Session-Expires").is_empty(), "{ok}");
+    assert!(c.hears_nothing(1500).await, "it goes on ringing");
+    b.agent.answer(dialog, ANSWER.into()).await;
+    assert!(c.final_answer().await.starts_with("SIP/2.0 200"));
+    b.agent.hangup(dialog).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_come_in_the_order_they_were_sent() {
     let mut b = Side::new(settings()).await;
     let c = Client::new(b.agent.local_addr()).await;

@@ -177,12 +177,15 @@ impl SipAgent {
     /// Ends a call in whatever state it is: BYE, CANCEL, or 487 to an INVITE not answered yet. The call counts
     /// as over at once.
     pub async fn hangup(&self, d: DialogId) {
-        if unanswered(&self.hub, d) {
-            return refuse(&self.hub, d, 487, None, EndWhy::HungUp);
+        if refuse(&self.hub, d, 487, None, EndWhy::HungUp) {
+            return;
         }
-        let state = self.hub.entry(d, |e| (!e.over).then_some((e.dialog.placed, e.dialog.stage)));
-        let Some(Some((placed, stage))) = state else { return };
-        self.hub.finish(d, EndWhy::HungUp);
+        // In one go: an answer may come at this very moment.
+        let end =
+            |e: &mut hub::Entry| (!std::mem::replace(&mut e.over, true)).then_some((e.dialog.placed, e.dialog.stage));
+        let Some(Some((placed, stage))) = self.hub.entry(d, end) else { return };
+        self.hub.gate.calls(|c| c.end(d, now()));
+        self.hub.tell(SipEvent::Ended { dialog: d, why: EndWhy::HungUp });
         match placed && stage < Stage::Confirmed {
             true => dial::cancel(&self.hub, d),
             false => inside::say_goodbye(&self.hub, d),
@@ -357,24 +360,24 @@ pub(super) fn unanswered(hub: &Hub, d: DialogId) -> bool {
     hub.entry(d, |e| e.invite.is_some() && !e.answered && !e.over) == Some(true)
 }
 
-/// Refuses a call that came in.
-pub(super) fn refuse(hub: &Hub, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) {
-    if !unanswered(hub, d) {
-        return;
-    }
+/// Refuses a call that came in; false where it is none, or was answered before.
+pub(super) fn refuse(hub: &Hub, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) -> bool {
     let code = if (300..700).contains(&code) { code } else { 480 };
     let content = match retry_after {
         Some(seconds) => Content::default().with("Retry-After", seconds.to_string()),
         None => Content::default(),
     };
-    let invite = hub.entry(d, |e| {
+    let claimed = hub.entry(d, |e| {
+        let invite = e.invite.clone().filter(|_| !e.answered && !e.over)?;
         e.answered = true;
         e.timed.stop();
-        e.invite.clone()
+        Some(invite)
     });
+    let Some(Some(invite)) = claimed else { return false };
     hub.finish(d, why);
-    invite.flatten().into_iter().for_each(|invite| drop(hub.respond(&invite, code, &content)));
+    hub.respond(&invite, code, &content);
     hub.forget(d);
+    true
 }
 
 /// Twice a second: forgets what is over, tells of registrations that ran out.

@@ -68,7 +68,8 @@ fn provisional(hub: &Arc<Hub>, id: DialogId, wire: &Wire, (code, hop): (u16, Hop
         Some(true) => return dial::cancel(hub, id), // its caller has gone meanwhile
         Some(false) => {}
     }
-    if code > 100 && timed::provisional_came(hub, id, wire, hop) {
+    // Where nobody reads events, news of ringing need not wait: who rings on and on must not fill the memory.
+    if code > 100 && timed::provisional_came(hub, id, wire, hop) && hub.has_room() {
         hub.tell(SipEvent::Progress { dialog: id, code, sdp: wire.text() });
     }
 }
@@ -90,8 +91,9 @@ fn success(hub: &Arc<Hub>, id: DialogId, wire: &Wire, number: u32, hop: Hop) {
             e.dialog.stage = Stage::Confirmed;
             e.timed.answered_by(wire);
         }
-        first
+        (first, e.over)
     });
+    let (first, was_over) = (first.map(|f| f.0), first.is_some_and(|f| f.1));
     if first == Some(true) {
         hub.gate.calls(|c| c.confirm(id));
     }
@@ -119,7 +121,8 @@ fn success(hub: &Arc<Hub>, id: DialogId, wire: &Wire, number: u32, hop: Hop) {
     match said {
         Some((false, sdp)) => hub.tell(SipEvent::Answered { dialog: id, sdp }),
         // The answer crossed our CANCEL (section 9.1): nobody waits for this call any more.
-        Some((true, _)) => inside::say_goodbye(hub, id),
+        Some((true, _)) if was_over => inside::say_goodbye(hub, id),
+        Some((true, _)) => {} // hung up since: that says goodbye
         None => {}
     }
 }

@@ -6,7 +6,7 @@ use super::arriving::contact;
 use super::calls::{Kind, Pin, SeatEnd};
 use super::compose::{Content, phrase};
 use super::counters::bump;
-use super::dialog::Dialog;
+use super::dialog::{Dialog, Stage};
 use super::event::{DialogId, SipError, SipEvent};
 use super::gate::lock;
 use super::hub::{Hub, Inviting};
@@ -17,7 +17,7 @@ use super::time::now;
 use super::transactions::{Key, Waits};
 use super::transport::{Hop, Transport};
 use super::wire::Wire;
-use super::{refer, stream, uri};
+use super::{inside, refer, stream, uri};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -230,6 +230,11 @@ async fn lose_patience(hub: Arc<Hub>, id: DialogId, patience: Duration) {
     // Should it come to life after all, it finds the call cancelled.
     if unheard && hub.close(id) {
         hub.tell(SipEvent::Failed { dialog: id, code: 408, reason: "No answer of any kind".into() });
+        // What was heard at this very moment found the call as it was.
+        match hub.entry(id, |e| e.dialog.stage >= Stage::Confirmed) {
+            Some(true) => inside::say_goodbye(&hub, id),
+            _ => cancel(&hub, id),
+        }
     }
 }
 

@@ -206,7 +206,12 @@ impl Hub {
         }
         let Some(key) = Key::of(wire, method) else { return };
         let agent = &self.gate.settings.user_agent;
-        match self.transactions(|t| t.repeated(&key, agent)) {
+        let repeated = self.transactions(|t| t.repeated(&key, agent));
+        if repeated != Repeated::New {
+            // What is no new call after all gives its line back.
+            call.into_iter().for_each(|call| self.gate.calls(|c| c.end(call, now())));
+        }
+        match repeated {
             Repeated::New if self.transactions(|t| t.are_full()) => {
                 bump(&self.gate.counters.limited);
                 call.into_iter().for_each(|call| self.gate.calls(|c| c.end(call, now())));
@@ -402,6 +407,13 @@ impl Hub {
     pub fn forget(&self, id: DialogId) {
         self.close(id);
         let Some(entry) = lock(&self.entries).remove(&id) else { return };
+        // What still waits for an answer of ours gets one.
+        for asked in entry.asked.values() {
+            self.respond(&asked.key, if asked.invite.is_some() { 487 } else { 481 }, &Content::default());
+        }
+        if let Some(invite) = entry.invite.as_ref().filter(|_| !entry.answered) {
+            self.respond(invite, 487, &Content::default());
+        }
         self.transactions(|t| {
             t.schedule(id, entry.due, None);
             entry.unconfirmed.iter().for_each(|(_, key)| t.quiet(key));

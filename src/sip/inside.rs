@@ -184,10 +184,13 @@ fn session(hub: &Arc<Hub>, request: &Request<'_>) {
         let contact = hub.entry(request.id, |e| {
             let moved = e.dialog.moved_by(request.wire, request.hop);
             e.dialog.retarget(moved);
-            e.dialog.contact.clone()
+            (e.dialog.contact.clone(), e.dialog.stage >= Stage::Answered)
         });
-        let content = Content::default().with("Contact", contact.unwrap_or_default());
-        return request.accept(hub, content.and(&timed::agree(hub, request.id, &timed::asked(request.wire))));
+        let Some((contact, answered)) = contact else { return unknown(hub, request) };
+        let content = Content::default().with("Contact", contact);
+        // A call that is not answered has no session that could run out.
+        let timer = answered.then(|| timed::agree(hub, request.id, &timed::asked(request.wire)));
+        return request.accept(hub, content.and(&timer.unwrap_or_default()));
     }
     let state = hub.entry(request.id, |e| {
         let placed = e.dialog.placed;

@@ -184,6 +184,9 @@ pub(super) fn answer(hub: &Hub, id: DialogId, sdp: String) {
         return;
     }
     let ready = hub.entry(id, |e| {
+        if e.answered || e.over {
+            return None; // it ends at this very moment
+        }
         if e.timed.sent.holds_the_answer() {
             e.timed.answer = Some(sdp.clone());
             return None;
@@ -244,7 +247,10 @@ pub(super) fn overdue(hub: &Arc<Hub>, id: DialogId) {
     hub.entry(id, |e| e.due = None); // it has just gone off
     match hub.entry(id, |e| e.timed.sent.overdue(at)).flatten() {
         Some(Overdue::Again((hop, bytes))) => hub.send(hop, bytes),
-        Some(Overdue::GiveUp) => return refuse(hub, id, 504, None, EndWhy::NoAck),
+        Some(Overdue::GiveUp) => {
+            refuse(hub, id, 504, None, EndWhy::NoAck);
+            return;
+        }
         None => {}
     }
     let wants = hub.entry(id, |e| {

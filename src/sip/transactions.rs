@@ -30,13 +30,14 @@ impl Key {
         let first = split_outside(wire.get("via")?, b',')?.into_iter().next()?;
         let via = Via::parse(first)?;
         let branch = via.branch();
+        // The call is part of the name: a branch that two calls share, by mistake or on purpose, must not make one of them.
+        let number = wire.get("cseq")?.split_whitespace().next()?;
+        let call = format!("{} {} {number}", wire.get("call-id")?, tag_of(wire.get("from")?).unwrap_or_default());
         let name = if branch.len() > COOKIE.len() && branch.starts_with(COOKIE) {
-            format!("{branch} {} {method}", via.sent_by)
+            format!("{branch} {} {call} {method}", via.sent_by)
         } else {
             // Who speaks RFC 2543 has no branch that would be its own.
-            let number = wire.get("cseq")?.split_whitespace().next()?;
-            let from = tag_of(wire.get("from")?).unwrap_or_default();
-            format!("{} {from} {number} {} {method}", wire.get("call-id")?, via.write())
+            format!("{} {call} {method}", via.write())
         };
         Some(Key(name.into()))
     }

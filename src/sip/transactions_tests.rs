@@ -166,6 +166,9 @@ fn who_speaks_an_old_dialect_is_known_by_all_of_its_request() {
     };
     assert_eq!(old("c"), old("c"));
     assert_ne!(old("c"), old("d"));
+    let other = request("INVITE", "z9hG4bK1").replace("Call-ID: c", "Call-ID: d");
+    let other = Key::of(&Wire::parse(other.as_bytes()).unwrap(), "INVITE").unwrap();
+    assert_ne!(other, key("INVITE", "z9hG4bK1"), "two calls that share a branch are two");
     assert_ne!(key("BYE", "z9hG4bK1"), key("INVITE", "z9hG4bK1"));
 }
 

@@ -31,7 +31,9 @@ pub(super) async fn serve(hub: Arc<Hub>, socket: Arc<UdpSocket>) {
         if data.iter().all(|b| b.is_ascii_whitespace() || *b == 0) {
             continue; // keep-alive of a phone behind address translation
         }
-        if let Some(answer) = hub.received(data, Hop { transport: Transport::Udp, at: source }) {
+        // Nothing is sent to who sends garbage, not even an empty datagram.
+        let answer = hub.received(data, Hop { transport: Transport::Udp, at: source });
+        if let Some(answer) = answer.filter(|a| !a.bytes.is_empty()) {
             socket.send_to(&answer.bytes, as_bound(&socket, source)).await.ok();
         }
     }
