@@ -124,6 +124,25 @@ async fn an_update_before_the_answer_begins_no_session_that_could_run_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_hung_up_before_its_ack_is_answered_until_then_and_ends_with_it() {
+    let mut b = Side::new(SipSettings { t1: std::time::Duration::from_millis(50), ..settings() }).await;
+    let c = Client::new(b.agent.local_addr()).await;
+    c.send(&c.request("INVITE", "400", "brief", 1, "", "", OFFER)).await;
+    let dialog = b.called().await;
+    b.agent.answer(dialog, ANSWER.into()).await;
+    b.agent.hangup(dialog).await;
+    assert_eq!(b.next().await, SipEvent::Ended { dialog, why: EndWhy::HungUp });
+    let ok = c.final_answer().await;
+    assert_eq!(c.final_answer().await, ok, "the first one may be lost");
+    c.send(&c.request("ACK", "400", "brief", 1, &tag_of(&ok), "", "")).await;
+    let bye = c.request_heard().await;
+    assert!(bye.starts_with("BYE "), "{bye}");
+    let kept = ["Via", "From", "To", "Call-ID", "CSeq"].map(|n| format!("{n}: {}\r\n", header(&bye, n))).concat();
+    c.send(&format!("SIP/2.0 200 OK\r\n{kept}Content-Length: 0\r\n\r\n")).await;
+    b.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_come_in_the_order_they_were_sent() {
     let mut b = Side::new(settings()).await;
     let c = Client::new(b.agent.local_addr()).await;

@@ -166,6 +166,31 @@ async fn a_registration_that_cannot_be_refreshed_is_said_to_be_lost() {
     assert_eq!(why, SipError::Timeout);
 }
 
+/// Behind address translation the Contact of a registration leads to where the registrar sees it; a nonce that only came
+/// too late is no wrong password.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_leads_to_where_the_registrar_sees_us_and_outlives_a_stale_nonce() {
+    let us = Side::new(settings()).await;
+    let server = Client::new(us.agent.local_addr()).await;
+    let to = format!("sip:{}", at(&server));
+    let credential = Credential { user: "400".into(), password: "geheim".into(), realm: None };
+    let agent = us.agent.clone();
+    let registering = tokio::spawn(async move { agent.register_for(&to, &credential, 300).await });
+    for (nonce, stale) in [("one", ""), ("two", ", stale=true"), ("three", ", stale=TRUE")] {
+        let register = server.request_heard().await;
+        assert_ne!(header(&register, "Authorization").contains("response="), nonce == "one", "{register}");
+        assert_eq!(register.matches("Authorization:").count(), usize::from(nonce != "one"), "{register}");
+        let challenge = format!("WWW-Authenticate: Digest realm=\"gw\", qop=\"auth\", nonce=\"{nonce}\"{stale}\r\n");
+        let seen = answer(&register, "401 Unauthorized", &challenge);
+        server.send(&seen.replacen(";rport", ";received=203.0.113.9;rport=40000", 1)).await;
+    }
+    let register = server.request_heard().await;
+    assert!(header(&register, "Authorization").contains("nonce=\"three\""), "{register}");
+    assert_eq!(header(&register, "Contact"), "<sip:400@203.0.113.9:40000>");
+    server.send(&answer(&register, "200 OK", "Contact: <sip:400@203.0.113.9:40000>;expires=77\r\n")).await;
+    assert_eq!(registering.await.unwrap().expect("registered").seconds, 77);
+}
+
 /// One message of a stream, without a body.
 async fn message(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();

@@ -186,9 +186,11 @@ impl SipAgent {
         let Some(Some((placed, stage))) = self.hub.entry(d, end) else { return };
         self.hub.gate.calls(|c| c.end(d, now()));
         self.hub.tell(SipEvent::Ended { dialog: d, why: EndWhy::HungUp });
-        match placed && stage < Stage::Confirmed {
-            true => dial::cancel(&self.hub, d),
-            false => inside::say_goodbye(&self.hub, d),
+        match stage {
+            Stage::Begun | Stage::Early if placed => dial::cancel(&self.hub, d),
+            // The answer is on its way: it is hung up with its ACK, or when that never comes (RFC 3261 section 15).
+            Stage::Answered => {}
+            _ => inside::say_goodbye(&self.hub, d),
         }
     }
 

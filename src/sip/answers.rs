@@ -89,6 +89,7 @@ fn success(hub: &Arc<Hub>, id: DialogId, wire: &Wire, number: u32, hop: Hop) {
         if first {
             e.dialog.follow(wire, hop);
             e.dialog.stage = Stage::Confirmed;
+            e.dialog.last = 0; // what another end of a forked call asked before has numbers of its own
             e.timed.answered_by(wire);
         }
         (first, e.over)

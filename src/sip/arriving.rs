@@ -10,7 +10,7 @@ use super::time::now;
 use super::transactions::Key;
 use super::transport::{Hop, Transport};
 use super::wire::{NameAddr, Wire, tag_of};
-use super::{refer, reply, routing, sanity, uri};
+use super::{inside, refer, reply, routing, sanity, uri};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -155,6 +155,9 @@ pub(super) fn confirmed(hub: &Arc<Hub>, wire: &Wire) {
     };
     hub.transactions(|t| t.confirmed(&key, now()));
     let sdp = wire.text();
+    if over && first {
+        return inside::say_goodbye(hub, id); // hung up before it was confirmed
+    }
     if !over && (first || sdp.is_some()) {
         hub.tell(SipEvent::Ack { dialog: id, sdp });
     }

@@ -8,10 +8,29 @@ use super::event::{DialogId, SipError};
 use super::hub::Hub;
 use super::register::Credential;
 use super::transactions::{Key, Waits};
-use super::wire::{Start, Wire};
+use super::wire::{Start, Via, Wire, split_outside};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// Proofs that are given for one request, while each challenge says that the one before only came too late.
+pub(super) const MOST_PROOFS: u8 = 3;
+
+/// Whether a challenge says that our proof was right but for its nonce (RFC 7616 section 3.3).
+pub(super) fn is_stale(wire: &Wire) -> bool {
+    let challenges = wire.all("www-authenticate").chain(wire.all("proxy-authenticate"));
+    let stale = |c: &str| c.to_ascii_lowercase().replace([' ', '"'], "").contains("stale=true");
+    challenges.into_iter().any(stale)
+}
+
+/// Where the sender of an answer saw our request come from (RFC 3581).
+fn seen_at(answer: &Wire) -> Option<SocketAddr> {
+    let via = split_outside(answer.get("via")?, b',')?.first().and_then(|v| Via::parse(v))?;
+    let param = |name: &str| via.params.iter().find(|(n, _)| n == name)?.1.clone();
+    let (ip, port) = (param("received")?.trim_matches(['[', ']']).parse().ok()?, param("rport")?.parse().ok()?);
+    Some(SocketAddr::new(ip, port))
+}
 
 /// Status of a response.
 pub(super) fn status(wire: &Wire) -> u16 {
@@ -46,22 +65,23 @@ async fn exchange(
     content: &Content,
     credential: Option<&Credential>,
     limit: Duration,
-    mut write: impl FnMut(&Content, &Writer<'_>) -> Option<Ready>,
+    mut write: impl FnMut(&Content, Option<&Wire>, &Writer<'_>) -> Option<Ready>,
 ) -> Result<Wire<'static>, SipError> {
-    let mut content = content.clone();
-    let mut proved = false;
+    let (mut proved, mut tried, mut challenge) = (content.clone(), 0, None);
     loop {
-        let ready = hub.writing(|w| write(&content, w)).ok_or(SipError::Gone)?;
+        let ready = hub.writing(|w| write(&proved, challenge.as_ref(), w)).ok_or(SipError::Gone)?;
         let (uri, (tell, told)) = (ready.uri.clone(), oneshot::channel());
         let _given_up_with_us = Question(hub, hub.ask(method, ready, Waits::Final(tell)));
         let answer = match tokio::time::timeout(limit, told).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => return Err(SipError::Timeout),
         };
-        let proof = credential.filter(|_| !proved).and_then(|c| prove(&answer, status(&answer), c, method, &uri));
+        let asks_again = tried == 0 || tried < MOST_PROOFS && is_stale(&answer);
+        let proof = credential.filter(|_| asks_again).and_then(|c| prove(&answer, status(&answer), c, method, &uri));
         let Some((name, value)) = proof else { return Ok(answer) };
-        content = content.with(name, value);
-        proved = true;
+        proved = content.clone().with(name, value);
+        tried += 1;
+        challenge = Some(answer);
     }
 }
 
@@ -85,7 +105,8 @@ pub(super) async fn ask_within(
     limit: Duration,
 ) -> Result<Wire<'static>, SipError> {
     let credential = hub.entry(d, |e| e.credential.clone()).ok_or(SipError::Gone)?;
-    let write = |content: &Content, w: &Writer<'_>| hub.entry(d, |e| e.dialog.request(method, content, w));
+    let write =
+        |content: &Content, _: Option<&Wire>, w: &Writer<'_>| hub.entry(d, |e| e.dialog.request(method, content, w));
     exchange(hub, method, &content, credential.as_deref(), limit, write).await
 }
 
@@ -98,6 +119,11 @@ pub(super) async fn ask_outside(
     credential: Option<&Credential>,
     limit: Duration,
 ) -> Result<Wire<'static>, SipError> {
-    let write = |content: &Content, w: &Writer<'_>| Some(dialog.outside(method, content, w));
+    let write = |content: &Content, challenge: Option<&Wire>, w: &Writer<'_>| {
+        // Who challenges us says where it sees us: behind address translation our Contact must lead there.
+        let seen = challenge.filter(|_| hub.addresses.public.is_none()).and_then(seen_at);
+        seen.filter(|_| !dialog.hop.transport.is_stream()).into_iter().for_each(|at| dialog.seen_at(at));
+        Some(dialog.outside(method, content, w))
+    };
     exchange(hub, method, &content, credential, limit, write).await
 }

@@ -3,6 +3,7 @@
 use super::agent::SipAgent;
 use super::answers::{of_invite, prove};
 use super::arriving::contact;
+use super::asking::{MOST_PROOFS, is_stale};
 use super::calls::{Kind, Pin, SeatEnd};
 use super::compose::{Content, phrase};
 use super::counters::bump;
@@ -107,7 +108,7 @@ impl SipAgent {
             e.credential = dial.credential.map(Box::new);
             e.timed.describe(Some(dial.sdp));
         });
-        place(hub, id, content, (hub.gate.settings.session_min_s, false), None);
+        place(hub, id, content, (hub.gate.settings.session_min_s, false), (None, 0));
         if let Some(patience) = dial.patience {
             tokio::spawn(lose_patience(hub.clone(), id, patience));
         }
@@ -171,7 +172,7 @@ fn place(
     id: DialogId,
     content: Content,
     (min, longer): (u32, bool),
-    proof: Option<(&'static str, String)>,
+    (proof, proved): (Option<(&'static str, String)>, u8),
 ) {
     let mut whole = content.clone().and(&of_invite(hub, min));
     if let Some((name, value)) = &proof {
@@ -181,7 +182,7 @@ fn place(
         hub.entry(id, |e| {
             let ready = e.dialog.outside("INVITE", &whole, w);
             e.timed.place(ready.number);
-            let (key, uri, proved) = (Key::ours(&ready.branch, "INVITE"), ready.uri.clone(), proof.is_some());
+            let (key, uri) = (Key::ours(&ready.branch, "INVITE"), ready.uri.clone());
             e.inviting = Some(Box::new(Inviting { key, content, uri, min, longer, proved, proof }));
             ready
         })
@@ -197,8 +198,11 @@ pub(super) fn refused(hub: &Arc<Hub>, id: DialogId, wire: &Wire, code: u16) {
         let min = wire.get("min-se").and_then(|v| v.split(';').next()?.trim().parse().ok());
         let challenge = || prove(wire, code, e.credential.as_deref()?, "INVITE", &inviting.uri);
         let again = match code {
-            422 if !inviting.longer => Some(((min.unwrap_or(0), true), inviting.proof.clone())),
-            401 | 407 if !inviting.proved => challenge().map(|proof| ((inviting.min, inviting.longer), Some(proof))),
+            // Without its proof: a nonce may be good for one request only.
+            422 if !inviting.longer => Some(((min.unwrap_or(0), true), (None, 0))),
+            401 | 407 if inviting.proved == 0 || inviting.proved < MOST_PROOFS && is_stale(wire) => {
+                challenge().map(|proof| ((inviting.min, inviting.longer), (Some(proof), inviting.proved + 1)))
+            }
             _ => None,
         };
         again.map(|(min, proof)| (inviting.content, min, proof))

@@ -3,7 +3,7 @@
 use super::compose::Content;
 use super::routing;
 use super::transport::{Hop, Transport};
-use super::uri::{Host, SipUri};
+use super::uri::{Host, SipUri, escape_user};
 use super::wire::{NameAddr, Start, Wire, tag_of};
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -138,6 +138,14 @@ impl Dialog {
         }
     }
 
+    /// We are seen there by others: our Contact must lead there.
+    pub fn seen_at(&mut self, at: SocketAddr) {
+        let uri = NameAddr::parse(&self.contact).and_then(|contact| SipUri::parse(&contact.uri).ok());
+        if let Some(SipUri { user: Some(user), params, .. }) = uri {
+            self.contact = format!("<sip:{}@{at}{params}>", escape_user(&user));
+        }
+    }
+
     /// Where a request may move the other side to (section 12.2.2). Behind a proxy the source is the proxy's, not the
     /// phone's: then only a recorded route vouches for a Contact.
     pub fn moved_by(&self, request: &Wire, hop: Hop) -> Option<(String, Hop)> {
@@ -168,9 +176,8 @@ impl Dialog {
             Some(named) => named,
             None => self.hop.transport,
         };
-        // A connection that is there is used, whatever port its other end would listen on.
-        let same = transport.is_stream() && transport == self.hop.transport && ip == self.hop.at.ip();
-        if same && is_open(self.hop) {
+        // A connection that is there is used, wherever its other end would listen: that was proved, and may be the only way.
+        if transport.is_stream() && transport == self.hop.transport && is_open(self.hop) {
             return self.hop;
         }
         Hop { transport, at: SocketAddr::new(ip, uri.port.unwrap_or(transport.default_port())) }
@@ -237,7 +244,7 @@ impl Dialog {
         }
         let _ = write!(out, "User-Agent: {}\r\n", w.agent);
         content.write(&mut out);
-        let host = self.host.clone().filter(|_| hop == self.hop);
+        let host = self.host.clone();
         Ready { hop, host, branch, number, uri, bytes: out.into_bytes() }
     }
 }
@@ -346,9 +353,12 @@ mod tests {
     #[test]
     fn a_connection_that_is_there_is_used_whatever_the_contact_says() {
         let from = hop("192.0.2.9:40001", Transport::Tcp);
-        for contact in ["<sip:a@192.0.2.9>", "<sip:a@192.0.2.9:5060;transport=tcp>"] {
+        for contact in ["<sip:a@192.0.2.9>", "<sip:a@192.0.2.9:5060;transport=tcp>", "<sip:a@198.51.100.7>"] {
             let (dialog, _) = ours(&invite(&format!("Contact: {contact}\r\n")), from);
             assert_eq!(dialog.next_hop(&|_| true), from, "{contact}");
+            if contact.contains("198.51") {
+                continue;
+            }
             assert_eq!(dialog.next_hop(&|_| false), hop("192.0.2.9:5060", Transport::Tcp), "it is gone: {contact}");
         }
         let (dialog, _) = ours(&invite("Contact: <sip:a@192.0.2.9;transport=udp>\r\n"), from);

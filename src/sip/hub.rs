@@ -66,9 +66,9 @@ pub(super) struct Inviting {
     pub uri: String,
     /// The shortest session it asks for, s.
     pub min: u32,
-    /// It was sent again after a 422, after a challenge.
+    /// It was sent again after a 422, and after so many challenges.
     pub longer: bool,
-    pub proved: bool,
+    pub proved: u8,
     pub proof: Option<(&'static str, String)>,
 }
 

@@ -154,11 +154,8 @@ fn bye(hub: &Arc<Hub>, request: &Request<'_>) {
 
 /// Nobody confirmed an answer of ours.
 pub(super) fn never_confirmed(hub: &Arc<Hub>, id: DialogId) {
-    // One that is over was hung up already.
-    if hub.close(id) {
-        hub.tell(SipEvent::Ended { dialog: id, why: EndWhy::NoAck });
-        say_goodbye(hub, id);
-    }
+    hub.finish(id, EndWhy::NoAck);
+    say_goodbye(hub, id);
 }
 
 /// Hangs up a call that is over for us.

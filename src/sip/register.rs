@@ -192,7 +192,7 @@ async fn register_once(
 
 /// How long our Contact is registered, s: among the others of its user it has a time of its own (section 10.2.4).
 fn granted(answer: &Wire, contact: &str, asked: u32) -> u32 {
-    let whom = |text: &str| SipUri::parse(text).ok().map(|u| (u.user, u.host, u.port));
+    let whom = |text: &str| SipUri::parse(text).ok().map(|u| (u.user, u.host, u.port.unwrap_or(5060)));
     let ours = NameAddr::parse(contact).and_then(|c| whom(&c.uri));
     let listed = answer.all("contact").filter_map(|header| split_outside(header, b',')).flatten();
     let listed: Vec<NameAddr> = listed.filter_map(NameAddr::parse).collect();

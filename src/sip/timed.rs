@@ -313,6 +313,15 @@ pub(super) async fn offer(hub: &Arc<Hub>, id: DialogId, sdp: String) -> Result<W
     Ok(answer)
 }
 
+/// A change of ours is under way for as long as somebody waits for its answer.
+struct Changing<'h>(&'h Hub, DialogId);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.entry(self.1, |e| e.asking = false);
+    }
+}
+
 /// The same with headers; whatever the final response is.
 async fn offer_with(hub: &Arc<Hub>, id: DialogId, content: Content) -> Result<Wire<'static>, SipError> {
     let mut tried = 0;
@@ -328,8 +337,9 @@ async fn offer_with(hub: &Arc<Hub>, id: DialogId, content: Content) -> Result<Wi
             return Err(SipError::Gone);
         }
         if free {
+            let under_way = Changing(hub, id);
             let answer = asking::ask(hub, id, "INVITE", content.clone()).await;
-            hub.entry(id, |e| e.asking = false);
+            drop(under_way);
             let answer = answer?;
             if status(&answer) != 491 || tried >= TRIES {
                 return Ok(answer);

@@ -458,8 +458,12 @@ impl Transactions {
 
     /// Nobody waits for the answer any more. What was answered may still be answered again.
     pub fn give_up(&mut self, key: &Key) {
-        if self.clients.get(key).is_some_and(|c| matches!(c.stage, Asked::Calling | Asked::Provisional)) {
-            self.failed(key);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        match client.stage {
+            // It may be answered yet, and then wants its ACK.
+            _ if client.invite => client.waits = Waits::Nobody,
+            Asked::Calling | Asked::Provisional => drop(self.failed(key)),
+            Asked::Refused | Asked::Answered => {}
         }
     }
 
