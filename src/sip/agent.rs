@@ -166,9 +166,7 @@ impl SipAgent {
 
     /// Refuses the call with a code of 300-699 (others become 480); `retry_after` in seconds.
     pub async fn reject(&self, d: DialogId, code: u16, retry_after: Option<u32>) {
-        if unanswered(&self.hub, d)
-            && let Some(source) = self.hub.entry(d, |e| e.dialog.hop.at.ip())
-        {
+        if let Some(Some(source)) = self.hub.entry(d, |e| e.unanswered().map(|_| e.dialog.hop.at.ip())) {
             self.hub.count_refusal(code, None, source, "INVITE");
         }
         refuse(&self.hub, d, code, retry_after, EndWhy::Rejected);
@@ -357,11 +355,6 @@ impl SipAgent {
     }
 }
 
-/// Whether this is a live call that came in and has no final response yet.
-pub(super) fn unanswered(hub: &Hub, d: DialogId) -> bool {
-    hub.entry(d, |e| e.invite.is_some() && !e.answered && !e.over) == Some(true)
-}
-
 /// Refuses a call that came in; false where it is none, or was answered before.
 pub(super) fn refuse(hub: &Hub, d: DialogId, code: u16, retry_after: Option<u32>, why: EndWhy) -> bool {
     let code = if (300..700).contains(&code) { code } else { 480 };
@@ -370,7 +363,7 @@ pub(super) fn refuse(hub: &Hub, d: DialogId, code: u16, retry_after: Option<u32>
         None => Content::default(),
     };
     let claimed = hub.entry(d, |e| {
-        let invite = e.invite.clone().filter(|_| !e.answered && !e.over)?;
+        let invite = e.unanswered()?;
         e.answered = true;
         e.timed.stop();
         Some(invite)

@@ -1,5 +1,6 @@
 //! Calls that come in: their INVITE, its CANCEL, and the ACK that confirms an answer.
 
+use super::asking::new_tag;
 use super::compose::Content;
 use super::counters::bump;
 use super::dialog::{Dialog, Stage};
@@ -33,7 +34,7 @@ pub(super) fn contact(hub: &Hub, user: &str, peer: SocketAddr, transport: Transp
 
 /// A call that comes in, and was let in by the gate as `call`.
 pub(super) fn invited(hub: &Arc<Hub>, wire: &Wire, key: Key, hop: Hop, call: Option<DialogId>) {
-    let tag = format!("{:016x}", rand::random::<u64>());
+    let tag = new_tag();
     let Some(id) = call else {
         // The same request by another road (RFC 3261 section 8.2.2.2). Without a transaction: who sends many of them to
         // another's address has each answered once.

@@ -32,6 +32,16 @@ fn seen_at(answer: &Wire) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
+/// A Call-ID and a tag of ours that nobody can guess.
+pub(super) fn names() -> (String, String) {
+    (format!("{:032x}@zongji", rand::random::<u128>()), new_tag())
+}
+
+/// A tag of ours that nobody can guess.
+pub(super) fn new_tag() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
 /// Status of a response.
 pub(super) fn status(wire: &Wire) -> u16 {
     match wire.start {

@@ -3,7 +3,7 @@
 use super::agent::SipAgent;
 use super::answers::{of_invite, prove};
 use super::arriving::contact;
-use super::asking::{MOST_PROOFS, is_stale};
+use super::asking::{MOST_PROOFS, is_stale, names};
 use super::calls::{Kind, Pin, SeatEnd};
 use super::compose::{Content, phrase};
 use super::counters::bump;
@@ -86,8 +86,7 @@ impl SipAgent {
             None => self.way(&dial).await?,
             Some(limit) => tokio::time::timeout(limit, self.way(&dial)).await.map_err(|_| SipError::Timeout)??,
         };
-        let call_id = format!("{:032x}@zongji", rand::random::<u128>());
-        let (dialog, content) = self.invite(&dial, &way, &call_id)?;
+        let (dialog, content) = self.invite(&dial, &way)?;
         let pin = Pin {
             server: way.peer.ip(),
             realm: dial.credential.as_ref().and_then(|c| c.realm.clone()),
@@ -97,7 +96,7 @@ impl SipAgent {
         let draining = hub.gate.draining();
         let id = hub
             .gate
-            .calls(|c| (!draining && c.active() < most).then(|| c.add(&call_id, Kind::Out, Some(pin))))
+            .calls(|c| (!draining && c.active() < most).then(|| c.add(&dialog.call_id, Kind::Out, Some(pin))))
             .ok_or(SipError::Busy)?;
         hub.gate.calls(|c| c.set_tag(id, &dialog.ours));
         if let Some(user) = dial.seat.clone() {
@@ -132,7 +131,7 @@ impl SipAgent {
     }
 
     /// The dialog that a call begins with, and what its INVITE says.
-    fn invite(&self, dial: &Dial, way: &Way, call_id: &str) -> Result<(Dialog, Content), SipError> {
+    fn invite(&self, dial: &Dial, way: &Way) -> Result<(Dialog, Content), SipError> {
         let Way { peer, transport, .. } = *way;
         let bad = |what: &str| SipError::BadAddress(what.to_string(), "not a SIP address");
         let at = self.hub().address_by(peer, transport);
@@ -148,10 +147,9 @@ impl SipAgent {
         let display = display.map_or(String::new(), |d| format!("\"{d}\" "));
         let user = if user.is_empty() { "zongji" } else { &user };
         let hop = Hop { transport, at: peer };
-        let tag = format!("{:016x}", rand::random::<u64>());
         let (from, to) = (format!("{display}<{from}>"), format!("<{}>", dial.to));
         let contact = contact(self.hub(), user, peer, transport);
-        let mut dialog = Dialog::begin(call_id.to_string(), (&from, &tag), &to, dial.to.clone(), contact, hop);
+        let mut dialog = Dialog::begin(names(), &from, &to, dial.to.clone(), contact, hop);
         dialog.host = Some(way.host.clone());
         let token = |n: &str| !n.is_empty() && n.bytes().all(super::wire::is_token_byte);
         let mut content = Content::default();

@@ -4,7 +4,7 @@ use super::compose::Content;
 use super::routing;
 use super::transport::{Hop, Transport};
 use super::uri::{Host, SipUri, escape_user};
-use super::wire::{NameAddr, Start, Wire, tag_of};
+use super::wire::{NameAddr, Wire, tag_of};
 use std::fmt::Write;
 use std::net::SocketAddr;
 
@@ -97,8 +97,8 @@ impl Dialog {
 
     /// To be begun by us: from `from` to `to` (both as written in the header, without tags) at the address `target`.
     pub fn begin(
-        call_id: String,
-        (from, tag): (&str, &str),
+        (call_id, tag): (String, String),
+        from: &str,
         to: &str,
         target: String,
         contact: String,
@@ -106,9 +106,9 @@ impl Dialog {
     ) -> Dialog {
         Dialog {
             call_id,
-            ours: tag.to_string(),
-            theirs: String::new(),
             local: format!("{from};tag={tag}"),
+            ours: tag,
+            theirs: String::new(),
             remote: to.to_string(),
             contact,
             target,
@@ -257,14 +257,6 @@ fn bracketed(value: &str) -> Option<String> {
     Some(address.write())
 }
 
-/// Request-URI of a message.
-pub(super) fn request_uri<'w>(wire: &'w Wire) -> &'w str {
-    match &wire.start {
-        Start::Request { uri, .. } => uri,
-        Start::Response { .. } => "",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,9 +306,8 @@ mod tests {
             [("sip:8001%40firm@192.0.2.7:5070", ""), ("sips:a;b=c@h.example", "\"张 三\" "), ("sip:h", "")]
         {
             let me = format!("{display}<sip:400@192.0.2.1>");
-            let (call, uri) = ("c1@zongji".to_string(), to.to_string());
-            let mut dialog =
-                Dialog::begin(call, (&me, "us"), &format!("<{to}>"), uri, "<sip:400@192.0.2.1>".into(), from);
+            let (names, uri) = (("c1@zongji".to_string(), "us".to_string()), to.to_string());
+            let mut dialog = Dialog::begin(names, &me, &format!("<{to}>"), uri, "<sip:400@192.0.2.1>".into(), from);
             let seen_by = |_, _| "192.0.2.1:5060".parse().unwrap();
             let w = Writer { seen_by: &seen_by, is_open: &|_| true, agent: "zj", random: 7 };
             for method in ["INVITE", "PRACK", "REFER", "INFO", "BYE", "OPTIONS", "REGISTER"] {

@@ -11,7 +11,7 @@ use super::event::{DialogId, SipEvent};
 use super::newcomers::Rates;
 use super::refused::RefusedFor;
 use super::registrar::{Contact, Registrar, Round};
-use super::reply::{stateless, tokens};
+use super::reply::stateless;
 use super::sanity::{ALLOW, Refusal, SUPPORTED, Verdict, check, cseq};
 use super::session_timer::Asked;
 use super::settings::{Served, SipSettings};
@@ -269,10 +269,9 @@ impl Gate {
 
     /// Refuses a session that is to be refreshed too often (RFC 4028 section 9).
     pub(super) fn too_brief(&self, wire: &Wire, method: &str) -> Result<(), Refusal> {
-        let supported =
-            tokens(wire, "supported").chain(tokens(wire, "require")).any(|t| t.eq_ignore_ascii_case("timer"));
-        let asked = Asked::of(wire.get("session-expires"), wire.get("min-se"), supported);
-        let min = asked.too_brief(self.settings.session_min_s).filter(|_| matches!(method, "INVITE" | "UPDATE"));
+        let min = Asked::in_request(wire)
+            .too_brief(self.settings.session_min_s)
+            .filter(|_| matches!(method, "INVITE" | "UPDATE"));
         min.map_or(Ok(()), |min| Err(Refusal::new(422, "Session Interval Too Small").with("Min-SE", min.to_string())))
     }
 

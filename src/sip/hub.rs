@@ -59,6 +59,13 @@ pub(super) struct Entry {
     pub credential: Option<Box<super::Credential>>,
 }
 
+impl Entry {
+    /// The INVITE of a live call that came in and has no final response yet.
+    pub fn unanswered(&self) -> Option<Key> {
+        self.invite.clone().filter(|_| !self.answered && !self.over)
+    }
+}
+
 /// An INVITE of ours that waits for its answer, and what it takes to send it once more.
 pub(super) struct Inviting {
     pub key: Key,

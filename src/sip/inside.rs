@@ -8,13 +8,13 @@ use super::dialog::Stage;
 use super::event::{DialogId, EndWhy, ReinviteId, SipEvent};
 use super::gate::retry_after;
 use super::hub::{Asked, Hub};
+use super::newcomers::request_user;
 use super::refused::RefusedFor;
 use super::time::now;
 use super::transactions::Key;
 use super::transport::Hop;
-use super::uri::SipUri;
 use super::wire::{Wire, tag_of};
-use super::{dialog, refer, reply, sanity, timed};
+use super::{refer, reply, sanity, session_timer, timed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -186,7 +186,7 @@ fn session(hub: &Arc<Hub>, request: &Request<'_>) {
         let Some((contact, answered)) = contact else { return unknown(hub, request) };
         let content = Content::default().with("Contact", contact);
         // A call that is not answered has no session that could run out.
-        let timer = answered.then(|| timed::agree(hub, request.id, &timed::asked(request.wire)));
+        let timer = answered.then(|| timed::agree(hub, request.id, &session_timer::Asked::in_request(request.wire)));
         return request.accept(hub, content.and(&timer.unwrap_or_default()));
     }
     let state = hub.entry(request.id, |e| {
@@ -234,7 +234,7 @@ fn asked(hub: &Arc<Hub>, request: &Request<'_>) {
         if free {
             let invite = (request.method == "INVITE").then_some(e.dialog.last);
             let target = e.dialog.moved_by(request.wire, request.hop);
-            let timer = timed::asked(request.wire);
+            let timer = session_timer::Asked::in_request(request.wire);
             e.asked.insert(number, Asked { key: request.key.clone(), invite, target, timer, source: source.ip() });
         }
         free
@@ -289,7 +289,7 @@ fn message(hub: &Hub, request: &Request<'_>) {
     let Some(seat) = hub.gate.calls(|c| c.seat(request.id)).filter(|s| s.proved) else {
         return request.refuse(hub, 403, None, Content::default());
     };
-    let to_user = SipUri::parse(dialog::request_uri(request.wire)).ok().and_then(|u| u.user).unwrap_or_default();
+    let to_user = request_user(request.wire).unwrap_or_default();
     let text = request.wire.text().unwrap_or_default();
     request.accept(hub, Content::default());
     hub.tell_or_lose(SipEvent::Message { dialog: Some(request.id), seat: seat.user, to_user, text });

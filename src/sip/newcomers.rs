@@ -231,7 +231,7 @@ fn is_number(user: &str) -> bool {
 }
 
 /// User part of the Request-URI, escapes resolved.
-fn request_user(wire: &Wire) -> Option<String> {
+pub(super) fn request_user(wire: &Wire) -> Option<String> {
     match &wire.start {
         Start::Request { uri, .. } => SipUri::parse(uri).ok()?.user,
         Start::Response { .. } => None,

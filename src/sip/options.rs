@@ -2,7 +2,7 @@
 
 use super::agent::SipAgent;
 use super::arriving::contact;
-use super::asking::{ask_outside, status};
+use super::asking::{ask_outside, names, status};
 use super::calls::Kind;
 use super::compose::Content;
 use super::dialog::Dialog;
@@ -70,10 +70,9 @@ impl Drop for Known<'_> {
 
 async fn ask(hub: &Arc<Hub>, to: &str, way: &Way) -> Result<u16, SipError> {
     let me = contact(hub, "zongji", way.peer, way.transport);
-    let (call_id, tag) = (format!("{:032x}@zongji", rand::random::<u128>()), format!("{:016x}", rand::random::<u64>()));
-    let _known = Known(hub, hub.gate.calls(|c| c.add(&call_id, Kind::Register, None)));
     let hop = Hop { transport: way.transport, at: way.peer };
-    let mut dialog = Dialog::begin(call_id, (&me, &tag), &format!("<{to}>"), to.to_string(), me.clone(), hop);
+    let mut dialog = Dialog::begin(names(), &me, &format!("<{to}>"), to.to_string(), me.clone(), hop);
+    let _known = Known(hub, hub.gate.calls(|c| c.add(&dialog.call_id, Kind::Register, None)));
     let content = Content::default().with("Accept", "application/sdp");
     let limit = hub.gate.settings.t1 * 70;
     ask_outside(hub, &mut dialog, "OPTIONS", content, None, limit).await.map(|answer| status(&answer))

@@ -2,7 +2,7 @@
 
 use super::agent::SipAgent;
 use super::arriving::contact;
-use super::asking::{ask_outside, status};
+use super::asking::{ask_outside, names, status};
 use super::calls::{Kind, Pin};
 use super::compose::Content;
 use super::dialog::Dialog;
@@ -168,9 +168,8 @@ fn registration(hub: &Hub, way: &Way, credential: &Credential) -> Dialog {
     let registrar = format!("sip:{host}:{}{}", way.peer.port(), way.transport.param());
     let of_record = format!("<sip:{}@{host}:{}>", escape_user(&credential.user), way.peer.port());
     let contact = contact(hub, &credential.user, way.peer, way.transport);
-    let (call_id, tag) = (format!("{:032x}@zongji", rand::random::<u128>()), format!("{:016x}", rand::random::<u64>()));
     let hop = Hop { transport: way.transport, at: way.peer };
-    Dialog::begin(call_id, (&of_record, &tag), &of_record, registrar, contact, hop)
+    Dialog::begin(names(), &of_record, &of_record, registrar, contact, hop)
 }
 
 async fn register_once(

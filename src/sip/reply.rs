@@ -64,11 +64,6 @@ fn received(mut via: Via, source: SocketAddr) -> Via {
     via
 }
 
-/// Tokens of a header that is a list.
-pub(super) fn tokens<'w>(wire: &'w Wire, name: &'w str) -> impl Iterator<Item = &'w str> {
-    wire.all(name).flat_map(|v| v.split(',')).map(str::trim)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

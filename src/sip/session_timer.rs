@@ -1,5 +1,6 @@
 //! Session timers (RFC 4028): a call whose other end vanished without a word is found out and ended.
 
+use super::wire::Wire;
 use crate::clock::Mono;
 use std::time::Duration;
 
@@ -28,6 +29,12 @@ fn expires(value: &str) -> Option<(u32, Option<bool>)> {
 }
 
 impl Asked {
+    /// What a request asks for. Who requires an extension supports it.
+    pub fn in_request(request: &Wire) -> Asked {
+        let supported = request.lists("supported", "timer") || request.lists("require", "timer");
+        Asked::of(request.get("session-expires"), request.get("min-se"), supported)
+    }
+
     /// From the headers of a request: Session-Expires, Min-SE, and whether `timer` is supported.
     pub fn of(session_expires: Option<&str>, min_se: Option<&str>, supported: bool) -> Asked {
         let found = session_expires.and_then(expires);

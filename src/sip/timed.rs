@@ -1,7 +1,7 @@
 //! What a dialog does as time passes: repeats a provisional response until its PRACK, refreshes its session, ends.
 //! The rules are in [`super::reliable`] and [`super::session_timer`].
 
-use super::agent::{refuse, unanswered};
+use super::agent::refuse;
 use super::arriving::{capabilities, changing};
 use super::asking::{self, outcome, status};
 use super::compose::Content;
@@ -51,7 +51,7 @@ impl Timed {
     /// Takes note of what an INVITE says its sender can do.
     pub fn begin(&mut self, invite: &Wire) {
         self.invite = cseq(invite).map_or(0, |(number, _)| number);
-        self.asked = asked(invite);
+        self.asked = Asked::in_request(invite);
         self.takes_update = invite.lists("allow", "UPDATE");
         self.offered = !invite.body().is_empty();
         // Who requires an extension supports it.
@@ -130,12 +130,6 @@ pub(super) fn instant(at: Mono) -> tokio::time::Instant {
     tokio::time::Instant::now() + at.since(now())
 }
 
-/// What a request asks of the session timer.
-pub(super) fn asked(request: &Wire) -> Asked {
-    let supported = request.lists("supported", "timer") || request.lists("require", "timer");
-    Asked::of(request.get("session-expires"), request.get("min-se"), supported)
-}
-
 /// Agrees to the session timer a request asks for: headers of our 2xx.
 pub(super) fn agree(hub: &Hub, id: DialogId, asked: &Asked) -> Content {
     let ours = (hub.gate.settings.session_expires_s, hub.gate.settings.session_min_s);
@@ -148,19 +142,17 @@ pub(super) fn agree(hub: &Hub, id: DialogId, asked: &Asked) -> Content {
 
 /// Sends a provisional response: 180, or 183 with a description.
 pub(super) fn provisional(hub: &Hub, id: DialogId, sdp: Option<String>) {
-    if !unanswered(hub, id) {
-        return;
-    }
     let said = hub.entry(id, |e| {
+        let invite = e.unanswered()?;
         let sdp = sdp.filter(|_| e.timed.offered);
         let way = e.timed.sent.way(sdp.as_deref());
         if way != Way::Later {
             e.timed.describe(sdp.clone());
             e.dialog.stage = e.dialog.stage.max(Stage::Early);
         }
-        (way, sdp, e.invite.clone(), e.dialog.contact.clone(), e.dialog.hop)
+        Some((way, sdp, invite, e.dialog.contact.clone(), e.dialog.hop))
     });
-    let Some((way, sdp, Some(invite), contact, hop)) = said else { return };
+    let Some(Some((way, sdp, invite, contact, hop))) = said else { return };
     let content = capabilities().with("Contact", contact);
     let content = match way {
         Way::Later => return,
@@ -180,13 +172,8 @@ pub(super) fn provisional(hub: &Hub, id: DialogId, sdp: Option<String>) {
 
 /// Answers a call that came in, once nothing of ours is unacknowledged that the answer depends on.
 pub(super) fn answer(hub: &Hub, id: DialogId, sdp: String) {
-    if !unanswered(hub, id) {
-        return;
-    }
     let ready = hub.entry(id, |e| {
-        if e.answered || e.over {
-            return None; // it ends at this very moment
-        }
+        let invite = e.unanswered()?;
         if e.timed.sent.holds_the_answer() {
             e.timed.answer = Some(sdp.clone());
             return None;
@@ -195,7 +182,6 @@ pub(super) fn answer(hub: &Hub, id: DialogId, sdp: String) {
         e.timed.stop();
         e.timed.describe(Some(sdp.clone()));
         e.dialog.stage = Stage::Answered;
-        let invite = e.invite.clone()?;
         e.unconfirmed.push((e.timed.invite, invite.clone()));
         Some((e.timed.asked, invite, e.dialog.contact.clone()))
     });
